@@ -1,0 +1,51 @@
+"""``hs cluster [FILE]``: server and executor in one process, joined by the loopback transport."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+
+__all__ = ["available_cores", "main"]
+
+
+def available_cores() -> int:
+    """Cores that this process may use (sched_getaffinity(2) where there is one)."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0)) or 1
+    return os.cpu_count() or 1
+
+
+def main(argv: list[str]) -> int:
+    """Run the command; the exit status."""
+    from hypershell.apps.frame import run_command
+
+    return run_command(lambda: _cluster(argv))
+
+
+def _cluster(argv: list[str]) -> int:
+    from hypershell import reactor
+    from hypershell.apps.frame import parse
+
+    settings, _ = parse("cluster", argv)
+
+    from hypershell import __version__
+    from hypershell.core.model import ClientInfo
+    from hypershell.executor.guard import start_guard
+    from hypershell.executor.loop import Executor
+    from hypershell.loopback import loopback
+    from hypershell.mpi.environ import job_id
+    from hypershell.server.run import Place, Run
+
+    slots = settings.slots or available_cores()
+    host = platform.node()
+    poller = reactor.Poller()
+    server_end, client_end = loopback()
+    place = Place("loopback", 1, 1, slots, host, job_id(os.environ))
+    run = Run(poller, server_end, settings, place, ["cluster", *argv])
+    info = ClientInfo(run.client_id(), host, os.getpid(), slots, __version__, sys.platform)
+    executor = Executor(poller, client_end, info, guard=start_guard(info.id))
+    run.on_signal(executor.heard)
+    run.start()
+    reactor.run(poller, [run.server, executor])
+    return run.close()

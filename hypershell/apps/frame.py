@@ -1,0 +1,299 @@
+"""The frame of every command: arguments and configuration in, exit status out.
+
+`parse` makes checked settings of an argument list; `run_command` turns what goes wrong into one line on stderr
+and an exit status (``docs/exit-status.md``). Called by the modules of the commands.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+from hypershell import log
+from hypershell.apps import help as texts
+from hypershell.errors import ExitStatus, HyperShellError, UsageError
+from hypershell.options import COMMANDS, Command, Option, options_of
+
+if TYPE_CHECKING:
+    from hypershell.config import Config
+    from hypershell.settings import InitSettings, ListSettings, RunSettings
+
+__all__ = ["EndEarly", "parse", "parse_arguments", "parse_initdb", "parse_list", "run_command"]
+
+_logger = logging.getLogger("hypershell")
+
+_EXCLUSIVE = (
+    ("forever", "restart"),
+    ("forever", "no_db"),
+    ("restart", "no_db"),
+    ("db", "no_db"),
+    ("capture", "output"),
+    ("capture", "errors"),
+    *itertools.combinations(("failed", "succeeded", "completed", "remaining"), 2),
+    *itertools.combinations(("format", "json", "csv"), 2),
+    *itertools.combinations(("count", "list_fields", "tag_keys", "tag_values"), 2),
+)
+
+
+class EndEarly(Exception):
+    """The command ends with a text for stdout and a status before its work begins (help, usage)."""
+
+    def __init__(self, text: str, status: int) -> None:
+        super().__init__(text, status)
+        self.text = text
+        self.status = status
+
+
+def parse(command: str, argv: Sequence[str]) -> tuple[RunSettings, Config]:
+    """Settings of ``cluster`` or ``mpi``; sets up logging and makes the directories of the site that are needed.
+
+    Raises `EndEarly` for help and usage, `UsageError` for bad arguments, `ConfigError` for bad configuration,
+    `SiteError` for a site that cannot be made.
+    """
+    if not argv and _stdin_is_terminal():
+        raise EndEarly(texts.command_usage(_command(command)), ExitStatus.USAGE)
+    given = parse_arguments(command, argv)
+    config = _configure(command, given)
+    from hypershell.settings import RunSettings
+
+    values = _collect(RunSettings.__struct_fields__, given, config)
+    site = config.sites.default
+    settings = RunSettings(
+        command=command,
+        slots_given="slots" in given,
+        capture_dir=site.task,
+        exports=config.exports(),
+        site=site.root,
+        **values,
+    )
+    _make_directories(settings, config)
+    return settings, config
+
+
+def parse_initdb(argv: Sequence[str]) -> tuple[InitSettings, Config]:
+    """Settings of ``initdb``; otherwise as `parse`. Without arguments it works."""
+    given = parse_arguments("initdb", argv)
+    config = _configure("initdb", given)
+    from hypershell.settings import InitSettings
+    from hypershell.site import ensure_directory
+
+    site = config.sites.default
+    settings = InitSettings(site=site.root, **_collect(InitSettings.__struct_fields__, given, config))
+    if settings.db == os.path.abspath(site.database):
+        ensure_directory(site.lib)
+    return settings, config
+
+
+def parse_list(argv: Sequence[str]) -> tuple[ListSettings, Config]:
+    """Settings of ``list``; otherwise as `parse`. Words after ``-t`` that are tags, and no fields, belong to it."""
+    from hypershell.apps.words import spread
+    from hypershell.data.where import FIELDS
+    from hypershell.settings import ListSettings
+    from hypershell.tags import is_tag
+
+    options = options_of("list")
+    option = next(option for option in options if option.dest == "tags")
+    given = parse_arguments("list", spread(argv, options, option, lambda word: is_tag(word) and word not in FIELDS))
+    for name in ("json", "csv"):
+        if given.pop(name, False):
+            given["format"] = name
+    config = _configure("list", given)
+    return ListSettings(**_collect(ListSettings.__struct_fields__, given, config)), config
+
+
+def parse_arguments(command: str, argv: Sequence[str]) -> dict[str, object]:
+    """The typed values that `argv` gives, by `dest`; raises `EndEarly` for help and `UsageError`."""
+    from cmdkit.cli import ArgumentError, HelpOption, Interface
+
+    entry = _command(command)
+    interface = Interface(
+        f"hs {command}",
+        texts.command_usage(entry),
+        texts.command_help(entry),
+        disable_colors=True,
+        argument_default=argparse.SUPPRESS,
+    )
+    for option in options_of(command):
+        if option.flags or option.is_positional:
+            interface.add_argument(*(option.flags or (option.dest,)), **_argument(option))
+    try:
+        parse_words = _parse_mixed if _has_list(command) else _parse_plain
+        given = parse_words(interface, command, argv)
+    except HelpOption as request:
+        raise EndEarly(str(request), ExitStatus.SUCCESS) from None
+    except ArgumentError as error:
+        raise UsageError(" ".join(str(error).split())) from None
+    _check_combinations(command, given)
+    return given
+
+
+def _parse_plain(interface: Any, command: str, argv: Sequence[str]) -> dict[str, Any]:
+    return dict(vars(interface.parse_args(list(argv))))
+
+
+def _parse_mixed(interface: Any, command: str, argv: Sequence[str]) -> dict[str, Any]:
+    """Parse where arguments by place may stand between options; argparse alone would take options after ``--``."""
+    words = list(argv)
+    cut = words.index("--") if "--" in words else len(words)
+    given = dict(vars(interface.parse_intermixed_args(words[:cut])))
+    if rest := words[cut + 1 :]:
+        option = next(option for option in options_of(command) if option.is_positional)
+        given[option.dest] = [*given.get(option.dest, ()), *map(option.parse, rest)]
+    return given
+
+
+def run_command(work: Callable[[], int]) -> int:
+    """Run `work` and return its exit status, or the one of the error that ended it, which is logged in one line.
+
+    The status of an error of ours is that of its class. Anything else is 5, with the traceback in a file of the
+    site's log directory, or 6 where that cannot be written. A reader that closed our stdout is no error (0).
+    """
+    if not _logger.hasHandlers():
+        log.setup(log.LogSettings())
+    try:
+        return _flushed(work())
+    except EndEarly as end:
+        return texts.write_out(end.text, end.status)
+    except HyperShellError as error:
+        _logger.critical("%s", error)
+        return error.exit_status
+    except KeyboardInterrupt:
+        _logger.critical("keyboard-interrupt: stopped")
+        return ExitStatus.INTERRUPTED
+    except BrokenPipeError as error:
+        if texts.is_stdout_closed():
+            texts.silence_stdout()
+            return ExitStatus.SUCCESS
+        return _unexpected(error)
+    except Exception as error:
+        return _unexpected(error)
+
+
+def _flushed(status: int) -> int:
+    """Flush stdout and return `status`: what was done counts even if nobody reads on."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        texts.silence_stdout()
+    return status
+
+
+def _unexpected(error: Exception) -> int:
+    """Log an error that nobody foresaw and keep its traceback."""
+    import traceback
+
+    summary = " ".join(f"{type(error).__name__}: {error}".split())
+    details = "".join(traceback.format_exception(error))
+    try:
+        path = _write_traceback(details)
+    except (OSError, HyperShellError) as reason:
+        _logger.critical("%s (no traceback file: %s)", summary, reason)
+        print(details, end="", file=sys.stderr)
+        return ExitStatus.UNCAUGHT
+    _logger.critical("%s (traceback: %s)", summary, path)
+    return ExitStatus.RUNTIME_ERROR
+
+
+def _write_traceback(details: str) -> str:
+    """Write a new file; the name holds time, process and random bits, so that no crash hides another."""
+    from hypershell.site import ensure_directory, find_sites
+
+    folder = ensure_directory(find_sites().default.log)
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    path = os.path.join(folder, f"exception-{stamp}-{os.getpid()}-{os.urandom(4).hex()}.log")
+    with open(path, "x", encoding="utf-8", errors="backslashreplace") as target:
+        target.write(details)
+    return path
+
+
+def _command(name: str) -> Command:
+    return next(entry for entry in COMMANDS if entry.name == name)
+
+
+def _stdin_is_terminal() -> bool:
+    return sys.stdin is not None and not sys.stdin.closed and sys.stdin.isatty()
+
+
+def _has_list(command: str) -> bool:
+    return any(option.is_positional and option.many for option in options_of(command))
+
+
+def _argument(option: Option) -> dict[str, Any]:
+    """The keywords of argparse for an option of the table."""
+    if option.is_switch:
+        return {"action": "store_true", "dest": option.dest}
+    keywords: dict[str, Any] = {"metavar": option.metavar, "type": _argument_type(option)}
+    if option.is_positional:
+        return {**keywords, "nargs": "*" if option.many else "?"}
+    return {**keywords, "dest": option.dest, "action": "append" if option.many else "store"}
+
+
+def _argument_type(option: Option) -> Callable[[str], object]:
+    def convert(text: str) -> object:
+        if text is argparse.SUPPRESS:  # argparse converts even the default of an absent positional
+            return text
+        try:
+            return option.parse(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+    return convert
+
+
+def _check_combinations(command: str, given: Mapping[str, object]) -> None:
+    flags = {option.dest: "/".join(option.flags[:2]) for option in options_of(command)}
+    for first, second in _EXCLUSIVE:
+        if first in given and second in given:
+            raise UsageError(f"Using {flags[first]} with {flags[second]} is invalid")
+    if "desc" in given and "order_by" not in given:
+        raise UsageError("Using --desc requires -s/--order-by")
+    if "take_over" in given and not ("restart" in given or "forever" in given):
+        raise UsageError("Using --take-over requires --restart or --forever")
+
+
+def _configure(command: str, given: Mapping[str, object]) -> Config:
+    """Read the configuration and log as it says, including what is odd about it."""
+    from hypershell.config import Config
+
+    config = Config.load(command, given)
+    log.setup(config.logging())
+    for line in config.warnings:
+        _logger.warning("%s", line)
+    for line in config.notes:
+        _logger.debug("%s", line)
+    return config
+
+
+def _collect(fields: Sequence[str], given: Mapping[str, object], config: Config) -> dict[str, Any]:
+    """The value of every option among `fields`, from the configuration where it has a key."""
+    if "no_db" not in given:
+        config.value("provider")  # another kind of database must not silently become SQLite
+    collected: dict[str, Any] = {}
+    for option in options_of(config.command):
+        if option.dest in fields:
+            keyed = option.key is not None
+            value = config.value(option.dest) if keyed else given.get(option.dest, option.default)
+            collected[option.dest] = tuple(cast(Sequence[str], value or ())) if option.many else value
+    for dest in ("db", "task_cwd"):
+        if collected.get(dest) is not None:
+            collected[dest] = os.path.abspath(collected[dest])
+    if collected.get("file") == "-":
+        collected["file"] = None
+    return collected
+
+
+def _make_directories(settings: RunSettings, config: Config) -> None:
+    from hypershell.site import ensure_directory
+
+    site = config.sites.default
+    if not settings.no_db and settings.db == os.path.abspath(site.database):
+        ensure_directory(site.lib)
+    if settings.capture:
+        ensure_directory(site.task)

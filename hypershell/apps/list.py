@@ -1,0 +1,186 @@
+"""``hs list [FIELD...]``: tasks of the database, filtered, in one of five formats."""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hypershell.errors import ExitStatus, UsageError
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+    from hypershell.apps.formats import Format
+    from hypershell.data.where import Filter, Order
+    from hypershell.settings import ListSettings
+
+__all__ = ["main"]
+
+#: What is shown where nobody says what to show, from the columns of a terminal on that they need.
+_GLANCE = ("id", "state", "exit_status", "args")
+_GLANCE_WIDE = ("id", "state", "exit_status", "duration", "client_host", "args")
+_WIDE = 110
+
+#: Lines of a terminal that are not for rows: the header, the rule, and the prompt before and after.
+_OTHER_LINES = 4
+
+
+def main(argv: list[str]) -> int:
+    """Run the command; the exit status."""
+    from hypershell.apps.frame import run_command
+
+    return run_command(lambda: _list(argv))
+
+
+def _list(argv: list[str]) -> int:
+    from hypershell.apps.frame import parse_list
+
+    settings, config = parse_list(argv)
+    from hypershell.data.where import FIELDS
+
+    _prepare_stdout()
+    if settings.list_fields:
+        print(*FIELDS)
+        return ExitStatus.SUCCESS
+    chosen = _filter(settings)
+    is_default = settings.db == os.path.abspath(config.sites.default.database)
+    if settings.count or settings.tag_keys or settings.tag_values is not None:
+        return _summarize(settings, chosen, is_default)
+    return _show(settings, chosen, is_default)
+
+
+def _filter(settings: ListSettings) -> Filter:
+    from hypershell.data.where import OUTCOMES, Filter
+
+    outcome = next((name for name in OUTCOMES if getattr(settings, name)), None)
+    return Filter.build(
+        settings.where,
+        settings.tags,
+        settings.group,
+        settings.retries,
+        OUTCOMES[outcome] if outcome else (),
+    )
+
+
+def _summarize(settings: ListSettings, chosen: Filter, is_default: bool) -> int:
+    from hypershell.apps.formats import one_line, value_text
+
+    lines: Sequence[object] = [0] if settings.count else []
+    raw = _open(settings.db, is_default)
+    if raw is not None:
+        from hypershell.data import query
+
+        with query.reading(raw, Path(settings.db)) as connection:
+            if settings.count:
+                found = query.count(connection, chosen)
+                lines = [found if settings.limit is None else min(found, settings.limit)]
+            elif settings.tag_values is not None:
+                lines = query.tag_values(connection, chosen, settings.tag_values)
+            else:
+                lines = query.tag_keys(connection, chosen)
+    for line in lines:
+        print(one_line(value_text(line)))
+    return ExitStatus.SUCCESS
+
+
+def _show(settings: ListSettings, chosen: Filter, is_default: bool) -> int:
+    from hypershell.data.where import Order, check_field
+
+    fields = tuple(check_field(name) for name in settings.fields)
+    order = Order(check_field(settings.order_by), settings.desc) if settings.order_by else Order()
+    limit = settings.limit
+    name = settings.format or ("plain" if fields else "normal")
+    size = shutil.get_terminal_size() if sys.stdout.isatty() else None
+    if settings.is_bare:
+        name = "plain" if size is None else "table"
+        order = Order(descending=True)
+        limit = None if size is None else max(size.lines - _OTHER_LINES, 1)
+    if name == "table" or settings.is_bare:
+        fields = fields or (_GLANCE if size is not None and size.columns < _WIDE else _GLANCE_WIDE)
+    form, fields = _format(settings, name, fields, None if size is None else size.columns)
+    raw = _open(settings.db, is_default)
+    if raw is None:
+        _print_none(form, size is not None and name == "table", settings.db)
+        return ExitStatus.SUCCESS
+    from hypershell.data import query
+
+    with query.reading(raw, Path(settings.db)) as connection:
+        for text in _texts(connection, chosen, fields, order, limit, form):
+            sys.stdout.write(text)
+            sys.stdout.flush()
+    return ExitStatus.SUCCESS
+
+
+def _texts(
+    connection: Connection,
+    chosen: Filter,
+    fields: Sequence[str],
+    order: Order,
+    limit: int | None,
+    form: Format,
+) -> Iterator[str]:
+    from hypershell.data import query
+
+    for page in query.pages(connection, chosen, fields, order, limit):
+        if text := form.page(page):
+            yield text
+    yield form.end()
+
+
+def _format(
+    settings: ListSettings, name: str, fields: tuple[str, ...], width: int | None
+) -> tuple[Format, tuple[str, ...]]:
+    """The format, and the fields of its rows."""
+    from hypershell.apps import formats
+    from hypershell.data.where import FIELDS
+
+    delimiter = settings.delimiter
+    if delimiter is not None:
+        _check_delimiter(name, delimiter)
+    if name == "normal":
+        if fields:
+            raise UsageError("Using --format=normal with FIELD is invalid: the blocks show all fields")
+        return formats.Blocks(), formats.BLOCK_FIELDS
+    if name == "table":
+        from hypershell.apps.table import Table
+
+        encoding = (sys.stdout.encoding or "ascii").lower()
+        return Table(fields, width, ascii_only=not encoding.startswith("utf")), fields
+    fields = fields or tuple(FIELDS)
+    if name == "plain":
+        return formats.Plain(delimiter), fields
+    return (formats.Csv(fields, delimiter) if name == "csv" else formats.Json(fields)), fields
+
+
+def _check_delimiter(name: str, delimiter: str) -> None:
+    if name not in ("plain", "csv"):
+        raise UsageError(f"Using -d/--delimiter with --format={name} is invalid: it is for plain and csv")
+    if len(delimiter) > 100:
+        raise UsageError(f"argument -d/--delimiter: at most 100 characters are allowed, not {len(delimiter)}")
+    if name == "csv" and (len(delimiter) != 1 or delimiter in '"\r\n'):
+        raise UsageError("argument -d/--delimiter: csv takes one character, no quote and no end of line")
+
+
+def _open(path: str, is_default: bool) -> Any:
+    """The database for reading, None where it has no tasks; that of the site need not exist yet."""
+    from hypershell.data.reading import open_readonly
+
+    if is_default and not os.path.lexists(path):
+        return None
+    return open_readonly(Path(path))
+
+
+def _print_none(form: Format, is_for_people: bool, path: str) -> None:
+    print(f"no tasks in {path}" if is_for_people else form.end(), end="\n" if is_for_people else "")
+
+
+def _prepare_stdout() -> None:
+    """Text of tasks goes out as it is: UTF-8 and our own ends of line, whatever the system prefers for files."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        encoding = sys.stdout.encoding if sys.stdout.isatty() else "utf-8"
+        sys.stdout.reconfigure(encoding=encoding, errors="backslashreplace", newline="\n")

@@ -1,0 +1,72 @@
+"""The top level of ``hs``: finds the command, or prints help, version and citation.
+
+Stays quick: no argparse, no configuration, no database. Called by `hypershell.__main__`.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from hypershell import __version__
+from hypershell.apps.help import top_help, top_usage, write_out
+from hypershell.errors import ExitStatus
+from hypershell.options import COMMANDS
+
+__all__ = ["main"]
+
+_INFORMATION = ("--help", "--version", "--citation")
+
+
+def main(argv: list[str]) -> int:
+    """Run the command that `argv` names and return its exit status."""
+    if not argv:
+        return write_out(top_usage(), ExitStatus.USAGE)
+    for command in COMMANDS:
+        if command.name == argv[0]:
+            import importlib
+
+            return int(importlib.import_module(command.module).main(argv[1:]))
+    asked = _information(argv[0])
+    if asked == "--help":
+        return write_out(top_help())
+    if asked == "--version":
+        return write_out(_version())
+    if asked == "--citation":
+        return write_out(_citation())
+    return _refuse(argv[0])
+
+
+def _information(word: str) -> str | None:
+    """The option that a word, perhaps shortened, means."""
+    if word in ("-h", "-v"):
+        return {"-h": "--help", "-v": "--version"}[word]
+    matches = [option for option in _INFORMATION if len(word) > 2 and option.startswith(word)]
+    return matches[0] if matches else None
+
+
+def _refuse(word: str) -> int:
+    from hypershell.apps.frame import run_command
+    from hypershell.errors import UsageError
+
+    def fail() -> int:
+        if word.startswith("-"):
+            raise UsageError("the following arguments are required: command")
+        raise UsageError(f"unrecognized command: {word}")
+
+    return run_command(fail)
+
+
+def _version() -> str:
+    name = {"cpython": "CPython", "pypy": "PyPy"}.get(sys.implementation.name, sys.implementation.name)
+    return f"HyperShell v{__version__} ({name} {'.'.join(map(str, sys.version_info[:3]))})\n"
+
+
+def _citation() -> str:
+    return (
+        "@software{hypershell_mpi,\n"
+        "  title   = {hypershell-mpi: MPI-native parallel executor of shell commands},\n"
+        "  author  = {{The hypershell-mpi developers}},\n"
+        f"  version = {{{__version__}}},\n"
+        "  license = {Apache-2.0}\n"
+        "}\n"
+    )

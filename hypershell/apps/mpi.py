@@ -1,0 +1,154 @@
+"""``hs mpi [FILE]``: rank 0 schedules and keeps the database, the other ranks run tasks.
+
+Every rank comes through here; only rank 0 parses arguments and reads configuration. The guard process starts
+before MPI does (design, section 6).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from hypershell.core.model import ClientInfo
+    from hypershell.executor.guard import Guard
+    from hypershell.mpi.transport import MpiClientEnd, MpiServerEnd
+    from hypershell.mpi.world import World
+    from hypershell.settings import RunSettings
+
+__all__ = ["main"]
+
+
+def main(argv: list[str]) -> int:
+    """Run the command on this rank; the exit status."""
+    from hypershell.mpi.environ import launcher_name
+
+    if launcher_name(os.environ) is None:
+        return _alone(argv)
+    from hypershell.errors import HyperShellError
+
+    try:
+        return _rank(argv, None)
+    except HyperShellError as error:
+        sys.stderr.write(f"CRITICAL [hypershell] {error}\n")
+        return error.exit_status
+
+
+def _alone(argv: list[str]) -> int:
+    """Outside of a launcher: start one (``-n``), or be the only rank."""
+    from hypershell.apps.frame import parse, run_command
+
+    def start() -> int:
+        settings, _ = parse("mpi", argv)
+        if settings.ranks is None:
+            return _rank(argv, settings)
+        from hypershell.mpi.launch import start_under_launcher
+
+        start_under_launcher(settings.ranks, [sys.executable, "-m", "hypershell", "mpi", *argv])
+
+    return run_command(start)
+
+
+def _rank(argv: list[str], settings: RunSettings | None) -> int:
+    """One rank of the job, which becomes server or client once it knows its number."""
+    from hypershell.executor.guard import start_guard
+    from hypershell.ids import IdSource
+    from hypershell.mpi.launch import run_mpi
+
+    client_id = IdSource().task()
+    guard = start_guard(client_id)
+
+    def serve(world: World, end: MpiServerEnd) -> int:
+        from hypershell.apps.frame import run_command
+
+        if settings is not None:
+            return _serve(world, end, settings, argv, client_id, guard)
+        return run_command(lambda: _parse_and_serve(world, end, argv, client_id, guard))
+
+    def work(world: World, end: MpiClientEnd) -> int:
+        return _work(world, end, client_id, guard)
+
+    try:
+        return run_mpi(serve, work)
+    finally:
+        guard.close()
+
+
+def _work(world: World, end: MpiClientEnd, client_id: str, guard: Guard) -> int:
+    """A worker rank: it learns all that it must know from rank 0; whose end is no failure of this rank."""
+    from hypershell.executor.affinity import widen_affinity
+    from hypershell.executor.client import run_client
+
+    _warn(widen_affinity(os.environ), world)
+    run_client(end, _info(world, client_id, 0), guard, launcher_kills=_kills_at_once(world))
+    return 0
+
+
+def _warn(text: str | None, world: World) -> None:
+    if text is not None:
+        import logging
+
+        logging.getLogger("hypershell.client").warning("rank %d: %s", world.rank, text)
+
+
+def _parse_and_serve(world: World, end: MpiServerEnd, argv: list[str], client_id: str, guard: Guard) -> int:
+    from hypershell.apps.frame import EndEarly, parse
+    from hypershell.errors import UsageError
+
+    try:
+        settings, _ = parse("mpi", argv)
+    except EndEarly as early:
+        print(early.text)
+        return early.status
+    if settings.ranks is not None and settings.ranks != world.size:
+        raise UsageError(f"-n {settings.ranks} inside a launcher that started {world.size} ranks: leave out -n")
+    return _serve(world, end, settings, argv, client_id, guard)
+
+
+def _serve(
+    world: World, end: MpiServerEnd, settings: RunSettings, argv: list[str], client_id: str, guard: Guard
+) -> int:
+    """Rank 0: the server, and an executor beside it where slots are left for it."""
+    from hypershell import reactor
+    from hypershell.apps.cluster import available_cores
+    from hypershell.executor.affinity import widen_affinity
+    from hypershell.executor.loop import Executor
+    from hypershell.mpi.environ import job_id
+    from hypershell.server.run import Place, Run
+
+    _warn(widen_affinity(os.environ), world)
+    if settings.file is None and not settings.restart and _kills_at_once(world):
+        # openpmix pull request 4024, prrte issue 2579; measured in docs/decisions/0003.
+        _warn("Open MPI's mpirun may repeat stdin beyond 64 KiB and never pass on its end: give a FILE", world)
+    cores = available_cores()
+    if world.size == 1:
+        slots = own = (settings.slots or cores) if settings.slots_given else cores
+    else:
+        slots = settings.slots or cores
+        own = slots - 1
+    poller = reactor.Poller()
+    clients = world.size - 1 + (own > 0)
+    place = Place("mpi", world.size, clients, slots, world.host, job_id(os.environ), _kills_at_once(world))
+    run = Run(poller, end, settings, place, ["mpi", *argv])
+    world.on_crash(lambda: run.commit_now(2.0))
+    parts: list[reactor.Part] = [run.server]
+    if own > 0:
+        executor = Executor(poller, end.own_client(), _info(world, client_id, own), guard=guard)
+        run.on_signal(executor.heard)
+        parts.append(executor)
+    run.start()
+    reactor.run(poller, parts)
+    return run.close()
+
+
+def _kills_at_once(world: World) -> bool:
+    """Open MPI's mpirun kills its ranks within half a second after it has passed on SIGTERM."""
+    return world.size > 1 and "open mpi" in world.library.lower()
+
+
+def _info(world: World, client_id: str, slots: int) -> ClientInfo:
+    from hypershell import __version__
+    from hypershell.core.model import ClientInfo
+
+    return ClientInfo(client_id, world.host, os.getpid(), slots, __version__, sys.platform, world.rank)

@@ -1,0 +1,117 @@
+"""A table for people: columns as wide as their values, and together no wider than the terminal.
+
+The widths come from the first rows, so that any number of rows can follow. Knows nothing of databases and streams.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+from typing import Any
+
+from hypershell.apps.formats import one_line, value_text
+from hypershell.data.where import FIELDS, Kind
+
+__all__ = ["Table", "cut_to", "width_of"]
+
+#: Rows that decide how wide the columns are.
+_SAMPLE = 200
+#: A column is not cut below this.
+_LEAST = 10
+_GAP = "  "
+
+_NUMBERS = (Kind.NUMBER, Kind.SECONDS, Kind.SIZE)
+
+
+class Table:
+    """Rows in columns under a header; nothing at all without rows. See `formats.Format`.
+
+    `width` is that of the terminal in characters: values are cut to fit in. None: nothing is cut. `ascii_only` for
+    a terminal that shows no other characters.
+    """
+
+    def __init__(self, fields: Sequence[str], width: int | None, ascii_only: bool = False) -> None:
+        self._fields = fields
+        self._width = width
+        self._rule, self._mark = ("-", "~") if ascii_only else ("─", "…")
+        self._waiting: list[list[str]] = []
+        self._widths: list[int] | None = None
+
+    def page(self, rows: Sequence[Sequence[Any]]) -> str:
+        lines = [[_cell(value) for value in row] for row in rows]
+        if self._widths is not None:
+            return "".join(map(self._line, lines))
+        self._waiting += lines
+        return self._open() if len(self._waiting) >= _SAMPLE else ""
+
+    def end(self) -> str:
+        return self._open() if self._widths is None and self._waiting else ""
+
+    def _open(self) -> str:
+        lines = [list(self._fields), *self._waiting]
+        self._widths = [max(map(width_of, column)) for column in zip(*lines, strict=True)]
+        if self._width is not None:
+            _shrink(self._widths, self._fields, self._width)
+        rule = [self._rule * width for width in self._widths]
+        return "".join(map(self._line, [lines[0], rule, *self._waiting]))
+
+    def _line(self, cells: list[str]) -> str:
+        assert self._widths is not None
+        parts = [self._padded(*cell) for cell in zip(cells, self._widths, self._fields, strict=True)]
+        return _GAP.join(parts).rstrip() + "\n"
+
+    def _padded(self, text: str, width: int, field: str) -> str:
+        if self._width is not None:
+            text = cut_to(text, width, self._mark)
+        space = " " * (width - width_of(text))
+        return space + text if FIELDS[field] in _NUMBERS else text + space
+
+
+def width_of(text: str) -> int:
+    """The columns of a terminal that a text takes (Unicode Standard Annex 11; combining marks take none)."""
+    if text.isascii():
+        return len(text)
+    return sum(map(_width, text))
+
+
+def cut_to(text: str, width: int, mark: str) -> str:
+    """The text, or its begin and a mark, in at most `width` columns."""
+    if width_of(text) <= width:
+        return text
+    kept, left = [], width - 1
+    for character in text:
+        left -= _width(character)
+        if left < 0:
+            break
+        kept.append(character)
+    return "".join(kept) + mark
+
+
+def _width(character: str) -> int:
+    if unicodedata.combining(character):
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.3f}".rstrip("0").rstrip(".")
+    return one_line(value_text(value)).replace("\t", " ")
+
+
+def _shrink(widths: list[int], fields: Sequence[str], most: int) -> None:
+    """Make columns narrower until all fit: the widest first; ids, numbers and times only if nothing else helps."""
+    free = [index for index, field in enumerate(fields) if _may_be_cut(field)]
+    for among in (free, range(len(fields))):
+        while (over := sum(widths) + len(_GAP) * (len(widths) - 1) - most) > 0:
+            widest = max(among, key=widths.__getitem__, default=None)
+            if widest is None or widths[widest] <= _LEAST:
+                break
+            next_width = max((widths[index] for index in among if widths[index] < widths[widest]), default=_LEAST)
+            widths[widest] = max(widths[widest] - over, min(next_width, widths[widest] - 1), _LEAST)
+
+
+def _may_be_cut(field: str) -> bool:
+    return FIELDS[field] is Kind.TAGS or (
+        FIELDS[field] is Kind.TEXT and field != "id" and not field.endswith("_id")
+    )

@@ -1,0 +1,62 @@
+"""Options that take several words, without taking what belongs to others.
+
+argparse lets such an option swallow every word up to the next option. Here the words that may belong to it are
+told by a function, and each of them gets the option in front of it before argparse sees the line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from hypershell.options import Option
+
+__all__ = ["spread"]
+
+
+def spread(
+    argv: Sequence[str], options: Sequence[Option], option: Option, belongs: Callable[[str], bool]
+) -> list[str]:
+    """`argv` with `option` repeated before each further word after its value, as long as `belongs` says so.
+
+    `options` are those of the command. The first word after the option is its value whatever it is; a word that
+    begins with ``-`` ends the list, and all after ``--`` stays.
+    """
+    result: list[str] = []
+    words = iter(argv)
+    taking = False
+    for word in words:
+        if word == "--":
+            return [*result, word, *words]
+        if taking and not word.startswith("-") and belongs(word):
+            result += [option.flags[0], word]
+            continue
+        result.append(word)
+        taking = False
+        opens, attached = _opens(word, options, option)
+        if opens and not attached:
+            value = next(words, None)
+            if value is None:
+                break
+            result.append(value)
+            if value == "--":
+                return [*result, *words]
+        taking = opens
+    return result
+
+
+def _opens(word: str, options: Sequence[Option], option: Option) -> tuple[bool, bool]:
+    """Whether a word gives the option, perhaps shortened or behind switches (``-Ft``), and a value with it."""
+    if word.startswith("--"):
+        name, equals, _ = word.partition("=")
+        everything = {flag for one in options for flag in one.flags if flag.startswith("--")} | {"--help"}
+        matches = [name] if name in everything else [flag for flag in everything if flag.startswith(name)]
+        return len(matches) == 1 and matches[0] in option.flags, bool(equals)
+    if not word.startswith("-"):
+        return False, False
+    switches = {flag[1] for one in options if one.is_switch for flag in one.flags if not flag.startswith("--")}
+    for place, letter in enumerate(word[1:], start=2):
+        if "-" + letter in option.flags:
+            return True, place < len(word)
+        if letter not in switches:
+            break
+    return False, False

@@ -1,0 +1,156 @@
+"""What the scheduler wants done: imperatives, one struct each. The server carries them out in order."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+from msgspec import Struct
+
+from hypershell.core.model import ClientInfo, FeedMark, Result, Task
+
+__all__ = [
+    "Action",
+    "ClientChange",
+    "Commit",
+    "DismissClients",
+    "Dispatch",
+    "DrainClients",
+    "Finish",
+    "Finished",
+    "InterruptClients",
+    "LoadMore",
+    "Note",
+    "PauseFeed",
+    "Record",
+    "ResumeFeed",
+    "Return",
+    "SendTasks",
+]
+
+
+class Dispatch(Struct, frozen=True, gc=False):
+    """pending -> dispatched."""
+
+    id: str
+    execution: int
+    client: int
+    time: float
+
+
+class Finished(Struct, frozen=True, gc=False):
+    """dispatched -> succeeded or failed. `next_id` names the row of the retry, which the same Record inserts."""
+
+    client: int
+    state: str
+    schedule_time: float
+    result: Result
+    next_id: str | None = None
+    task: Task | None = None
+    """The task itself, for those who report it."""
+
+
+class Return(Struct, frozen=True, gc=False):
+    """dispatched -> pending: the execution gave no result and costs no retry."""
+
+    id: str
+    execution: int
+
+
+class ClientChange(Struct, frozen=True, gc=False):
+    """A row of table ``client``: joined (``left`` is None) or gone."""
+
+    client: int
+    info: ClientInfo
+    time: float
+    left: str | None = None
+    """``left``, or ``lost: reason`` (then the column ``evicted`` is true)."""
+
+
+class Record(Struct, gc=False):
+    """Changes that belong together; written in one transaction, and only then ``Durable(seq)``."""
+
+    seq: int
+    inserted: list[Task] = []
+    dispatched: list[Dispatch] = []
+    finished: list[Finished] = []
+    returned: list[Return] = []
+    clients: list[ClientChange] = []
+    mark: FeedMark | None = None
+
+
+class Commit(Struct, frozen=True, gc=False):
+    """Something waits for the Records so far to become durable: write them now."""
+
+
+class SendTasks(Struct, frozen=True, gc=False):
+    client: int
+    tasks: list[Task]
+
+
+class LoadMore(Struct, frozen=True, gc=False):
+    """Read up to `limit` further pending tasks of `group` from the store, after all earlier Records."""
+
+    group: int
+    limit: int
+
+
+class PauseFeed(Struct, frozen=True, gc=False):
+    pass
+
+
+class ResumeFeed(Struct, frozen=True, gc=False):
+    pass
+
+
+class DrainClients(Struct, frozen=True, gc=False):
+    """Tell these clients to hand back what they have not started."""
+
+    clients: list[int]
+
+
+class InterruptClients(Struct, frozen=True, gc=False):
+    """Tell these clients to stop their tasks (INT, TERM, KILL)."""
+
+    clients: list[int]
+
+
+class DismissClients(Struct, frozen=True, gc=False):
+    """Nothing more will come for these clients: they end."""
+
+    clients: list[int]
+
+
+class Note(Struct, frozen=True, gc=False):
+    """A line for the log; `level` is a name of the logging module, `logger` the part after ``hypershell.``."""
+
+    level: str
+    logger: str
+    text: str
+
+
+class Finish(Struct, frozen=True, gc=False):
+    """All is done and durable. Counts are of this run; `unfinished` includes what was held back."""
+
+    succeeded: int
+    failed: int
+    held: int
+    unfinished: int
+    reason: str
+    """``complete``, ``drained``, ``interrupted``, ``group failed``, ``store failed`` or ``idle``."""
+    failed_before: int = 0
+    """Final failures, in earlier runs, of what this run took over."""
+
+
+Action: TypeAlias = (
+    Record
+    | Commit
+    | SendTasks
+    | LoadMore
+    | PauseFeed
+    | ResumeFeed
+    | DrainClients
+    | InterruptClients
+    | DismissClients
+    | Note
+    | Finish
+)

@@ -1,0 +1,133 @@
+"""What can happen to the scheduler: past-tense facts, one struct each. Drivers make them, the core reads them."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+from msgspec import Struct
+
+from hypershell.core.model import ClientInfo, FeedMark, Result, Task
+
+__all__ = [
+    "ClientJoined",
+    "ClientLeft",
+    "ClientLost",
+    "DrainRequested",
+    "Durable",
+    "Event",
+    "FeedEnded",
+    "FeedOpened",
+    "InterruptRequested",
+    "ResultsReceived",
+    "StoreFailed",
+    "TasksLoaded",
+    "TasksSubmitted",
+    "TimePassed",
+    "WorkFound",
+]
+
+
+class TasksSubmitted(Struct, frozen=True, gc=False):
+    """Lines were read: new tasks in input order, ids ascending, and how far the reading is."""
+
+    tasks: list[Task]
+    mark: FeedMark | None = None
+    rejected: list[tuple[Task, str]] = []
+    """Lines that can never run (a NUL, a bad tag): recorded as failed, with the reason."""
+
+
+class FeedOpened(Struct, frozen=True, gc=False):
+    """Beside the feeds that are known one more will be read (a FILE that an earlier run left half read)."""
+
+
+class FeedEnded(Struct, frozen=True, gc=False):
+    """No more lines will come from this feed; a complete `mark` is to be recorded, None: it could not be read."""
+
+    mark: FeedMark | None = None
+
+
+class WorkFound(Struct, frozen=True, gc=False):
+    """The store holds unfinished tasks that are now ours: how many in each group."""
+
+    pending: dict[int, int]
+    failed: dict[int, int] = {}
+    """Final failures per group of the submissions that were taken over (they hold a group barrier)."""
+
+
+class TasksLoaded(Struct, frozen=True, gc=False):
+    """The answer to ``LoadMore``."""
+
+    group: int
+    tasks: list[Task]
+    exhausted: bool
+
+
+class ClientJoined(Struct, frozen=True, gc=False):
+    client: int
+    info: ClientInfo
+
+
+class ClientLeft(Struct, frozen=True, gc=False):
+    """The client said goodbye: it holds nothing any more."""
+
+    client: int
+
+
+class ClientLost(Struct, frozen=True, gc=False):
+    client: int
+    reason: str
+
+
+class ResultsReceived(Struct, frozen=True, gc=False):
+    """Ended executions, and executions handed back without a result (never started, or stopped by us)."""
+
+    client: int
+    results: list[Result]
+    returned: list[tuple[str, int]] = []
+
+
+class Durable(Struct, frozen=True, gc=False):
+    """Every ``Record`` up to and including `seq` is committed."""
+
+    seq: int
+
+
+class StoreFailed(Struct, frozen=True, gc=False):
+    """The store will take nothing more (disk full past the cap, database gone, run fenced)."""
+
+    reason: str
+
+
+class DrainRequested(Struct, frozen=True, gc=False):
+    """Release nothing more; queued tasks come back, running ones end, after `limit` seconds by force."""
+
+    reason: str
+    limit: float | None = None
+
+
+class InterruptRequested(Struct, frozen=True, gc=False):
+    """Stop running tasks now."""
+
+    reason: str
+
+
+class TimePassed(Struct, frozen=True, gc=False):
+    """``Scheduler.deadline`` has been reached."""
+
+
+Event: TypeAlias = (
+    TasksSubmitted
+    | FeedOpened
+    | FeedEnded
+    | WorkFound
+    | TasksLoaded
+    | ClientJoined
+    | ClientLeft
+    | ClientLost
+    | ResultsReceived
+    | Durable
+    | StoreFailed
+    | DrainRequested
+    | InterruptRequested
+    | TimePassed
+)

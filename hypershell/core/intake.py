@@ -1,0 +1,102 @@
+"""How tasks come in: from a feed, from the store, as work that an earlier run left; and when the feed must wait."""
+
+from __future__ import annotations
+
+from hypershell.core import actions as act
+from hypershell.core import events as ev
+from hypershell.core.groups import Group
+from hypershell.core.model import Result, Special, Task
+from hypershell.core.release import Release
+from hypershell.core.states import FAILED
+
+__all__ = ["NOBODY", "Intake"]
+
+#: The client number of what no client ever saw.
+NOBODY = -1
+
+
+class Intake(Release):
+    """The part of the scheduler that takes tasks in."""
+
+    def _tasks_submitted(self, event: ev.TasksSubmitted, now: float) -> None:
+        record = self._changes()
+        record.inserted.extend(event.tasks)
+        self._mark(event.mark)
+        self.counts.submitted += len(event.tasks)
+        if event.rejected:
+            self._reject(event.rejected)
+        groups, known = self._groups, self._known
+        current = groups.current or self._first_group(event.tasks)
+        room = self.policy.window - (current.in_memory() if current else 0)
+        for task in event.tasks:
+            group = groups.get(task.group)
+            if group is current and not group.stored and room > 0:
+                group.ready.append(task)
+                known.add(task.id)
+                room -= 1
+            else:
+                groups.store(group)
+
+    def _first_group(self, tasks: list[Task]) -> Group | None:
+        """Start with the lowest group of these, so that the first tasks need no question to the store."""
+        if not tasks or self._stopping is not None:
+            return None
+        number = min(task.group for task in tasks)
+        waiting = self._groups.waiting()
+        lower = waiting is not None and waiting.number < number
+        if lower or not self._may_start(number) or self._groups.holder(number):
+            return None
+        group = self._groups.get(number)
+        self._start_group(group)
+        return group
+
+    def _reject(self, rejected: list[tuple[Task, str]]) -> None:
+        """Record lines that can never run as final failures of their group."""
+        record = self._changes()
+        for task, reason in rejected:
+            record.inserted.append(task)
+            result = Result(task.id, 0, Special.NOT_STARTED, self._wall, self._wall, error=reason)
+            record.finished.append(act.Finished(NOBODY, FAILED, self._wall, result, None, task))
+            self._groups.fail(self._groups.get(task.group), task.id)
+        self.counts.submitted += len(rejected)
+        self.counts.failed += len(rejected)
+
+    def _feed_ended(self, event: ev.FeedEnded, now: float) -> None:
+        self._feeds -= 1
+        self._mark(event.mark)
+
+    def _feed_opened(self, event: ev.FeedOpened, now: float) -> None:
+        self._feeds += 1
+
+    def _work_found(self, event: ev.WorkFound, now: float) -> None:
+        for number, count in event.pending.items():
+            self._groups.store(self._groups.get(number), count)
+        for number, count in event.failed.items():
+            self._groups.failed_before(self._groups.get(number), count)
+            self.counts.failed_before += count
+
+    def _tasks_loaded(self, event: ev.TasksLoaded, now: float) -> None:
+        self._loading = False
+        group = self._groups.get(event.group)
+        known, settled = self._known, self._settled
+        for task in event.tasks:
+            if task.id in known or task.id in settled:
+                continue
+            known.add(task.id)
+            group.ready.append(task)
+            group.stored = max(0, group.stored - 1)
+        if event.exhausted:
+            group.stored = min(group.stored, group.fresh)
+        settled.clear()
+
+    def _brake(self) -> None:
+        if not self.policy.brake:
+            return
+        group = self._groups.current
+        waiting = group.in_memory() + group.stored if group else 0
+        if not self._paused and waiting >= self.policy.window and self._feeds:
+            self._paused = True
+            self._out.append(act.PauseFeed())
+        elif self._paused and waiting <= self.policy.window // 2:
+            self._paused = False
+            self._out.append(act.ResumeFeed())

@@ -1,0 +1,92 @@
+"""The state of a run, and the order in which its changes become durable and its messages leave.
+
+The lowest layer of the scheduler (``Ledger``, ``Release``, ``Intake``, ``Scheduler``): what is to be written goes
+into one Record per event, and what may leave only after that Record is durable waits in the outbox.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+from hypershell.core import actions as act
+from hypershell.core import events as ev
+from hypershell.core.bundles import BundleSizer
+from hypershell.core.clients import Clients
+from hypershell.core.groups import Group, Groups
+from hypershell.core.model import FeedMark, Task
+from hypershell.core.policy import Counts, Policy
+
+__all__ = ["Ledger"]
+
+
+class Ledger:
+    """All that a run knows. Parameters: see ``Scheduler``."""
+
+    def __init__(self, policy: Policy, new_id: Callable[[], str], epoch: float = 0.0) -> None:
+        self.policy = policy
+        self.counts = Counts()
+        self.epoch = epoch
+        self._new_id = new_id
+        self._sizer = BundleSizer(policy.bundlesize)
+        self._groups = Groups()
+        self._clients = Clients()
+        self._known: set[str] = set()
+        self._settled: set[str] = set()
+        self._loading = False
+        self._seq = 0
+        self._durable = 0
+        self._asked = 0
+        """The last Record whose commit was asked for."""
+        self._outbox: deque[tuple[int, act.SendTasks]] = deque()
+        self._record: act.Record | None = None
+        self._out: list[act.Action] = []
+        self._feeds = int(policy.feed)
+        self._paused = False
+        self._stopping: str | None = None
+        self._interrupt_at: float | None = None
+        self._interrupted = False
+        self._store_failed = False
+        self._blocked: Group | None = None
+        self._seen: set[int] = set()
+        """Clients that joined or were lost."""
+        self._finished = False
+        self._wall = 0.0
+
+    def _changes(self) -> act.Record:
+        """The Record of this call; made at the first change."""
+        if self._record is None:
+            self._seq += 1
+            self._record = act.Record(self._seq)
+        return self._record
+
+    def _emit_record(self) -> None:
+        """The Record goes out before what this call sends, or is kept before it where dispatch is durable."""
+        record = self._record
+        if record is None:
+            return
+        self._record = None
+        self._out.insert(0, record)
+
+    def _hurry(self) -> None:
+        """Something waits for the last Record; the writer need not be told twice of the same one."""
+        if self._asked < self._seq:
+            self._asked = self._seq
+            self._out.append(act.Commit())
+
+    def _durable_reached(self, event: ev.Durable, now: float) -> None:
+        self._durable = max(self._durable, event.seq)
+        while self._outbox and self._outbox[0][0] <= self._durable:
+            self._out.append(self._outbox.popleft()[1])
+
+    def _mark(self, mark: FeedMark | None) -> None:
+        if mark is not None:
+            self._changes().mark = mark
+
+    def _take_back(self, tasks: list[Task]) -> None:
+        record = self._changes()
+        for task in reversed(tasks):
+            group = self._groups.get(task.group)
+            group.inflight -= 1
+            group.front.appendleft(task)
+        record.returned.extend(act.Return(task.id, task.execution) for task in tasks)

@@ -1,0 +1,123 @@
+"""The records that travel between feed, scheduler, wire and store.
+
+Pure data. One struct serves the core, the wire and the store so that a task is built once and never
+converted on its way. Only the scheduler changes a task (``execution`` and ``schedule_time``).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, TypeAlias
+
+from msgspec import Meta, Struct
+
+__all__ = [
+    "ClientInfo",
+    "FeedMark",
+    "Result",
+    "Scalar",
+    "Special",
+    "Submission",
+    "Task",
+]
+
+#: What a peer may send where the databases keep 32 bits.
+Int32 = Annotated[int, Meta(ge=-(2**31), le=2**31 - 1)]
+Scalar: TypeAlias = bool | int | float | str | None
+
+
+class Task(Struct, array_like=True, gc=False):
+    """One command line to run; the identity on the wire is ``(id, execution)``.
+
+    Times are seconds since the epoch (UTC), sizes bytes, durations seconds.
+    """
+
+    id: str
+    args: str
+    submission: int
+    execution: int = 0
+    attempt: int = 1
+    group: int = 0
+    raw: bytes | None = None
+    """The bytes of the line where it is not UTF-8; ``args`` then holds an escaped form."""
+    timeout: float | None = None
+    tag: dict[str, Scalar] | None = None
+    submit_time: float = 0.0
+    schedule_time: float = 0.0
+    previous_id: str | None = None
+    cores: int | None = None
+    memory: int | None = None
+
+
+class Special:
+    """Exit statuses of tasks that have none of their own; outside of every signal's ``-n``.
+
+    Signals end at 64, so these can never be a death by signal (docs/decisions/0002).
+    """
+
+    CANCELLED = -100
+    TEMPLATE_FAILED = -101
+    IMPOSSIBLE = -102
+    NOT_STARTED = -103
+
+
+class Result(Struct, array_like=True, gc=False, frozen=True):
+    """How one execution ended on its client. ``command`` is None where it equals the task's args."""
+
+    id: str
+    execution: Int32
+    exit_status: Int32
+    start: float
+    end: float
+    command: str | None = None
+    error: str | None = None
+    """Why there is no ordinary exit: ``timeout``, ``template: ...``, ``too long: ...``."""
+    outpath: str | None = None
+    errpath: str | None = None
+    utime: float | None = None
+    """CPU time in user mode, seconds (getrusage(2))."""
+    stime: float | None = None
+    maxrss: float | None = None
+    """Peak resident set, bytes."""
+
+
+class Submission(Struct, array_like=True, frozen=True):
+    """One act of handing over tasks: all that a restart would otherwise have to be told again.
+
+    ``id`` is a time-ordered 63-bit integer. ``options`` is canonical JSON of the options that change tasks.
+    """
+
+    id: int
+    source: str
+    """``file``, ``stdin`` or ``command``."""
+    path: str | None
+    template: str
+    options: str
+    cwd: str
+    submit_id: str
+    submit_host: str
+    submit_time: float
+
+
+class FeedMark(Struct, frozen=True, gc=False):
+    """How far a submission has been read; committed with the rows that were read up to there."""
+
+    submission: int
+    offset: int
+    """Bytes of the FILE that are behind us."""
+    lines: int
+    digest: str
+    """SHA-256 of the first ``offset`` bytes, hex."""
+    complete: bool = False
+
+
+class ClientInfo(Struct, array_like=True, frozen=True):
+    """What a client says of itself when it joins."""
+
+    id: str
+    host: str
+    pid: int
+    slots: int
+    version: str
+    system: str
+    """``sys.platform`` of the client."""
+    rank: int = -1

@@ -1,0 +1,48 @@
+"""The choices of a run that change scheduling, and the counts of what happened in it."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+__all__ = ["Counts", "Policy"]
+
+
+class Policy(Struct, frozen=True):
+    """The choices of a run that change scheduling."""
+
+    attempts: int = 1
+    """Executions with a result that a task may have: retries + 1."""
+    eager: bool = False
+    """Retries go before new tasks."""
+    bundlesize: int | None = None
+    window: int = 8192
+    """Ready tasks held in memory; the rest waits in the store."""
+    brake: bool = False
+    """Pause the feed when the window is full (a store in memory must not hold all of the input)."""
+    barrier_at_end: bool = False
+    """Groups above 0 start only when the whole feed has been read (a FILE)."""
+    forever: bool = False
+    feed: bool = True
+    """A feed is attached; its end will be told."""
+    durable_dispatch: bool = False
+    """A dispatch is durable before the task is sent (stdin, clients that outlive the server)."""
+    closed: bool = True
+    """Only the first clients can join: when they have all left, the run ends."""
+    expected: int = 1
+    """How many those first clients are, counting any that are lost before they join."""
+
+
+class Counts(Struct):
+    """What happened in this run."""
+
+    submitted: int = 0
+    succeeded: int = 0
+    failed: int = 0
+    """Final failures."""
+    failed_before: int = 0
+    """Final failures, in earlier runs, of what was taken over."""
+    retried: int = 0
+    lost: int = 0
+    """Executions that ended with their client."""
+    stale: int = 0
+    """Results of older executions or unknown tasks: counted, never applied."""

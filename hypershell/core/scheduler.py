@@ -1,0 +1,280 @@
+"""The brain: which task goes where and when, and what must be durable before it is told to anybody.
+
+``handle(event, now)`` returns actions, ``deadline()`` the next time it wants to be called. It knows no clock,
+socket, file, MPI or database; the same code runs under every transport and in the simulator. `now` is monotonic
+seconds; ids and the wall clock are given at construction.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+from msgspec.structs import replace
+
+from hypershell.core import actions as act
+from hypershell.core import events as ev
+from hypershell.core.clients import Client
+from hypershell.core.groups import Group
+from hypershell.core.intake import NOBODY, Intake
+from hypershell.core.model import Result, Task
+from hypershell.core.policy import Counts, Policy
+from hypershell.core.states import FAILED, SUCCEEDED
+
+__all__ = ["NOBODY", "Counts", "Policy", "Scheduler"]
+
+
+class Scheduler(Intake):
+    """One run. Parameters: `policy`; `new_id` gives ascending task ids; `epoch` + now is the wall clock (UTC)."""
+
+    def __init__(self, policy: Policy, new_id: Callable[[], str], epoch: float = 0.0) -> None:
+        super().__init__(policy, new_id, epoch)
+        self._handlers: dict[type, Callable[..., None]] = {
+            ev.TasksSubmitted: self._tasks_submitted,
+            ev.FeedOpened: self._feed_opened,
+            ev.FeedEnded: self._feed_ended,
+            ev.WorkFound: self._work_found,
+            ev.TasksLoaded: self._tasks_loaded,
+            ev.ClientJoined: self._client_joined,
+            ev.ClientLeft: self._client_left,
+            ev.ClientLost: self._client_lost,
+            ev.ResultsReceived: self._results_received,
+            ev.Durable: self._durable_reached,
+            ev.StoreFailed: self._store_gone,
+            ev.DrainRequested: self._drain_requested,
+            ev.InterruptRequested: self._interrupt_requested,
+            ev.TimePassed: self._time_passed,
+        }
+
+    # -- the whole surface -------------------------------------------------------------------------------
+
+    def handle(self, event: ev.Event, now: float) -> list[act.Action]:
+        """Take one fact and say what is to be done, in order."""
+        if self._finished:
+            return []
+        self._wall = self.epoch + now
+        self._handlers[type(event)](event, now)
+        self._advance()
+        self._release()
+        self._want_more()
+        self._brake()
+        self._emit_record()
+        if self._outbox:
+            self._hurry()
+        self._maybe_finish()
+        out = self._out
+        self._out = []
+        return out
+
+    def deadline(self) -> float | None:
+        """Monotonic time at which ``TimePassed`` is wanted."""
+        return self._interrupt_at
+
+    @property
+    def finished(self) -> bool:
+        return self._finished
+
+    @property
+    def stopping(self) -> str | None:
+        """Why nothing more is released, or None."""
+        return self._stopping
+
+    @property
+    def starving(self) -> bool:
+        """Whether clients could soon be without work unless more is read."""
+        group = self._groups.current
+        return group is None or group.in_memory() < 4 * max(64, self._clients.slots)
+
+    def unfinished(self) -> int:
+        """Tasks of this run without a final state, as far as they have been read."""
+        return self._groups.unfinished()
+
+    def inflight(self) -> int:
+        return self._groups.current.inflight if self._groups.current is not None else 0
+
+    # -- clients -----------------------------------------------------------------------------------------
+
+    def _client_joined(self, event: ev.ClientJoined, now: float) -> None:
+        if self._clients.get(event.client) is not None:
+            self._lose(event.client, "joined again")
+        client = Client(event.client, event.info)
+        self._clients.add(client)
+        self._seen.add(event.client)
+        self._changes().clients.append(act.ClientChange(client.number, client.info, self._wall))
+        if self._stopping is not None:
+            client.draining = True
+
+    def _client_left(self, event: ev.ClientLeft, now: float) -> None:
+        self._lose(event.client, None)
+        self._end_without_clients(event.client, "idle")
+
+    def _client_lost(self, event: ev.ClientLost, now: float) -> None:
+        self._lose(event.client, event.reason)
+        self._end_without_clients(event.client, "no clients left")
+
+    def _lose(self, number: int, reason: str | None) -> None:
+        """Take back what the client held: no retry is spent, the next execution is a new one."""
+        client = self._clients.remove(number)
+        if client is None:
+            return
+        left = "left" if reason is None else f"lost: {reason}"
+        self._changes().clients.append(act.ClientChange(number, client.info, self._wall, left))
+        held = list(client.holding.values())
+        if reason is not None:
+            self.counts.lost += len(held)
+        self._take_back(held)
+        client.holding.clear()
+        self._outbox = deque(entry for entry in self._outbox if entry[1].client != number)
+
+    def _end_without_clients(self, gone: int, reason: str) -> None:
+        """Stop when `gone` was the last of the clients that can ever be."""
+        self._seen.add(gone)
+        if self.policy.closed and len(self._seen) >= self.policy.expected and not len(self._clients):
+            self._stop(reason)
+
+    # -- results -----------------------------------------------------------------------------------------
+
+    def _results_received(self, event: ev.ResultsReceived, now: float) -> None:
+        client = self._clients.get(event.client)
+        if client is None:
+            self.counts.stale += len(event.results) + len(event.returned)
+            return
+        spent = 0.0
+        count = 0
+        for result in event.results:
+            task = self._claim(client, result.id, result.execution)
+            if task is not None:
+                self._finish_task(client, task, result)
+                spent += result.end - result.start
+                count += 1
+        back = [task for key, n in event.returned if (task := self._claim(client, key, n)) is not None]
+        if back:
+            self._take_back(back)
+        if count:
+            self._sizer.observe(spent, count)
+        self._clients.ask(client)
+
+    def _claim(self, client: Client, task_id: str, execution: int) -> Task | None:
+        """The task, if this client holds just this execution of it."""
+        task = client.holding.get(task_id)
+        if task is None or task.execution != execution:
+            self.counts.stale += 1
+            return None
+        del client.holding[task_id]
+        return task
+
+    def _finish_task(self, client: Client, task: Task, result: Result) -> None:
+        group = self._groups.get(task.group)
+        group.inflight -= 1
+        self._known.discard(task.id)
+        if self._loading:
+            self._settled.add(task.id)
+        record = self._changes()
+        next_id = None
+        state = SUCCEEDED
+        if result.exit_status == 0 and result.error is None:
+            self.counts.succeeded += 1
+        else:
+            state = FAILED
+            if task.attempt < self.policy.attempts:
+                next_id = self._retry(task, group, record)
+            else:
+                self.counts.failed += 1
+                self._groups.fail(group, task.id)
+        record.finished.append(act.Finished(client.number, state, task.schedule_time, result, next_id, task))
+
+    def _retry(self, task: Task, group: Group, record: act.Record) -> str:
+        """A new row with every attribute of the old one."""
+        again = replace(
+            task, id=self._new_id(), attempt=task.attempt + 1, execution=0, previous_id=task.id, schedule_time=0.0
+        )
+        record.inserted.append(again)
+        self.counts.retried += 1
+        if self.policy.eager:
+            group.front.append(again)
+            self._known.add(again.id)
+        elif group is self._groups.current and not group.stored:
+            group.ready.append(again)
+            self._known.add(again.id)
+        else:
+            self._groups.store(group)
+        return again.id
+
+    # -- the end -----------------------------------------------------------------------------------------
+
+    def _drain_requested(self, event: ev.DrainRequested, now: float) -> None:
+        self._stop(event.reason)
+        if event.limit is not None and not self._interrupted:
+            limit = now + event.limit
+            self._interrupt_at = limit if self._interrupt_at is None else min(self._interrupt_at, limit)
+
+    def _interrupt_requested(self, event: ev.InterruptRequested, now: float) -> None:
+        self._stop(event.reason)
+        self._stopping = event.reason
+        self._interrupt()
+
+    def _time_passed(self, event: ev.TimePassed, now: float) -> None:
+        if self._interrupt_at is not None and now >= self._interrupt_at:
+            self._interrupt()
+
+    def _stop(self, reason: str) -> None:
+        """Release nothing from now on; the first reason stays."""
+        if self._stopping is not None:
+            return
+        self._stopping = reason
+        while self._outbox:
+            self._unsend(self._outbox.popleft()[1])
+        for client in self._clients.all():
+            client.draining = True
+        self._out.append(act.DrainClients(self._clients.numbers()))
+
+    def _unsend(self, send: act.SendTasks) -> None:
+        """Tasks whose dispatch was not yet durable go back without ever having been sent."""
+        client = self._clients.get(send.client)
+        if client is not None:
+            for task in send.tasks:
+                client.holding.pop(task.id, None)
+            self._take_back(send.tasks)
+
+    def _interrupt(self) -> None:
+        self._interrupt_at = None
+        if not self._interrupted:
+            self._interrupted = True
+            self._out.append(act.InterruptClients(self._clients.numbers()))
+
+    def _maybe_finish(self) -> None:
+        reason = self._end_reason()
+        if reason is None:
+            return
+        if self._durable < self._seq and not self._store_failed:
+            self._hurry()
+            return
+        self._finished = True
+        self._interrupt_at = None
+        unfinished = self._groups.unfinished()
+        held = 0
+        if reason == "group failed":
+            held, unfinished = unfinished, 0
+        self._out.append(act.DismissClients(self._clients.numbers()))
+        done = self.counts
+        self._out.append(act.Finish(done.succeeded, done.failed, held, unfinished, reason, done.failed_before))
+
+    def _end_reason(self) -> str | None:
+        """Why the run is over, or None while it is not."""
+        if self._stopping is not None:
+            return None if self.inflight() and len(self._clients) else self._stopping
+        if self._feeds or self._loading or self.policy.forever:
+            return None
+        current = self._groups.current
+        if current is not None and current.unfinished():
+            return None
+        if self._blocked is not None:
+            return "group failed"
+        return None if self._groups.waiting() is not None else "complete"
+
+    def _store_gone(self, event: ev.StoreFailed, now: float) -> None:
+        self._store_failed = True
+        self._out.append(act.Note("critical", "server", event.reason))
+        self._stop("store failed")
+        self._stopping = "store failed"
+        self._interrupt()

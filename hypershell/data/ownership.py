@@ -1,0 +1,164 @@
+"""The queries of ownership: what is unfinished and whose it is, and the takeover of it.
+
+Functions over a connection inside a transaction of ``sql``; the rules that decide are in ``recover``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, func, or_, select, text, true, update
+
+from hypershell.core.model import FeedMark, Submission
+from hypershell.core.states import DISPATCHED, PENDING
+from hypershell.data.lease import Owner
+from hypershell.data.schema import run as _run
+from hypershell.data.schema import submission as _submission
+from hypershell.data.schema import task as _task
+from hypershell.data.store import Claim, Taken
+
+__all__ = ["claims", "count_unfinished", "describe", "next_submission", "take"]
+
+_s = _submission.c
+
+
+def _in_state(state: str) -> ColumnElement[bool]:
+    """The condition of a partial index, spelled as the index spells it: with a bound value none would be used."""
+    return text(f"state = '{state}'")  # type: ignore[return-value]
+
+
+def next_submission(state: str) -> Any:
+    """The smallest submission above ``:after`` that has tasks in `state`: one seek in a partial index."""
+    return select(func.min(_task.c.submission)).where(_in_state(state), _task.c.submission > bindparam("after"))
+
+
+_NEXT = {state: next_submission(state) for state in (PENDING, DISPATCHED)}
+_OF_STATE = {
+    state: select(_task.c.id)
+    .where(_in_state(state), _task.c.submission == bindparam("number"))
+    .limit(bindparam("most"))
+    for state in (PENDING, DISPATCHED)
+}
+_INCOMPLETE = select(_s.id).where(text("NOT complete"), _s.source == "file")
+_WITH_OWNER = (
+    select(_s.id.label("number"), _s.owner, *(column.label(f"run_{column.name}") for column in _run.c))
+    .select_from(_submission.outerjoin(_run, _s.owner == _run.c.id))
+    .where(_s.id == bindparam("number"))
+)
+_PER_GROUP = {
+    "pending": select(_task.c.group, func.count())
+    .where(_in_state(PENDING), _task.c.submission == bindparam("number"))
+    .group_by(_task.c.submission, _task.c.group),
+    "failed": select(_task.c.group, func.count())
+    .where(text("state = 'failed' AND next_id IS NULL"), _task.c.submission == bindparam("number"))
+    .group_by(_task.c.submission, _task.c.group),
+}
+
+
+def claims(link: Connection, me: str, like: Submission | None) -> list[Claim]:
+    """See ``store.Store.claims``; what run `me` owns itself is left out."""
+    numbers = _unfinished(link) if like is None else _newest_like(link, like)
+    found = []
+    for number in numbers:
+        row = link.execute(_WITH_OWNER, {"number": number}).mappings().first()
+        if row is not None and row["owner"] == me:
+            continue
+        holder, owner = (None, None) if row is None else (row["owner"], _owner(row))
+        unfinished = like is None or _has_work(link, number)
+        found.append(Claim(number, holder, owner, unfinished))
+    return found
+
+
+def _unfinished(link: Connection) -> list[int]:
+    """Submissions with tasks that are not final, or with a FILE that was not read to its end; ascending."""
+    numbers = set(link.execute(_INCOMPLETE).scalars())
+    for query in _NEXT.values():
+        number = link.execute(query, {"after": -1}).scalar()
+        while number is not None:
+            numbers.add(number)
+            number = link.execute(query, {"after": number}).scalar()
+    return sorted(numbers)
+
+
+def _newest_like(link: Connection, like: Submission) -> list[int]:
+    if like.path is None:
+        return []
+    same = and_(_s.path == like.path, _s.template == like.template, _s.options == like.options, _s.cwd == like.cwd)
+    query = select(_s.id).where(same, _s.id != like.id).order_by(_s.id.desc()).limit(1)
+    return list(link.execute(query).scalars())
+
+
+def _has_work(link: Connection, number: int) -> bool:
+    if not link.execute(select(_s.complete).where(_s.id == number)).scalar_one():
+        return True
+    return count_unfinished(link, [number], 1) > 0
+
+
+def count_unfinished(link: Connection, numbers: Iterable[int], most: int) -> int:
+    """How many tasks of these submissions are not final, counted up to `most`."""
+    count = 0
+    for number in numbers:
+        for query in _OF_STATE.values():
+            bounded = select(func.count()).select_from(query.subquery())
+            count += link.execute(bounded, {"number": number, "most": most - count}).scalar_one()
+            if count >= most:
+                return most
+    return count
+
+
+def take(link: Connection, me: str, claim: Claim) -> bool:
+    """Make `claim` ours unless its owner has moved since it was read; its dispatched tasks become pending again.
+
+    The run that had it is fenced, so that its next write fails; taking what is ours already succeeds.
+    """
+    number, old = claim.submission, claim.holder
+    if claim.owner is not None:
+        seen = or_(_run.c.counter == claim.owner.counter, _run.c.fenced.is_(true()))
+        fence = update(_run).where(_run.c.id == old, seen).values(fenced=True)
+        if not link.execute(fence).rowcount:
+            return False
+    same = or_(_s.owner.is_(None) if old is None else _s.owner == old, _s.owner == me)
+    grab = update(_submission).where(_s.id == number, same).values(owner=me, epoch=_s.epoch + 1)
+    if not link.execute(grab).rowcount:
+        return False
+    again = {
+        "state": PENDING,
+        "execution": _task.c.execution + 1,
+        "schedule_time": None,
+        "client_id": None,
+        "client_host": None,
+        "server_id": None,
+        "server_host": None,
+    }
+    link.execute(update(_task).where(_in_state(DISPATCHED), _task.c.submission == number).values(again))
+    return True
+
+
+def describe(link: Connection, numbers: Sequence[int]) -> Taken:
+    """The submissions with these numbers, how far their FILEs were read, and their tasks per group."""
+    taken = Taken([], [], {}, {})
+    for number in numbers:
+        row = link.execute(select(_submission).where(_s.id == number)).mappings().one()
+        taken.submissions.append(Submission(**{name: row[name] for name in Submission.__struct_fields__}))
+        taken.marks.append(FeedMark(number, row["offset"], row["lines"], row["digest"], row["complete"]))
+        for query, counts in ((_PER_GROUP["pending"], taken.pending), (_PER_GROUP["failed"], taken.failed)):
+            for group, count in link.execute(query, {"number": number}):
+                counts[group] = counts.get(group, 0) + count
+    return taken
+
+
+def _owner(row: Any) -> Owner | None:
+    if row["run_id"] is None:
+        return None
+    return Owner(
+        row["run_id"],
+        row["run_host"],
+        row["run_boot_id"],
+        row["run_pid"],
+        row["run_pid_start"],
+        row["run_job"],
+        row["run_counter"],
+        row["run_end_time"] is not None,
+        row["run_fenced"],
+    )

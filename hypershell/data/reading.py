@@ -1,0 +1,76 @@
+"""Opening a database only to read it: nothing is made, changed or locked for longer than a page takes.
+
+Uses the bare driver, so that a database without tasks is answered before SQLAlchemy is imported. Called by the
+commands that query; ``query`` does the rest.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import stat
+from pathlib import Path
+
+from hypershell.data.engine import check_schema, explain
+from hypershell.errors import StoreError
+
+__all__ = ["open_readonly"]
+
+#: Seconds that one statement waits for a lock.
+_BUSY = 10.0
+
+#: Result codes after which another way of opening may help.
+_CLOSED = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY)
+
+
+def open_readonly(path: Path) -> sqlite3.Connection | None:
+    """A connection that reads the tasks of `path`, None where there is none yet.
+
+    Raises:
+        StoreError: no such file, no database, or one of another version or program.
+    """
+    _check_file(path)
+    for way in _ways(path):
+        try:
+            return _opened(path, way)
+        except sqlite3.Error as error:
+            last = error
+            if (error.sqlite_errorcode or 0) & 0xFF not in _CLOSED:
+                break
+    raise explain(last, path) from last
+
+
+def _check_file(path: Path) -> None:
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        raise StoreError(f"database {path} does not exist; name another file with --db PATH") from None
+    except OSError as error:
+        raise StoreError(f"database {path}: {error.strerror}; name another file with --db PATH") from error
+    if stat.S_ISDIR(mode):
+        raise StoreError(f"database {path} is a directory; name a file with --db PATH")
+
+
+def _ways(path: Path) -> list[str]:
+    """How the file may be opened (https://www.sqlite.org/uri.html).
+
+    A rollback journal that a killed writer left must be played back, which needs write access. A write-ahead log
+    needs an index file beside it; where we may not make one and no log is there, nobody writes either.
+    """
+    ways = ["mode=ro", "mode=rw"]
+    if not any(path.with_name(path.name + suffix).exists() for suffix in ("-wal", "-journal")):
+        ways.append("immutable=1")
+    return ways
+
+
+def _opened(path: Path, way: str) -> sqlite3.Connection | None:
+    uri = f"{path.absolute().as_uri()}?{way}"
+    connection = sqlite3.connect(uri, uri=True, timeout=_BUSY, isolation_level=None)
+    try:
+        connection.execute("PRAGMA query_only=ON")
+        if check_schema(connection, path) and connection.execute("SELECT 1 FROM task LIMIT 1").fetchone():
+            return connection
+    except BaseException:
+        connection.close()
+        raise
+    connection.close()
+    return None

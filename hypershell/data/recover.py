@@ -1,0 +1,134 @@
+"""Which submissions a run takes over at its start and, with ``--forever``, later.
+
+The rules of restart and ownership as steps over a store; the writer's thread calls them. Knows no SQL.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any
+
+from hypershell.core.events import WorkFound
+from hypershell.data.lease import SILENCE, Life, Owner, ProcessIdentity, Watch
+from hypershell.data.notices import Adopted, Notice, Opened, Plan, Told, Waiting
+from hypershell.data.store import Claim, Owned, RunInfo, Store, Taken
+
+__all__ = ["Recovery"]
+
+#: Seconds between two looks at the lease of another host.
+_GLANCE = 0.5
+
+Post = Callable[[Notice], None]
+Pause = Callable[[float], bool]
+Attempt = Callable[[Callable[[], Any]], Any]
+
+
+class Recovery:
+    """Takes over for one run. `clock` is monotonic seconds."""
+
+    def __init__(self, store: Store, run: RunInfo, plan: Plan, clock: Callable[[], float]) -> None:
+        self._store = store
+        self._plan = plan
+        self._clock = clock
+        self._watch = Watch(ProcessIdentity(run.host, run.boot_id, run.pid, run.pid_start))
+        #: Whether servers may hold tasks here that could die without a trace in the database.
+        self._suspects = True
+        self._judged = clock()
+
+    def start(self, post: Post, pause: Pause, attempt: Attempt) -> None:
+        """Make or take the submissions of the plan; posts ``WorkFound`` where there are tasks, then ``Opened``.
+
+        `pause` waits so many seconds and says whether the run is to end; `attempt` repeats what may pass.
+
+        Raises:
+            Owned: a live server has the submission that was asked for.
+        """
+        plan, store = self._plan, self._store
+        taken: Taken | None = Taken()
+        if plan.restart:
+            taken = self._restart(post, pause, attempt)
+        elif plan.forever:
+            taken = attempt(lambda: store.take(self._free(store.claims(None))))
+        if taken is None:
+            return
+        submissions = list(taken.submissions)
+        resumed = None
+        if plan.submission is not None and submissions and plan.restart:
+            resumed = taken.marks[0]
+        elif plan.submission is not None:
+            fresh = plan.submission
+            if any(claim.unfinished for claim in attempt(lambda: store.claims(fresh))):
+                text = f"an earlier submission of {fresh.path} is unfinished (--restart goes on with it)"
+                post(Told("warning", text))
+            attempt(lambda: store.add_submission(fresh))
+            submissions.append(fresh)
+        left = attempt(lambda: store.left_alone(self._is_dead))
+        if taken.pending or taken.failed:
+            post(WorkFound(taken.pending, taken.failed))
+        post(Opened(left, resumed, submissions, taken.marks))
+
+    def look(self, post: Post) -> None:
+        """Take what became free since the last look: somebody wrote, or a server may have died."""
+        now = self._clock()
+        changed = self._store.changed()
+        if not changed and not (self._suspects and now - self._judged >= _GLANCE):
+            return
+        self._judged = now
+        claims = self._store.claims(None)
+        free = self._free(claims)
+        self._suspects = len(free) < len(claims)
+        taken = self._store.take(free) if free else Taken()
+        if taken.submissions:
+            post(Adopted(taken.submissions, taken.marks))
+            post(WorkFound(taken.pending, taken.failed))
+
+    def _restart(self, post: Post, pause: Pause, attempt: Attempt) -> Taken | None:
+        """Take what was asked for, once the life of every owner is known; None when the run is to end instead."""
+        plan, store = self._plan, self._store
+        waiting = False
+        while True:
+            claims: list[Claim] = attempt(lambda: store.claims(plan.submission))
+            lives = [(claim, self._life(claim.owner)) for claim in claims]
+            if plan.submission is not None:
+                for claim, life in lives:
+                    if life is Life.ALIVE and claim.owner is not None:
+                        raise Owned(_owned_text(plan.submission.path, claim.owner))
+            unknown = [claim.owner for claim, life in lives if life is Life.UNKNOWN and claim.owner is not None]
+            if not unknown:
+                free = [claim for claim, life in lives if life is Life.DEAD]
+                taken: Taken = attempt(partial(store.take, free))
+                if plan.submission is None or len(taken.submissions) == len(free):
+                    return taken
+            elif not waiting:
+                waiting = True
+                post(Waiting(_waiting_text(unknown)))
+            if pause(_GLANCE):
+                return None
+
+    def _free(self, claims: Iterable[Claim]) -> list[Claim]:
+        return [claim for claim in claims if self._life(claim.owner) is Life.DEAD]
+
+    def _is_dead(self, owner: Owner) -> bool:
+        return self._watch.life(owner, self._clock()) is Life.DEAD
+
+    def _life(self, owner: Owner | None) -> Life:
+        """What is known of an owner; one that cannot be seen counts as dead where the user says so."""
+        if owner is None:
+            return Life.DEAD
+        life = self._watch.life(owner, self._clock())
+        return Life.DEAD if life is Life.UNKNOWN and self._plan.take_over else life
+
+
+def _owned_text(path: str | None, owner: Owner) -> str:
+    return (
+        f"{path} is being worked on by {owner.describe()}: wait for its end, or end it and run again with --restart"
+    )
+
+
+def _waiting_text(owners: list[Owner]) -> str:
+    more = f" and {len(owners) - 1} more" if len(owners) > 1 else ""
+    return (
+        f"waiting up to {SILENCE:.0f} s for a sign of life from {owners[0].describe()}{more}, which had these "
+        "tasks (--take-over skips this)"
+    )

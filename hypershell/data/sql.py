@@ -1,0 +1,359 @@
+"""The store in a database: SQLAlchemy Core for schema, queries and dialects, bulk statements for the hot path.
+
+One connection, used by one thread (the writer's). What differs between database systems is in ``engine``.
+"""
+
+from __future__ import annotations
+
+import operator
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from sqlalchemy import (
+    Connection,
+    Text,
+    bindparam,
+    case,
+    delete,
+    false,
+    func,
+    literal,
+    null,
+    select,
+    text,
+    type_coerce,
+    update,
+)
+
+from hypershell.core.actions import Dispatch, Finish, Finished, Record, Return
+from hypershell.core.model import FeedMark, Special, Submission, Task
+from hypershell.core.states import DISPATCHED, PENDING
+from hypershell.data import ownership, rows, schema
+from hypershell.data.batch import Batch
+from hypershell.data.bulk import Bulk, bulk_insert, bulk_update, incoming, insert_once
+from hypershell.data.lease import Owner
+from hypershell.data.schema import micros
+from hypershell.data.store import Claim, Fenced, RunInfo, Taken
+from hypershell.errors import StoreError
+
+if TYPE_CHECKING:
+    from hypershell.data.engine import Sqlite
+
+__all__ = ["SqlStore"]
+
+_task, _run, _submission, _client = schema.task, schema.run, schema.submission, schema.client
+#: Unfinished tasks of others are counted up to here.
+_MOST_COUNTED = 100_000
+_LIVE = _task.c.state.in_([PENDING, DISPATCHED])
+
+
+class SqlStore:
+    """See ``store.Store``."""
+
+    def __init__(self, database: Sqlite) -> None:
+        self._database = database
+        self._engine: Any = None
+        self._link: Connection | None = None
+        self._run: RunInfo | None = None
+        self._owned: dict[int, Submission] = {}
+        self._cursors: dict[tuple[int, int], str] = {}
+        self._exhausted: set[tuple[int, int]] = set()
+        self._rows: Any = None
+        self._bulk: dict[str, Bulk] = {}
+        self._paging: Any = None
+        self.refused = 0
+
+    # -- life ------------------------------------------------------------------------------------
+
+    def open(self, create: bool = True) -> None:
+        self.close()
+        with self._explained():
+            self._engine = self._database.engine()
+            self._link = self._engine.connect()
+            with self._link.begin():
+                self._database.create(self._link, create)
+            self._database.check_place()
+
+    def close(self) -> None:
+        if self._link is not None:
+            with self._explained():
+                self._link.close()
+            self._link = None
+            self._engine.dispose()
+
+    def begin_run(self, run: RunInfo) -> None:
+        with self._transaction(guarded=False) as link:
+            link.execute(insert_once(link.dialect, _run).values(**msgspec.structs.asdict(run)))
+        self._run = run
+        self._rows = rows.RowMaker(run.id, run.host, link.dialect.name == "postgresql")
+        self._bulk = _compile(link, run)
+        self._paging = _page_query(link.dialect.name)
+
+    def end_run(self, finish: Finish) -> None:
+        with self._transaction() as link:
+            values = {
+                "end_time": time.time(),
+                "outcome": finish.reason,
+                "succeeded": finish.succeeded,
+                "failed": finish.failed,
+                "unfinished": finish.unfinished + finish.held,
+            }
+            link.execute(_run.update().where(_run.c.id == self._me.id).values(**values))
+            here = (_client.c.server_id == self._me.id) & _client.c.disconnected_at.is_(None)
+            link.execute(_client.update().where(here).values(disconnected_at=values["end_time"]))
+
+    def beat(self) -> None:
+        self._database.check_place()
+        with self._transaction():
+            pass
+
+    def changed(self) -> bool:
+        with self._reading() as link:
+            return self._database.changed(link)
+
+    # -- writing -----------------------------------------------------------------------------------
+
+    def add_submission(self, submission: Submission) -> None:
+        with self._transaction() as link:
+            values = msgspec.structs.asdict(submission)
+            link.execute(insert_once(link.dialect, _submission).values(**values, owner=self._me.id, epoch=1))
+        self._owned[submission.id] = submission
+
+    def apply(self, records: Sequence[Record]) -> None:
+        batch = Batch(records)
+        with self._transaction() as link:
+            self._write_clients(link, batch)
+            missed = self._write_tasks(link, batch)
+            for mark in batch.marks.values():
+                link.execute(_mark_statement(mark))
+        self.refused += batch.refused + missed
+
+    def _write_tasks(self, link: Connection, batch: Batch) -> int:
+        """Send all rows of the batch; how many updates hit nothing."""
+        maker, changes = self._rows, batch.changes
+        fresh: list[Task] = []
+        whole: list[Any] = []
+        take = changes.pop if changes else None
+        for task in batch.inserted.values():
+            change = take(task.id, None) if take is not None else None
+            if change is None:
+                fresh.append(task)
+            else:
+                maker.whole(whole, task, change, self._owned)
+        if self._exhausted:
+            self._exhausted.difference_update({(task.submission, task.group) for task in batch.inserted.values()})
+        new: list[Any] = []
+        maker.new(new, fresh, self._owned)
+        finished: list[Any] = []
+        moved: list[Any] = []
+        for change in changes.values():
+            if type(change) is Finished:
+                maker.finished(finished, change)
+            elif isinstance(change, Dispatch | Return):
+                maker.moved(moved, change)
+        bulk = self._bulk
+        missed = 0
+        for name, flat in (("new", new), ("whole", whole), ("moved", moved), ("finished", finished)):
+            if flat:
+                statement = bulk[name]
+                missed += len(flat) // statement.width - statement.run(link, flat)
+        return missed
+
+    def _write_clients(self, link: Connection, batch: Batch) -> None:
+        joined: list[Any] = []
+        left: list[Any] = []
+        for one, other in batch.clients.values():
+            for change in (one, other):
+                if change is not None:
+                    self._rows.join(change)
+            row = self._rows.client(one, other)
+            (joined if one is not None else left).extend(row)
+        if joined:
+            # A client that comes back under its id has its row replaced.
+            ids = joined[:: len(rows.CLIENT)]
+            for start in range(0, len(ids), 500):
+                link.execute(delete(_client).where(_client.c.id.in_(ids[start : start + 500])))
+            self._bulk["joined"].run(link, joined)
+        if left:
+            self._bulk["left"].run(link, left)
+
+    # -- reading -----------------------------------------------------------------------------------
+
+    def load(self, group: int, limit: int) -> tuple[list[Task], bool]:
+        tasks: list[Task] = []
+        cursors: dict[tuple[int, int], str] = {}
+        exhausted: set[tuple[int, int]] = set()
+        with self._reading() as link:
+            for number in sorted(self._owned):
+                key = (number, group)
+                wanted = limit - len(tasks)
+                if key in self._exhausted or wanted <= 0:
+                    continue
+                found = self._page(link, number, group, wanted)
+                tasks += found
+                if found:
+                    cursors[key] = found[-1].id
+                if len(found) < wanted:
+                    exhausted.add(key)
+        # Only now: a page that failed must be asked for again from where it began.
+        self._cursors.update(cursors)
+        self._exhausted |= exhausted
+        return tasks, all((number, group) in self._exhausted for number in self._owned)
+
+    def _page(self, link: Connection, number: int, group: int, limit: int) -> list[Task]:
+        """The next pending tasks of a submission and group, one row of JSON for all: a fetch per row would give up
+        the interpreter lock for each of them."""
+        after = self._cursors.get((number, group), "")
+        asked = {"number": number, "grp": group, "after": after, "most": limit}
+        found_json, raws = link.execute(self._paging, asked).one()
+        found = _decode(found_json)
+        if not found:
+            return found
+        for task in found:
+            task.submit_time /= 1_000_000
+            task.tag = task.tag or None
+        found.sort(key=_by_id)
+        if raws:
+            self._add_raw(link, found)
+        return found
+
+    # -- taking over -------------------------------------------------------------------------------------
+
+    def claims(self, like: Submission | None) -> list[Claim]:
+        with self._reading() as link:
+            return ownership.claims(link, self._me.id, like)
+
+    def take(self, claims: Sequence[Claim]) -> Taken:
+        with self._transaction() as link:
+            numbers = [claim.submission for claim in claims if ownership.take(link, self._me.id, claim)]
+        with self._reading() as link:
+            taken = ownership.describe(link, numbers)
+        self._owned.update((one.id, one) for one in taken.submissions)
+        return taken
+
+    def left_alone(self, dead: Callable[[Owner], bool]) -> int:
+        with self._reading() as link:
+            free = [c.submission for c in ownership.claims(link, self._me.id, None) if not c.owner or dead(c.owner)]
+            return ownership.count_unfinished(link, free, _MOST_COUNTED)
+
+    def _add_raw(self, link: Connection, tasks: list[Task]) -> None:
+        """Fetch the bytes of the few lines that are not UTF-8; JSON cannot carry them."""
+        by_id = {task.id: task for task in tasks}
+        ids = list(by_id)
+        for start in range(0, len(ids), 500):
+            wanted = _task.c.id.in_(ids[start : start + 500])
+            query = select(_task.c.id, _task.c.args_raw).where(wanted, _task.c.args_raw.is_not(None))
+            for key, raw in link.execute(query):
+                by_id[key].raw = bytes(raw)
+
+    # -- connection ------------------------------------------------------------------------------
+
+    @property
+    def _me(self) -> RunInfo:
+        if self._run is None:
+            raise StoreError("no run has begun in this store: call begin_run first")
+        return self._run
+
+    @contextmanager
+    def _transaction(self, guarded: bool = True) -> Iterator[Connection]:
+        """One write transaction; it begins by renewing our lease, which fails once we are fenced."""
+        if self._link is None:
+            raise StoreError("the store is not open")
+        with self._explained(), self._link.begin():
+            if guarded and not self._link.execute(_RENEW, {"me": self._me.id}).rowcount:
+                raise Fenced(f"another server took over the tasks of this one (run {self._me.id}): it ends")
+            yield self._link
+
+    @contextmanager
+    def _reading(self) -> Iterator[Connection]:
+        """One read transaction."""
+        if self._link is None:
+            raise StoreError("the store is not open")
+        with self._explained():
+            self._link.execution_options(reading=True)
+            try:
+                with self._link.begin():
+                    yield self._link
+            finally:
+                self._link.execution_options(reading=False)
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Turn errors of the driver into ours."""
+        try:
+            yield
+        except self._database.errors as error:
+            raise self._database.explain(error) from error
+
+
+_by_id = operator.attrgetter("id")
+_decode = msgspec.json.Decoder(list[Task]).decode
+
+_RENEW = (
+    update(_run).where(_run.c.id == bindparam("me"), _run.c.fenced.is_(false())).values(counter=_run.c.counter + 1)
+)
+
+
+def _page_query(dialect: str) -> Any:
+    """The next pending tasks of one submission and group as one JSON array of arrays in the order of ``Task``."""
+    t = _task.c
+    inner = (
+        select(_task)
+        .where(
+            text("state = 'pending'"),
+            t.submission == bindparam("number"),
+            t.group == bindparam("grp"),
+            t.id > bindparam("after"),
+        )
+        .order_by(t.submission, t.group, t.id)
+        .limit(bindparam("most"))
+        .subquery("page")
+        .c
+    )
+    sqlite = dialect == "sqlite"
+    array = func.json_array if sqlite else func.json_build_array
+    gather = func.json_group_array if sqlite else func.json_agg
+    tag = func.json(type_coerce(inner.tag, Text)) if sqlite else inner.tag
+    fields = {
+        "group": inner.group,
+        "raw": null(),
+        "tag": tag,
+        "submit_time": micros(inner.submit_time),
+        "schedule_time": literal(0, literal_execute=True),
+    }
+    row = array(*(fields.get(name, inner.get(name)) for name in Task.__struct_fields__))
+    return select(func.coalesce(gather(row), "[]"), func.count(inner.args_raw))
+
+
+def _mark_statement(mark: FeedMark) -> Any:
+    values = {"offset": mark.offset, "lines": mark.lines, "digest": mark.digest, "complete": mark.complete}
+    return _submission.update().where(_submission.c.id == mark.submission).values(values)
+
+
+def _compile(link: Connection, run: RunInfo) -> dict[str, Bulk]:
+    """The hot statements."""
+    dialect = link.dialect
+    statements = {
+        "new": bulk_insert(dialect, _task, rows.NEW),
+        "whole": bulk_insert(dialect, _task, rows.WHOLE),
+        "joined": bulk_insert(dialect, _client, rows.CLIENT),
+    }
+    for name, names in (("finished", rows.FINISHED), ("moved", rows.MOVED)):
+        given = [_task.c[column] for column in names]
+        v = incoming(given).c
+        values = {column: v[column] for column in names if column != "id"}
+        if name == "finished":
+            command = func.coalesce(v.command, _task.c.args)
+            values["command"] = case((v.exit_status == Special.TEMPLATE_FAILED, v.command), else_=command)
+            values["retried"] = v.next_id.is_not(None)
+            values["server_id"], values["server_host"] = literal(run.id), literal(run.host)
+        guards = (_task.c.id == v.id, _task.c.execution <= v.execution, _LIVE)
+        statements[name] = bulk_update(dialect, _task, given, values, guards)
+    given = [_client.c[column] for column in rows.CLIENT]
+    v = incoming(given).c
+    values = {column: v[column] for column in ("disconnected_at", "evicted", "reason")}
+    statements["left"] = bulk_update(dialect, _client, given, values, (_client.c.id == v.id,))
+    return statements

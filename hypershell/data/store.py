@@ -1,0 +1,158 @@
+"""What every store must do, and the words that it shares with the writer and the server.
+
+No SQLAlchemy, no file and no thread in here: the server imports this before the first task starts. ``sql`` keeps
+the tasks in SQLite or PostgreSQL, ``memory`` in this process (``--no-db``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from msgspec import Struct
+
+from hypershell.core.actions import Finish, Record
+from hypershell.core.model import FeedMark, Submission, Task
+from hypershell.data.lease import Owner, this_process
+from hypershell.errors import StoreError
+
+__all__ = [
+    "Claim",
+    "Fenced",
+    "Owned",
+    "RunInfo",
+    "Store",
+    "Taken",
+    "Transient",
+    "describe_run",
+    "sqlite_store",
+]
+
+
+class Fenced(StoreError):
+    """Another server took over what this one owned; this one must end."""
+
+
+class Owned(StoreError):
+    """A live server owns the submission that was asked for."""
+
+
+class Transient(StoreError):
+    """A write that failed for a reason that may pass: disk full, database locked, connection lost."""
+
+
+class RunInfo(Struct, frozen=True):
+    """One server's row in table ``run``, and its lease. ``ranks`` and ``slots`` are 0 where clients come and go."""
+
+    id: str
+    host: str
+    boot_id: str
+    pid: int
+    pid_start: int
+    transport: str
+    ranks: int
+    slots: int
+    job: str | None
+    command: str
+    cwd: str
+    start_time: float
+
+
+def describe_run(
+    run_id: str,
+    *,
+    transport: str,
+    ranks: int,
+    slots: int,
+    job: str | None,
+    command: str,
+    cwd: str,
+    start_time: float,
+) -> RunInfo:
+    """The run of the calling process. `job` names the scheduler's job, `start_time` is seconds since the epoch."""
+    me = this_process()
+    return RunInfo(
+        run_id, me.host, me.boot_id, me.pid, me.pid_start, transport, ranks, slots, job, command, cwd, start_time
+    )
+
+
+class Claim(Struct, frozen=True):
+    """A submission that could be taken over.
+
+    `holder` is the run that its row names, `owner` that run's lease; None where there is none.
+    """
+
+    submission: int
+    holder: str | None
+    owner: Owner | None
+    unfinished: bool
+
+
+class Taken(Struct, frozen=True):
+    """Submissions that are now ours, how far each FILE was read, and their tasks per group."""
+
+    submissions: list[Submission] = []
+    marks: list[FeedMark] = []
+    pending: dict[int, int] = {}
+    failed: dict[int, int] = {}
+
+
+class Store(Protocol):
+    """One connection to the place where tasks are kept, used by one thread.
+
+    Every method raises ``Fenced`` when another server took over, ``Transient`` when trying again may help, and
+    another ``StoreError`` when it cannot.
+    """
+
+    @property
+    def refused(self) -> int:
+        """How many changes hit no row: older executions, rows that were final, rows unknown."""
+
+    def open(self, create: bool = True) -> None:
+        """Connect; make the tables where they are missing and `create` is true."""
+
+    def begin_run(self, run: RunInfo) -> None:
+        """Record the run whose lease every later write renews."""
+
+    def add_submission(self, submission: Submission) -> None:
+        """Record a new submission that this run owns."""
+
+    def apply(self, records: Sequence[Record]) -> None:
+        """Write the records, in their order, in one transaction."""
+
+    def load(self, group: int, limit: int) -> tuple[list[Task], bool]:
+        """Up to `limit` further pending tasks of `group` by submission and id; True when no more are there now."""
+
+    def claims(self, like: Submission | None) -> list[Claim]:
+        """What could be taken: the newest submission like this one, or all that others left unfinished."""
+
+    def take(self, claims: Sequence[Claim]) -> Taken:
+        """Take over those whose owner has not moved since; their dispatched tasks become pending again."""
+
+    def left_alone(self, dead: Callable[[Owner], bool]) -> int:
+        """How many unfinished tasks (up to 100,000) belong to nobody or to an owner that is `dead`."""
+
+    def changed(self) -> bool:
+        """Whether somebody else wrote since the last call."""
+
+    def beat(self) -> None:
+        """Renew the lease."""
+
+    def end_run(self, finish: Finish) -> None:
+        """Record how the run ended; what it owned is free from then on."""
+
+    def close(self) -> None:
+        """Release everything; idempotent."""
+
+
+def sqlite_store(path: Path) -> Callable[[], Store]:
+    """A function that makes the store in the SQLite file `path`; only its call imports SQLAlchemy."""
+
+    def make() -> Store:
+        from hypershell.data.engine import Sqlite
+        from hypershell.data.sql import SqlStore
+
+        return SqlStore(Sqlite(path))
+
+    return make

@@ -1,0 +1,289 @@
+"""The one database thread: takes records from the loop, commits many at a time, says what is durable.
+
+Owns the thread, the queue to it and the answers from it; the store itself is used by that thread alone. Knows
+nothing of scheduling. Called by ``server/loop.py``, which reads the answers with `poll` after `wake` was called.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import TypeAlias, TypeVar
+
+from hypershell.core.actions import Finish, LoadMore, Record
+from hypershell.core.events import Durable, StoreFailed, TasksLoaded
+from hypershell.data.batch import size_of
+from hypershell.data.notices import Adopted, Notice, Opened, Plan, Told, Tuning, Waiting, WriterLike
+from hypershell.data.recover import Recovery
+from hypershell.data.store import RunInfo, Store, Transient
+from hypershell.errors import StoreError
+
+__all__ = ["Adopted", "Notice", "Opened", "Plan", "Told", "Tuning", "Waiting", "Writer", "WriterLike"]
+
+log = logging.getLogger("hypershell.data")
+
+T = TypeVar("T")
+_Item: TypeAlias = Record | LoadMore | Finish
+
+
+class Writer:
+    """The thread and its two queues.
+
+    Parameters: `open_store` makes the store, in the thread; `wake` is called from the thread when `poll` has
+    something new; `clock` is monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        open_store: Callable[[], Store],
+        run: RunInfo,
+        plan: Plan,
+        wake: Callable[[], None],
+        tuning: Tuning | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._open_store = open_store
+        self._run = run
+        self._plan = plan
+        self._wake = wake
+        self._tuning = tuning or Tuning()
+        self._clock = clock
+        self._inbox: deque[_Item] = deque()
+        self._outbox: deque[Notice] = deque()
+        self._signal = threading.Event()
+        self._sleeping = False
+        self._urgent = False
+        self._ending = False
+        self._taken_rows = 0
+        self._written_rows = 0
+        self._full = False
+        self._error: StoreError | None = None
+        self._ended = False
+        self._thread = threading.Thread(target=self._main, name="database", daemon=True)
+
+    # -- called by the loop ------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start the thread, which opens the store and then posts ``Opened`` (or ``StoreFailed``)."""
+        self._thread.start()
+
+    def submit(self, record: Record) -> None:
+        """Queue a record; ``Durable`` with its number (or a higher one) tells that it is committed."""
+        if self._ended:
+            return
+        self._taken_rows += size_of(record)
+        self._inbox.append(record)
+        if self._sleeping or self.backlog >= self._tuning.batch_rows:
+            self._signal.set()
+
+    def hurry(self) -> None:
+        """Somebody waits for the records so far: commit them now."""
+        self._urgent = True
+        self._signal.set()
+
+    def load(self, wanted: LoadMore) -> None:
+        """Queue a question for further tasks; all records before it are committed first."""
+        self._push(wanted)
+
+    def finish(self, finish: Finish) -> None:
+        """Commit everything, record how the run ended, close, end the thread."""
+        self._ending = True
+        self._push(finish)
+
+    def poll(self) -> list[Notice]:
+        """What the thread had to say since the last call, in order."""
+        outbox = self._outbox
+        taken: list[Notice] = []
+        while outbox:
+            taken.append(outbox.popleft())
+        return taken
+
+    def join(self, timeout: float | None = None) -> bool:
+        """Wait for the thread, `timeout` seconds at most; True when it has ended."""
+        self._thread.join(timeout)
+        return not self._thread.is_alive()
+
+    @property
+    def backlog(self) -> int:
+        """Rows that wait to be written."""
+        return self._taken_rows - self._written_rows
+
+    @property
+    def full(self) -> bool:
+        """Whether the feed should pause: from the high-water mark on until the low one is reached."""
+        backlog = self.backlog
+        if self._full:
+            self._full = backlog > self._tuning.low
+        else:
+            self._full = backlog >= self._tuning.high
+        return self._full
+
+    @property
+    def ended(self) -> bool:
+        """Whether the thread has closed the store; nothing will be written any more."""
+        return self._ended
+
+    @property
+    def error(self) -> StoreError | None:
+        """Why the store failed, where it did."""
+        return self._error
+
+    def _push(self, item: LoadMore | Finish) -> None:
+        self._inbox.append(item)
+        self._urgent = True
+        self._signal.set()
+
+    # -- the thread --------------------------------------------------------------------------------------
+
+    def _main(self) -> None:
+        store: Store | None = None
+        interval = sys.getswitchinterval()
+        sys.setswitchinterval(self._tuning.switch_interval)
+        try:
+            store = self._open_store()
+            self._serve(store, self._begin(store))
+        except StoreError as error:
+            self._fail(error)
+        except Exception as error:
+            log.debug("the database thread failed", exc_info=True)
+            self._fail(StoreError(f"the database thread failed ({type(error).__name__}: {error}): report this"))
+        finally:
+            self._close(store)
+            sys.setswitchinterval(interval)
+            self._ended = True
+            self._wake()
+
+    def _close(self, store: Store | None) -> None:
+        if store is None:
+            return
+        try:
+            store.close()
+        except StoreError as error:
+            self._post(Told("warning", str(error)))
+
+    def _fail(self, error: StoreError) -> None:
+        self._error = error
+        self._post(StoreFailed(str(error)))
+
+    def _post(self, notice: Notice) -> None:
+        self._outbox.append(notice)
+        self._wake()
+
+    def _begin(self, store: Store) -> Recovery:
+        """Open, record the run, take over what the plan asks for."""
+        self._try(store.open)
+        self._try(lambda: store.begin_run(self._run))
+        recovery = Recovery(store, self._run, self._plan, self._clock)
+        recovery.start(self._post, self._pause, self._try)
+        return recovery
+
+    def _serve(self, store: Store, recovery: Recovery) -> None:
+        """Write until ``Finish``."""
+        tuning, clock = self._tuning, self._clock
+        beat = clock() + tuning.beat
+        look = clock() + tuning.look
+        while True:
+            forever = self._plan.forever
+            due = min(beat, look) if forever else beat
+            self._sleep(due)
+            ended, wrote = self._drain(store)
+            if ended:
+                return
+            now = clock()
+            if wrote:
+                beat = now + tuning.beat
+            elif now >= beat:
+                self._try(store.beat)
+                beat = clock() + tuning.beat
+            if forever and now >= look:
+                self._try(lambda: recovery.look(self._post))
+                look = clock() + tuning.look
+
+    def _sleep(self, due: float) -> None:
+        """Wait for something or `due`; then until the batch is old or large, or somebody waits for it."""
+        tuning, clock, inbox, signal = self._tuning, self._clock, self._inbox, self._signal
+        if not inbox:
+            self._sleeping = True
+            # What came before the flag was seen is in the queue now.
+            if not inbox:
+                signal.wait(max(0.0, due - clock()))
+            self._sleeping = False
+        old = clock() + tuning.batch_age
+        while inbox and not self._urgent and self.backlog < tuning.batch_rows:
+            signal.clear()
+            # What made it urgent or large before this line has cleared the signal is seen here.
+            if self._urgent or self.backlog >= tuning.batch_rows or not signal.wait(max(0.0, old - clock())):
+                break
+
+    def _drain(self, store: Store) -> tuple[bool, bool]:
+        """Write what is queued; whether the end was asked for, and whether anything was written."""
+        inbox, most = self._inbox, self._tuning.batch_rows
+        self._urgent = False
+        self._signal.clear()
+        batch: list[Record] = []
+        size, wrote = 0, False
+        for _ in range(len(inbox)):
+            item = inbox.popleft()
+            if isinstance(item, Record):
+                batch.append(item)
+                size += size_of(item)
+                if size < most:
+                    continue
+            if batch:
+                self._write(store, batch, size)
+                batch, size, wrote = [], 0, True
+            if isinstance(item, LoadMore):
+                self._answer(store, item)
+            elif isinstance(item, Finish):
+                self._end(store, item)
+                return True, True
+        if batch:
+            self._write(store, batch, size)
+            wrote = True
+        return False, wrote
+
+    def _write(self, store: Store, batch: list[Record], size: int) -> None:
+        self._try(lambda: store.apply(batch))
+        self._written_rows += size
+        self._post(Durable(batch[-1].seq))
+
+    def _answer(self, store: Store, wanted: LoadMore) -> None:
+        tasks, exhausted = self._try(lambda: store.load(wanted.group, wanted.limit))
+        self._post(TasksLoaded(wanted.group, tasks, exhausted))
+
+    def _end(self, store: Store, finish: Finish) -> None:
+        self._try(lambda: store.end_run(finish))
+        if store.refused:
+            log.debug("%d changes were refused by the store (older executions or final rows)", store.refused)
+
+    def _pause(self, seconds: float) -> bool:
+        """Wait in the start; True when the end was asked for meanwhile."""
+        if not self._ending:
+            self._signal.wait(seconds)
+            self._signal.clear()
+        return self._ending
+
+    def _try(self, step: Callable[[], T]) -> T:
+        """Do `step`, again and again while its failure may pass; nothing is given up meanwhile."""
+        tuning, clock = self._tuning, self._clock
+        delay, since, told = 0.05, clock(), False
+        while True:
+            try:
+                result = step()
+            except Transient as error:
+                waited = clock() - since
+                if waited >= tuning.give_up or self.backlog > tuning.most_rows:
+                    raise StoreError(f"{error} (gave up after {waited:.0f} s)") from error
+                if not told and waited >= tuning.tell_after:
+                    told = True
+                    self._post(Told("warning", f"{error}; trying again for up to {tuning.give_up:.0f} s"))
+                time.sleep(delay)
+                delay = min(delay * 2, 2.0)
+            else:
+                if told:
+                    self._post(Told("info", "the database can be written again"))
+                return result

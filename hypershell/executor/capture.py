@@ -1,0 +1,42 @@
+"""Files that take a task's stdout and stderr byte for byte (``--capture``). Called by ``executor.loop``."""
+
+from __future__ import annotations
+
+import os
+
+from hypershell.executor.spawn import NotStarted
+
+__all__ = ["capture_paths", "open_capture"]
+
+
+def capture_paths(folder: str, id: str) -> tuple[str, str]:
+    """Paths of stdout and stderr of the task `id`: ``folder/ab/cd/ID.out`` and ``.err``.
+
+    ``ab`` and ``cd`` are the last four hex digits of the id, for those of neighbours differ (the first are a time).
+    An id that is no file name cannot leave the folder.
+    """
+    digits = "".join(letter for letter in id if letter in "0123456789abcdefABCDEF")[-4:].rjust(4, "0").lower()
+    name = id.replace("/", "_").replace("\0", "_")
+    stem = os.path.join(folder, digits[:2], digits[2:], name)
+    return f"{stem}.out", f"{stem}.err"
+
+
+def open_capture(paths: tuple[str, str]) -> tuple[int, int]:
+    """Create both files, empty, and give their descriptors.
+
+    :raises NotStarted: they cannot be created.
+    """
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_APPEND
+    opened: list[int] = []
+    try:
+        for path in paths:
+            try:
+                opened.append(os.open(path, flags, 0o666))
+            except FileNotFoundError:
+                os.makedirs(os.path.dirname(path), exist_ok=True)
+                opened.append(os.open(path, flags, 0o666))
+    except (OSError, ValueError) as error:
+        for fd in opened:
+            os.close(fd)
+        raise NotStarted(f"cannot create {paths[len(opened)]}: {getattr(error, 'strerror', error)}") from None
+    return opened[0], opened[1]

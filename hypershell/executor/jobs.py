@@ -1,0 +1,377 @@
+"""The processes of a client: started with their pipes or files, reaped, their last output read.
+
+A job is over when its leader exits. Its pipes are then read to their end, or for 100 ms where a background
+process holds them; what that prints later is still forwarded. Called by ``executor.loop``; knows neither server nor
+machine.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import deque
+from collections.abc import Callable
+
+from hypershell.core.model import Task
+from hypershell.executor.capture import capture_paths, open_capture
+from hypershell.executor.env import LONGEST, Environment
+from hypershell.executor.machine import KILL
+from hypershell.executor.output import Output, Pipe
+from hypershell.executor.reap import RSS_UNIT, next_exit
+from hypershell.executor.spawn import NotStarted, Spawner
+from hypershell.executor.turns import take_short_turns
+from hypershell.executor.vocabulary import Exited, Expanded, StartFailed
+from hypershell.proto.messages import ClientSettings, Context
+
+__all__ = ["Jobs"]
+
+#: Seconds for which the pipes of an ended task are read where something still holds them.
+DRAIN_TIME = 0.1
+
+#: Seconds after which the pipes of a running task are watched. Most short tasks end before and cost no wake-up.
+UNWATCHED_TIME = 0.005
+
+#: Pipes of background processes that are kept open; beyond it the oldest is closed.
+BACKGROUND_PIPES = 256
+
+Ended = Exited | Expanded | StartFailed
+
+
+class _Job:
+    """A process and what belongs to it.
+
+    ``out_fd`` and ``err_fd`` are pipes that have no ``Pipe`` yet: most tasks end before they need one.
+    """
+
+    __slots__ = (
+        "end",
+        "err",
+        "err_fd",
+        "give_up",
+        "id",
+        "out",
+        "out_fd",
+        "outputs",
+        "paths",
+        "pid",
+        "rest",
+        "running",
+        "signalled",
+        "start",
+        "status",
+        "usage",
+    )
+
+    def __init__(self, id: str, pid: int, start: float, out_fd: int, err_fd: int) -> None:
+        self.id = id
+        self.pid = pid
+        self.start = start
+        self.out_fd = out_fd
+        self.err_fd = err_fd
+        self.out: Pipe | None = None
+        self.err: Pipe | None = None
+        self.running = True
+        self.signalled = False
+        self.rest: tuple[str, ...] | None = None
+        """Further ``{% %}`` commands; None where the job is a task."""
+        self.paths: tuple[str, str] | None = None
+
+    status: int
+    usage: tuple[float, float, int]
+    """User and system seconds, resident set in units of ``ru_maxrss``."""
+    end: float
+    give_up: float
+    outputs: list[str]
+
+
+class Jobs:
+    """All processes of one client.
+
+    :param ended: called with the fact that a job is over.
+    :param threads: see ``Spawner``.
+    """
+
+    def __init__(
+        self,
+        settings: ClientSettings,
+        environment: Environment,
+        output: Output,
+        ended: Callable[[Ended], None],
+        threads: bool = False,
+    ) -> None:
+        self._environment = environment
+        self._spawner = Spawner(environment.base, threads)
+        if threads:
+            take_short_turns()
+        self._output = output
+        self._ended = ended
+        self._task_cwd = settings.task_cwd
+        self._capture_dir = os.path.abspath(settings.capture_dir) if settings.capture else None
+        self._by_pid: dict[int, _Job] = {}
+        self._by_id: dict[str, _Job] = {}
+        self._unwatched: deque[tuple[float, _Job]] = deque()
+        self._draining: list[_Job] = []
+        self._background: deque[Pipe] = deque()
+        self._folders: dict[int, tuple[Context, str | None, dict[bytes, bytes]]] = {}
+
+    # Starting
+
+    def start(self, task: Task, command: str | None, context: Context, now: float) -> None:
+        """Start a task; what cannot be started is told as ``StartFailed``."""
+        begin = time.time()
+        try:
+            self._start(task, command, context, now, begin)
+        except NotStarted as error:
+            self._ended(StartFailed(task.id, str(error), begin))
+
+    def _start(self, task: Task, command: str | None, context: Context, now: float, begin: float) -> None:
+        known = self._folders.get(context.submission)
+        if known is None or known[0] is not context:
+            known = self._enter(context)
+        _, cwd, shared = known
+        if self._environment.error is not None:
+            raise NotStarted(self._environment.error)
+        line = task.raw if task.raw is not None else task.args.encode("utf-8", "surrogateescape")
+        line_to_run = line if command is None else command.encode("utf-8", "surrogateescape")
+        if b"\0" in line or b"\0" in line_to_run:
+            raise NotStarted("the command contains a NUL byte")
+        if self._capture_dir is not None:
+            self._start_captured(task, line, line_to_run, cwd, shared, begin)
+            return
+        own = self._environment.of(task, line, line_to_run, begin)
+        self._unwatched.append((now, self._spawn(task.id, line_to_run, shared, own, cwd, begin)))
+
+    def _enter(self, context: Context) -> tuple[Context, str | None, dict[bytes, bytes]]:
+        """What the tasks of a submission share: where to run (None: here), and variables."""
+        cwd = self._task_cwd or context.cwd
+        try:
+            same = os.path.samefile(cwd, ".")
+        except (OSError, ValueError):
+            same = False
+        known = (context, None if same else cwd, self._environment.shared(context, cwd))
+        self._folders[context.submission] = known
+        return known
+
+    def _spawn(
+        self,
+        id: str,
+        command: bytes,
+        shared: dict[bytes, bytes],
+        own: dict[bytes, bytes],
+        cwd: str | None,
+        begin: float,
+    ) -> _Job:
+        """Start a process with pipes of ours."""
+        try:
+            out, out_end = os.pipe()
+        except OSError as error:
+            raise NotStarted(f"cannot make a pipe: {error.strerror}") from None
+        try:
+            err, err_end = os.pipe()
+        except OSError as error:
+            os.close(out)
+            os.close(out_end)
+            raise NotStarted(f"cannot make a pipe: {error.strerror}") from None
+        try:
+            pid = self._spawner.start(command, shared, out_end, err_end, cwd, own)
+        except NotStarted:
+            os.close(out)
+            os.close(err)
+            raise
+        finally:
+            os.close(out_end)
+            os.close(err_end)
+        os.set_blocking(out, False)
+        os.set_blocking(err, False)
+        job = _Job(id, pid, begin, out, err)
+        self._by_pid[pid] = self._by_id[id] = job
+        return job
+
+    def _start_captured(
+        self, task: Task, line: bytes, command: bytes, cwd: str | None, shared: dict[bytes, bytes], begin: float
+    ) -> None:
+        """Start a task that writes to its own files."""
+        paths = capture_paths(self._capture_dir or "", task.id)
+        own = self._environment.of(task, line, command, begin, paths)
+        out, err = open_capture(paths)
+        try:
+            pid = self._spawner.start(command, shared, out, err, cwd, own)
+        finally:
+            os.close(out)
+            os.close(err)
+        job = _Job(task.id, pid, begin, -1, -1)
+        job.paths = paths
+        self._by_pid[pid] = self._by_id[task.id] = job
+
+    def expand(self, id: str, commands: tuple[str, ...]) -> None:
+        """Run ``{% %}`` commands one after the other; the answer is told as ``Expanded``."""
+        self._expand_next(id, commands, [])
+
+    def _expand_next(self, id: str, commands: tuple[str, ...], outputs: list[str]) -> None:
+        command = commands[0].encode("utf-8", "surrogateescape")
+        try:
+            job = self._spawn(id, command, self._environment.base, {}, None, time.time())
+        except NotStarted as error:
+            self._ended(Expanded(id, error=str(error)))
+            return
+        job.rest = commands[1:]
+        job.outputs = outputs
+        self._watch(job, LONGEST)
+
+    def _watch(self, job: _Job, limit: int = 0) -> None:
+        """Read the pipes of a job whenever they have something; with `limit` its stdout is kept, not forwarded."""
+        if job.out_fd >= 0:
+            job.out = Pipe(job.out_fd, False, limit)
+            job.err = Pipe(job.err_fd, True)
+            job.out_fd = job.err_fd = -1
+            self._output.watch(job.out)
+            self._output.watch(job.err)
+
+    def signal(self, id: str, number: int) -> None:
+        """Signal the process group of a job; one that has ended is left alone."""
+        job = self._by_id.get(id)
+        if job is None or not job.running:
+            return
+        job.signalled = True
+        try:
+            os.killpg(job.pid, number)
+        except (ProcessLookupError, PermissionError):  # macOS says the latter of zombies
+            pass
+
+    # Ending
+
+    def collect(self, now: float) -> None:
+        """Reap every child that has ended; call after SIGCHLD."""
+        by_pid, output = self._by_pid, self._output
+        while (found := next_exit()) is not None:
+            pid, status, usage = found
+            job = by_pid.pop(pid, None)
+            if job is None:
+                continue
+            job.end = time.time()
+            job.running = False
+            if job.signalled:
+                self._kill_rest(pid)
+            job.status = os.waitstatus_to_exitcode(status)
+            job.usage = (usage[0], usage[1], usage[2])
+            if job.out_fd >= 0:
+                job.out = output.finish(job.out_fd, False)
+                job.err = output.finish(job.err_fd, True)
+                job.out_fd = job.err_fd = -1
+                open_pipes = job.out is not None or job.err is not None
+            else:
+                open_pipes = not self._drain(job)
+            if open_pipes:
+                job.give_up = now + DRAIN_TIME
+                for pipe in (job.out, job.err):
+                    if pipe is not None:
+                        output.watch(pipe)
+                self._draining.append(job)
+            else:
+                self._over(job)
+
+    def _drain(self, job: _Job) -> bool:
+        """Read what the pipes of a job hold; True when both have ended."""
+        done = True
+        for pipe in (job.out, job.err):
+            if pipe is not None:
+                done = self._output.drain(pipe) and done
+        return done
+
+    def _kill_rest(self, group: int) -> None:
+        """End what is left of the process group of a job that we stopped.
+
+        Its leader has just been reaped; its number is not given away while anything of the group lives.
+        """
+        try:
+            os.killpg(group, KILL)
+        except (ProcessLookupError, PermissionError):
+            pass
+
+    def _over(self, job: _Job) -> None:
+        del self._by_id[job.id]
+        if job.rest is not None:
+            self._expansion_over(job)
+            return
+        utime, stime, maxrss = job.usage
+        outpath, errpath = job.paths or (None, None)
+        self._ended(
+            Exited(job.id, job.status, job.start, job.end, utime, stime, float(maxrss * RSS_UNIT), outpath, errpath)
+        )
+
+    def _expansion_over(self, job: _Job) -> None:
+        status = job.status
+        kept = job.out.kept if job.out is not None else bytearray()
+        if job.out is not None and job.out.overflowed:
+            self._ended(Expanded(job.id, error=f"{{% %}} printed more than {LONGEST:,} bytes"))
+        elif status != 0:
+            how = f"ended with status {status}" if status > 0 else f"died by signal {-status}"
+            self._ended(Expanded(job.id, error=f"the command of {{% %}} {how}"))
+        else:
+            outputs = [*job.outputs, kept.decode("utf-8", "surrogateescape").strip()]
+            if job.rest:
+                self._expand_next(job.id, job.rest, outputs)
+            else:
+                self._ended(Expanded(job.id, outputs))
+
+    def tend(self, now: float) -> None:
+        """What time brings: watch the pipes of tasks that last, give up on pipes that background processes hold."""
+        unwatched = self._unwatched
+        while unwatched and (not unwatched[0][1].running or unwatched[0][0] + UNWATCHED_TIME <= now):
+            job = unwatched.popleft()[1]
+            if job.running:
+                self._watch(job)
+        if self._draining:
+            self._tend_draining(now)
+
+    def _tend_draining(self, now: float) -> None:
+        waiting = self._draining
+        self._draining = []
+        for job in waiting:
+            pipes = [pipe for pipe in (job.out, job.err) if pipe is not None and pipe.fd >= 0]
+            if pipes and self._output.full:
+                job.give_up = now + DRAIN_TIME
+            if pipes and now < job.give_up:
+                self._draining.append(job)
+                continue
+            for pipe in pipes:
+                if pipe.limit:
+                    self._output.close(pipe)
+                else:
+                    self._keep_open(pipe)
+            self._over(job)
+
+    def _keep_open(self, pipe: Pipe) -> None:
+        background = self._background
+        while background and background[0].fd < 0:
+            background.popleft()
+        if len(background) >= BACKGROUND_PIPES:
+            self._output.close(background.popleft())
+        background.append(pipe)
+
+    def deadline(self) -> float | None:
+        """When `tend` is due."""
+        due = None
+        unwatched = self._unwatched
+        while unwatched and not unwatched[0][1].running:
+            unwatched.popleft()
+        if unwatched:
+            due = unwatched[0][0] + UNWATCHED_TIME
+        for job in self._draining:
+            if due is None or job.give_up < due:
+                due = job.give_up
+        return due
+
+    def close(self) -> None:
+        """Kill what still runs, forward what background processes printed so far, close everything."""
+        for job in self._by_pid.values():
+            self._kill_rest(job.pid)
+        for job in list(self._by_id.values()):
+            self._watch(job)
+            for pipe in (job.out, job.err):
+                if pipe is not None:
+                    self._output.close(pipe)
+        for pipe in self._background:
+            self._output.drain(pipe)
+            self._output.close(pipe)
+        self._spawner.close()

@@ -1,0 +1,442 @@
+"""The client's brain: which task starts when, when one is stopped, and when results go back.
+
+Pure: no clock, no input or output, no process. ``handle(event, now)`` gives the actions that the driver carries out
+in their order, ``deadline()`` the next time at which something is due by itself. The driver is ``executor.loop``;
+the simulator runs the same machine by the thousand.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+from hypershell.core.model import Result, Special, Task
+from hypershell.executor.vocabulary import (
+    Action,
+    Dismissed,
+    DrainOrdered,
+    End,
+    Event,
+    Exited,
+    Expand,
+    Expanded,
+    Interrupted,
+    Report,
+    Say,
+    ServerLost,
+    SignalCame,
+    SignalTask,
+    Start,
+    StartFailed,
+    TimePassed,
+    Warn,
+    WorkArrived,
+)
+from hypershell.proto.messages import ClientSettings, Context, Leave
+from hypershell.template import ExpansionError, Template, TemplateError
+
+__all__ = ["HURRY", "Machine"]
+
+# Numbers of POSIX, the same on every system that has these signals; Windows' module signal lacks SIGKILL.
+INT, KILL, TERM = 2, 9, 15
+
+#: Statuses of tasks that died of a signal by which launchers end jobs: INT, USR1, USR2, TERM. Some (Slurm) send
+#: it to every process of a step, tasks included: such a task was stopped, it did not fail.
+LAUNCHER_DEATHS = frozenset({-2, -10, -12, -15})
+
+#: Seconds for which such a death waits for the same signal to come to this process, and for which it counts then.
+SUSPECT_TIME = 0.25
+SIGNAL_TIME = 2.0
+
+#: Seconds from TERM to KILL of a client that must end now: a launcher kills its ranks soon after it warned them.
+HURRY = 0.1
+
+_NEVER = float("inf")
+
+
+class _Run:
+    """A task in a slot: expanding, running, or being stopped."""
+
+    __slots__ = ("command", "dead", "error", "expanding", "returning", "steps", "task")
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
+        self.command: str | None = None
+        self.error: str | None = None
+        self.expanding = False
+        self.returning = False
+        self.dead: Exited | None = None
+        """How it ended, while it is not clear whether it was stopped with us (`LAUNCHER_DEATHS`)."""
+        self.steps: list[tuple[float, int]] | None = None
+        """The signals that are still to be sent, the next one last, each with its time; None: not being stopped."""
+
+
+class _Submission:
+    """A context with its template, parsed once; `error` says why no task of it can run."""
+
+    __slots__ = ("context", "error", "template")
+
+    def __init__(self, context: Context) -> None:
+        self.context = context
+        self.error: str | None = None
+        self.template: Template | None = None
+        try:
+            self.template = Template(context.template)
+        except TemplateError as error:
+            self.error = str(error)
+
+
+class Machine:
+    """The state of one client.
+
+    :param settings: from the server's Welcome.
+    :param epoch: seconds to add to `now` (any steady clock) to get seconds since the epoch.
+    """
+
+    def __init__(self, settings: ClientSettings, epoch: float = 0.0, now: float = 0.0) -> None:
+        self.settings = settings
+        self.slots = settings.slots
+        self._epoch = epoch
+        self._queue: deque[Task] = deque()
+        self._running: dict[str, _Run] = {}
+        self._held: dict[str, int] = {}
+        self._due: dict[str, float] = {}
+        self._submissions: dict[int, _Submission] = {}
+        self._results: list[Result] = []
+        self._returned: list[tuple[str, int]] = []
+        self._oldest = now
+        self._idle_since = now
+        self._draining = False
+        self._ending: str | None = None
+        self._leaving = False
+        self._ended = False
+        self._signals: dict[int, float] = {}
+        """When this process last got a signal."""
+
+    @property
+    def hungry(self) -> bool:
+        """Whether more work could start at once."""
+        return not self._queue and len(self._running) < self.slots and not self._draining
+
+    @property
+    def held(self) -> dict[str, int]:
+        """Tasks that this client owes an answer for and has not reported: id -> execution."""
+        unreported = dict(self._returned)
+        unreported.update((result.id, result.execution) for result in self._results)
+        return self._held | unreported
+
+    def handle(self, event: Event, now: float) -> list[Action]:
+        """What to do after `event`; `now` never decreases. Facts about tasks that are not here are ignored."""
+        actions: list[Action] = []
+        if self._ended:
+            return actions
+        kind = type(event)
+        if kind is Exited:
+            self._exited(event, now)  # type: ignore[arg-type]
+        elif kind is WorkArrived:
+            self._work_arrived(event, actions)  # type: ignore[arg-type]
+        elif kind is TimePassed:
+            self._climb(now, actions)
+        elif isinstance(event, Expanded):
+            self._expanded(event, now, actions)
+        elif isinstance(event, StartFailed):
+            self._start_failed(event, now)
+        elif isinstance(event, DrainOrdered):
+            self._drain(event.leave, "drained")
+        elif isinstance(event, SignalCame):
+            self._signal_came(-event.number, now)
+        elif isinstance(event, Interrupted):
+            self._drain(event.leave, "interrupted")
+            self._stop_all(_ladder(event.grace, event.hurry, now), now, actions)
+        elif isinstance(event, Dismissed):
+            self._end("dismissed", now, actions)
+        elif isinstance(event, ServerLost):
+            self._end(event.reason, now, actions)
+        if self._queue and len(self._running) < self.slots:
+            self._fill(now, actions)
+        if self._results or self._returned:
+            self._pack(now, actions)
+        if not self._running:
+            self._rest(now, actions)
+        return actions
+
+    def deadline(self) -> float | None:
+        """The time at which ``TimePassed`` is due; None: nothing is due by itself."""
+        due = min(self._due.values()) if self._due else _NEVER
+        if (self._results or self._returned) and self._oldest + self.settings.bundlewait < due:
+            due = self._oldest + self.settings.bundlewait
+        if not self._held and self.settings.idle_timeout is not None and not self._ended:
+            due = min(due, self._idle_since + self.settings.idle_timeout)
+        return None if due == _NEVER else due
+
+    # Work comes in
+
+    def _work_arrived(self, event: WorkArrived, actions: list[Action]) -> None:
+        for context in event.contexts:
+            self._submissions[context.submission] = _Submission(context)
+        held, queue, submissions = self._held, self._queue, self._submissions
+        for task in event.tasks:
+            id = task.id
+            if id in held:
+                actions.append(Warn(f"Rejected task ({id}): it is already here"))
+                if task.execution != held[id]:
+                    self._returned.append((id, task.execution))
+            elif self._draining:
+                self._returned.append((id, task.execution))
+            elif task.submission not in submissions:
+                actions.append(Warn(f"Returned task ({id}): its submission {task.submission} is unknown here"))
+                self._returned.append((id, task.execution))
+            else:
+                held[id] = task.execution
+                queue.append(task)
+
+    def _fill(self, now: float, actions: list[Action]) -> None:
+        """Take tasks from the queue while slots are free."""
+        queue, running = self._queue, self._running
+        while queue and len(running) < self.slots:
+            task = queue.popleft()
+            submission = self._submissions[task.submission]
+            template = submission.template
+            if template is None:
+                self._fail(task, Special.TEMPLATE_FAILED, f"template: {submission.error}", now)
+                continue
+            limit = self._limit(task)
+            if limit is not None and not limit > 0:
+                self._fail(task, Special.NOT_STARTED, f"timeout of {limit} s: it must be positive", now)
+                continue
+            run = _Run(task)
+            if not template.trivial:
+                try:
+                    commands = template.commands(_text(task))
+                    if not commands:
+                        run.command = template.expand(_text(task))
+                except ExpansionError as error:
+                    self._fail(task, Special.TEMPLATE_FAILED, f"template: {error}", now)
+                    continue
+                if commands:
+                    run.expanding = True
+                    actions.append(Expand(task.id, commands))
+            running[task.id] = run
+            if limit is not None:
+                self._due[task.id] = now + limit
+            if not run.expanding:
+                actions.append(Start(task, run.command, submission.context))
+
+    def _limit(self, task: Task) -> float | None:
+        """The smaller of the task's and the client's time limits, seconds."""
+        own, general = task.timeout, self.settings.task_timeout
+        if own is None or general is None:
+            return general if own is None else own
+        return min(own, general)
+
+    def _expanded(self, event: Expanded, now: float, actions: list[Action]) -> None:
+        run = self._running.get(event.id)
+        if run is None or not run.expanding:
+            return
+        task = run.task
+        submission = self._submissions[task.submission]
+        if run.steps is None and event.error is None and submission.template is not None:
+            try:
+                run.command = submission.template.expand(_text(task), event.outputs)
+            except ExpansionError as error:
+                self._close(run, now)
+                self._fail(task, Special.TEMPLATE_FAILED, f"template: {error}", now)
+                return
+            run.expanding = False
+            limit = self._limit(task)
+            if limit is not None:
+                self._due[task.id] = now + limit
+            actions.append(Start(task, run.command, submission.context))
+            return
+        self._close(run, now)
+        if run.returning:
+            self._give_back(task, now)
+        else:
+            error_text = run.error or event.error or "no output"
+            self._fail(task, Special.TEMPLATE_FAILED, f"template: {error_text}", now)
+
+    # Tasks end
+
+    def _exited(self, event: Exited, now: float) -> None:
+        run = self._running.get(event.id)
+        if run is None or run.expanding or run.dead is not None:
+            return
+        if event.status in LAUNCHER_DEATHS and run.steps is None:
+            if now - self._signals.get(event.status, -SIGNAL_TIME) < SIGNAL_TIME:
+                run.returning = True
+            else:
+                run.dead = event
+                self._due[event.id] = now + SUSPECT_TIME
+                return
+        self._finish(run, event, now)
+
+    def _signal_came(self, death: int, now: float) -> None:
+        """Tasks that died of the same signal a moment ago were stopped with us: they go back."""
+        self._signals[death] = now
+        for run in [run for run in self._running.values() if run.dead is not None and run.dead.status == death]:
+            run.returning = True
+            self._finish(run, run.dead, now)
+
+    def _finish(self, run: _Run, event: Exited | None, now: float) -> None:
+        """The slot is free; a result, or the task goes back."""
+        self._close(run, now)
+        if run.returning or event is None:
+            self._give_back(run.task, now)
+            return
+        self._note_oldest(now)
+        self._results.append(
+            Result(
+                event.id,
+                run.task.execution,
+                event.status,
+                event.start,
+                event.end,
+                _shown(run.command),
+                run.error,
+                event.outpath,
+                event.errpath,
+                event.utime,
+                event.stime,
+                event.maxrss,
+            )
+        )
+
+    def _start_failed(self, event: StartFailed, now: float) -> None:
+        run = self._running.get(event.id)
+        if run is None or run.expanding:
+            return
+        self._close(run, now)
+        if run.returning:
+            self._give_back(run.task, now)
+        else:
+            self._fail(run.task, Special.NOT_STARTED, event.error, now, run.command)
+
+    def _close(self, run: _Run, now: float) -> None:
+        """The slot is free again."""
+        id = run.task.id
+        del self._running[id]
+        self._held.pop(id, None)
+        if self._due:
+            self._due.pop(id, None)
+        self._idle_since = now
+
+    def _fail(self, task: Task, status: int, error: str, now: float, command: str | None = None) -> None:
+        """A result for a task that never ran."""
+        self._held.pop(task.id, None)
+        self._note_oldest(now)
+        wall = now + self._epoch
+        self._results.append(Result(task.id, task.execution, status, wall, wall, _shown(command), error))
+
+    def _give_back(self, task: Task, now: float) -> None:
+        self._held.pop(task.id, None)
+        self._note_oldest(now)
+        self._returned.append((task.id, task.execution))
+
+    def _note_oldest(self, now: float) -> None:
+        if not self._results and not self._returned:
+            self._oldest = now
+
+    def _pack(self, now: float, actions: list[Action]) -> None:
+        """Results go back when the bundle is full, the oldest has waited, or more work is or will soon be needed.
+
+        Without a fixed size a bundle is full at half of what is still queued: a deep queue leaves time for few
+        large messages, a shallow one does not. A queue shorter than the slots can be empty after the next round.
+        """
+        queued = len(self._queue)
+        if (
+            queued < self.slots
+            or len(self._results) >= (self.settings.bundlesize or queued / 2)
+            or self._returned
+            or now >= self._oldest + self.settings.bundlewait
+        ):
+            actions.append(Report(self._results, self._returned))
+            self._results = []
+            self._returned = []
+
+    # Stopping
+
+    def _climb(self, now: float, actions: list[Action]) -> None:
+        """Send the signals that are due; a task that reached its time limit gets the first one."""
+        for id in [id for id, due in self._due.items() if due <= now]:
+            run = self._running[id]
+            if run.dead is not None:
+                self._finish(run, run.dead, now)
+                continue
+            if run.steps is None:
+                run.error = "timeout"
+                actions.append(Warn(f"Task ({id}) reached its time limit: stopping it"))
+                run.steps = _ladder(0 if run.expanding else self.settings.signalwait, False, now)
+            self._step(run, now, actions)
+
+    def _step(self, run: _Run, now: float, actions: list[Action]) -> None:
+        """Send what is due of the ladder of one task, and note when the next step is."""
+        id, steps = run.task.id, run.steps
+        while steps and steps[-1][0] <= now:
+            actions.append(SignalTask(id, steps.pop()[1]))
+        if steps:
+            self._due[id] = steps[-1][0]
+        else:
+            self._due.pop(id, None)
+
+    def _drain(self, leave: bool, reason: str) -> None:
+        self._draining = True
+        if leave:
+            self._leaving = True
+            self._ending = self._ending or reason
+        while self._queue:
+            task = self._queue.popleft()
+            del self._held[task.id]
+            self._returned.append((task.id, task.execution))
+
+    def _stop_all(self, steps: list[tuple[float, int]], now: float, actions: list[Action]) -> None:
+        """Stop what runs. A task past its time limit keeps its failure; the others are handed back."""
+        for run in list(self._running.values()):
+            if run.error is None:
+                run.returning = True
+            if run.dead is not None:
+                self._finish(run, run.dead, now)
+                continue
+            if run.steps is None or (run.steps and steps[0][0] < run.steps[0][0]):
+                run.steps = [(now, KILL)] if run.expanding else steps.copy()
+            self._step(run, now, actions)
+
+    def _end(self, reason: str, now: float, actions: list[Action]) -> None:
+        self._drain(False, reason)
+        self._ending = self._ending or reason
+        self._leaving = False
+        self._stop_all(_ladder(0, True, now), now, actions)
+
+    def _rest(self, now: float, actions: list[Action]) -> None:
+        """Nothing runs: end if that was awaited, or leave after a long time without work."""
+        if self._queue:
+            return
+        wait = self.settings.idle_timeout
+        if self._ending is None and wait is not None and now >= self._idle_since + wait:
+            self._ending = f"no work for {wait:g} s"
+            self._leaving = True
+        if self._ending is None:
+            return
+        if self._leaving:
+            actions.append(Say(Leave(self._ending)))
+        actions.append(End(self._ending))
+        self._ended = True
+
+
+def _ladder(grace: float, hurry: bool, now: float) -> list[tuple[float, int]]:
+    """Signals with their times, the first one last."""
+    if hurry:
+        return [(now + HURRY, KILL), (now, TERM)]
+    if not grace > 0:
+        return [(now, KILL)]
+    return [(now + 2 * grace, KILL), (now + grace, TERM), (now, INT)]
+
+
+def _text(task: Task) -> str:
+    """The line of a task for a template; bytes that are not UTF-8 travel as lone surrogates (PEP 383)."""
+    return task.args if task.raw is None else task.raw.decode("utf-8", "surrogateescape")
+
+
+def _shown(command: str | None) -> str | None:
+    """A command as text that any encoder takes."""
+    if command is None or command.isascii():
+        return command
+    return command.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

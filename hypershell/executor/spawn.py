@@ -1,0 +1,224 @@
+"""Starting one process: with or without a shell, in its own process group, inheriting three descriptors.
+
+Only ``posix_spawn`` is used: a fork after MPI_Init costs half of the rate, and with a large heap nine tenths.
+Called by ``executor.jobs``.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from hypershell.errors import HyperShellError
+from hypershell.executor.env import LONGEST
+
+if TYPE_CHECKING:
+    from hypershell.executor.unlocked import Unlocked
+
+__all__ = ["NotStarted", "Spawner", "needs_shell", "open_standard_descriptors", "seal_descriptors"]
+
+_SHELL = b"/bin/sh"
+
+_Words = list[bytes] | tuple[bytes, ...]
+_NOTHING: Mapping[bytes, bytes] = MappingProxyType({})
+
+#: Bytes that no shell gives a meaning to, apart from separating words.
+_PLAIN = re.compile(rb"[A-Za-z0-9_@%+:,./=\- \t]+")
+
+#: Builtins and keywords of dash, bash, ksh93 and mksh (their manual pages): a shell starts no program for them.
+_OWN_WORDS = frozenset(
+    b"""
+    . : alias autoload bg bind break builtin caller case cat cd chdir command compgen complete compopt
+    compound continue coproc declare dirs disown do done echo elif else enable end enum esac eval exec exit
+    export false fc fg fi float for foreach function functions getconf getopts global hash help hist history
+    if in integer jobs kill let local login logout mapfile mknod nameref newgrp nohup popd print printf pushd
+    pwd r read readarray readonly realpath redirect rename repeat return select set shift shopt sleep source
+    stop suspend test then time times trap true type typeset ulimit umask unalias unset until vmap wait whence
+    which while
+    """.split()
+)
+
+
+class NotStarted(HyperShellError):
+    """A task that could not be started; the message is the reason, for the task's result."""
+
+
+def needs_shell(command: bytes, functions: frozenset[bytes] = frozenset()) -> bool:
+    """Whether a shell could do more with `command` than start its first word with the others as arguments.
+
+    :param functions: names of shell functions that the task's environment exports.
+    """
+    if _PLAIN.fullmatch(command) is None:
+        return True
+    words = command.split(None, 1)
+    if not words:
+        return True
+    word = words[0]
+    return b"=" in word or word in _OWN_WORDS or word in functions or word.startswith(b"%")
+
+
+def seal_descriptors() -> int:
+    """Mark all descriptors above 2 as not to be inherited; the count of those that were.
+
+    MPI libraries leave some inheritable (the socket to their launcher among them): a task could talk on it, or keep
+    the launcher waiting. To be called after MPI_Init and again after the first traffic.
+    """
+    sealed = 0
+    try:
+        names = os.listdir("/proc/self/fd" if os.path.isdir("/proc/self/fd") else "/dev/fd")
+    except OSError:
+        names = [str(fd) for fd in range(3, 1024)]
+    for name in names:
+        fd = int(name)
+        try:
+            if fd > 2 and os.get_inheritable(fd):
+                os.set_inheritable(fd, False)
+                sealed += 1
+        except OSError:  # the descriptor of the listing itself
+            pass
+    return sealed
+
+
+def ignored_signals() -> tuple[int, ...]:
+    """The signals that this process ignores, and with it whatever it starts; all that there are where none can say.
+
+    Python ignores PIPE and XFSZ, a launcher or a shell may ignore others; a task begins with the defaults.
+    Handlers need no reset: execve(2) does it.
+    """
+    untouchable = (signal.SIGKILL, signal.SIGSTOP)
+    numbers = tuple(int(number) for number in signal.valid_signals() if number not in untouchable)
+    try:
+        with open("/proc/self/status", "rb") as status:
+            mask = next(int(line.split()[1], 16) for line in status if line.startswith(b"SigIgn:"))
+    except (OSError, StopIteration, ValueError):
+        return numbers
+    return tuple(number for number in numbers if mask >> (number - 1) & 1)
+
+
+def open_standard_descriptors() -> None:
+    """Put /dev/null where descriptor 0, 1 or 2 is closed, so that no pipe of ours ever gets such a number."""
+    while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(fd, True)
+    os.close(fd)
+
+
+def _unlocked(null: int, signals: tuple[int, ...]) -> Unlocked | None:
+    try:
+        from hypershell.executor.unlocked import unlocked
+    except ImportError:  # a Python without ctypes
+        return None
+    return unlocked(null, signals)
+
+
+class Spawner:
+    """Starts processes that all have the same PATH, exported functions and home directory.
+
+    :param environ: what all tasks share of their environment.
+    :param threads: another thread of this process has work: it must not wait while a process starts.
+    """
+
+    def __init__(self, environ: Mapping[bytes, bytes], threads: bool = False) -> None:
+        self._null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        self._home = os.open(".", getattr(os, "O_PATH", os.O_RDONLY) | os.O_CLOEXEC)
+        self._signals = ignored_signals()
+        self._null_action = (os.POSIX_SPAWN_DUP2, self._null, 0)
+        path = environ.get(b"PATH", os.defpath.encode())
+        self._path = [folder or b"." for folder in path.split(b":")]
+        self._anywhere = all(folder.startswith(b"/") for folder in self._path)
+        self._unlocked = _unlocked(self._null, self._signals) if threads else None
+        self.functions = frozenset(
+            name[len(b"BASH_FUNC_") : -2]
+            for name in environ
+            if name.startswith(b"BASH_FUNC_") and name.endswith((b"%%", b"()"))
+        )
+
+    def start(
+        self,
+        command: bytes,
+        shared: Mapping[bytes, bytes],
+        out: int,
+        err: int,
+        cwd: str | None = None,
+        own: Mapping[bytes, bytes] = _NOTHING,
+    ) -> int:
+        """Start `command` and give the id of its process, which is also that of its process group.
+
+        :param shared: variables that many processes have; never changed after the first call with it.
+        :param out, err: descriptors for its stdout and stderr; stdin is empty.
+        :param cwd: where it runs, None for our own working directory.
+        :param own: variables of this process alone, before those of `shared`.
+        :raises NotStarted: too long, a NUL byte, no such `cwd`, or no process could be made.
+        """
+        if len(command) > LONGEST:
+            raise NotStarted(f"too long: command of {len(command):,} bytes, the limit is {LONGEST:,}")
+        if b"\0" in command:
+            raise NotStarted("the command contains a NUL byte")
+        if self._unlocked is not None and (cwd is None or (self._anywhere and self._unlocked.enters)):
+            program, words = self._program(command)
+            pid = self._unlocked.start(program, words, shared, own, out, err, cwd)
+            if pid is not None:
+                return pid
+        environ = {**shared, **own}
+        if cwd is None:
+            return self._start(command, environ, out, err)
+        try:
+            os.chdir(cwd)
+        except OSError as error:
+            raise NotStarted(f"cannot enter the working directory {cwd}: {error.strerror}") from None
+        try:
+            return self._start(command, environ, out, err)
+        finally:
+            os.fchdir(self._home)
+
+    def _start(self, command: bytes, environ: Mapping[bytes, bytes], out: int, err: int) -> int:
+        program, words = self._program(command)
+        try:
+            return self._spawn(program, words, environ, out, err)
+        except OSError as error:
+            if program is _SHELL:
+                raise NotStarted(f"cannot start a process: {error.strerror}") from None
+        try:  # the shell says what is wrong, in its words and with its exit status
+            return self._spawn(_SHELL, (_SHELL, b"-c", command), environ, out, err)
+        except OSError as error:
+            raise NotStarted(f"cannot start a process: {error.strerror}") from None
+
+    def _spawn(self, program: bytes, words: _Words, environ: Mapping[bytes, bytes], out: int, err: int) -> int:
+        return os.posix_spawn(
+            program,
+            words,
+            environ,
+            file_actions=(self._null_action, (os.POSIX_SPAWN_DUP2, out, 1), (os.POSIX_SPAWN_DUP2, err, 2)),
+            setpgroup=0,
+            setsigmask=(),
+            setsigdef=self._signals,
+        )
+
+    def _program(self, command: bytes) -> tuple[bytes, _Words]:
+        """What to execute, and its arguments: a shell, or the program itself where no shell is needed."""
+        if not needs_shell(command, self.functions):
+            words = command.split()
+            program = self._find(words[0])
+            if program is not None:
+                return program, words
+        return _SHELL, (_SHELL, b"-c", command)
+
+    def _find(self, word: bytes) -> bytes | None:
+        """The program that `word` names, looked up anew each time as a shell does."""
+        if b"/" in word:
+            return word
+        for folder in self._path:
+            program = folder + b"/" + word
+            if os.access(program, os.X_OK):
+                return program
+        return None
+
+    def close(self) -> None:
+        """Give back the descriptors."""
+        if self._unlocked is not None:
+            self._unlocked.forget()
+        os.close(self._null)
+        os.close(self._home)

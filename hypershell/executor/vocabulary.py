@@ -1,0 +1,171 @@
+"""The words of the client's machine: past-tense facts that it is told, and imperatives that it answers with."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+from msgspec import Struct
+
+from hypershell.core.model import Result, Task
+from hypershell.proto.messages import Context, Leave
+
+__all__ = [
+    "Action",
+    "Dismissed",
+    "DrainOrdered",
+    "End",
+    "Event",
+    "Exited",
+    "Expand",
+    "Expanded",
+    "Interrupted",
+    "Report",
+    "Say",
+    "ServerLost",
+    "SignalCame",
+    "SignalTask",
+    "Start",
+    "StartFailed",
+    "TimePassed",
+    "Warn",
+    "WorkArrived",
+]
+
+# Events: what has happened
+
+
+class WorkArrived(Struct, frozen=True, gc=False):
+    """The server sent tasks, and what their submissions share where it is new."""
+
+    tasks: list[Task]
+    contexts: list[Context] = []
+
+
+class Expanded(Struct, frozen=True, gc=False):
+    """The commands of ``Expand`` ended: their outputs in order, or why there are none."""
+
+    id: str
+    outputs: list[str] = []
+    error: str | None = None
+
+
+class StartFailed(Struct, frozen=True, gc=False):
+    """A task could not be started; there is no process."""
+
+    id: str
+    error: str
+    time: float
+
+
+class Exited(Struct, frozen=True, gc=False):
+    """The leader of a task ended. `status` is its exit status, -n for a death by signal n; `maxrss` in bytes."""
+
+    id: str
+    status: int
+    start: float
+    end: float
+    utime: float | None = None
+    stime: float | None = None
+    maxrss: float | None = None
+    outpath: str | None = None
+    errpath: str | None = None
+
+
+class DrainOrdered(Struct, frozen=True, gc=False):
+    """Start nothing more. With `leave`, the client ends when what runs has ended; else the server will say."""
+
+    leave: bool = False
+
+
+class Interrupted(Struct, frozen=True, gc=False):
+    """Stop what runs, by INT, TERM, KILL with `grace` seconds between (0: KILL at once).
+
+    With `hurry` it is TERM, and KILL after 0.1 s. `leave` as in ``DrainOrdered``.
+    """
+
+    grace: float
+    leave: bool = False
+    hurry: bool = False
+
+
+class Dismissed(Struct, frozen=True, gc=False):
+    """The server said that nothing more will come."""
+
+
+class ServerLost(Struct, frozen=True, gc=False):
+    reason: str
+
+
+class SignalCame(Struct, frozen=True, gc=False):
+    """This process got signal `number`; a launcher may have sent it to the tasks as well."""
+
+    number: int
+
+
+class TimePassed(Struct, frozen=True, gc=False):
+    """`deadline()` is reached."""
+
+
+Event: TypeAlias = (
+    WorkArrived
+    | Expanded
+    | StartFailed
+    | Exited
+    | DrainOrdered
+    | Interrupted
+    | SignalCame
+    | Dismissed
+    | ServerLost
+    | TimePassed
+)
+
+
+# Actions: what is to be done
+
+
+class Expand(Struct, frozen=True, gc=False):
+    """Run the ``{% %}`` commands of a task, beside the loop; the answer is ``Expanded``."""
+
+    id: str
+    commands: tuple[str, ...]
+
+
+class Start(Struct, frozen=True, gc=False):
+    """Start a task; `command` is None where it is the task's own line. The answer is Exited or StartFailed."""
+
+    task: Task
+    command: str | None
+    context: Context
+
+
+class SignalTask(Struct, frozen=True, gc=False):
+    """Send a signal to the process group of a task, or of its ``{% %}`` command."""
+
+    id: str
+    signal: int
+
+
+class Report(Struct, frozen=True, gc=False):
+    """Send results, and executions that gave none."""
+
+    results: list[Result]
+    returned: list[tuple[str, int]]
+
+
+class Say(Struct, frozen=True, gc=False):
+    message: Leave
+
+
+class End(Struct, frozen=True, gc=False):
+    """All is done: the client ends. The last action of a machine."""
+
+    reason: str
+
+
+class Warn(Struct, frozen=True, gc=False):
+    """A line for the log."""
+
+    text: str
+
+
+Action: TypeAlias = Expand | Start | SignalTask | Report | Say | End | Warn

@@ -1,0 +1,52 @@
+"""The transport inside one process: two ends that hand messages over by reference.
+
+Every message is a frozen struct, so nothing is copied; the conformance suite encodes as well.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any
+
+from hypershell.transport import SERVER, Delivery
+
+__all__ = ["LoopbackEnd", "loopback"]
+
+
+class LoopbackEnd:
+    """One end; `peer` is the number under which the other side appears here."""
+
+    def __init__(self, inbox: deque[Any], outbox: deque[Any], peer: int) -> None:
+        self._inbox = inbox
+        self._outbox = outbox
+        self._peer = peer
+
+    def poll(self) -> list[Delivery]:
+        inbox, peer = self._inbox, self._peer
+        taken = []
+        while inbox:
+            taken.append(Delivery(peer, inbox.popleft()))
+        return taken
+
+    def send(self, peer: int, message: Any) -> None:
+        if peer == self._peer:
+            self._outbox.append(message)
+
+    def flush(self) -> bool:
+        return True
+
+    def wait_hint(self, now: float) -> float | None:
+        return 0.0 if self._inbox else None
+
+    def expect(self, soon: bool) -> None:
+        pass
+
+    def close(self) -> None:
+        self._inbox.clear()
+
+
+def loopback() -> tuple[LoopbackEnd, LoopbackEnd]:
+    """The server's end, which sees client 1, and the client's end, which sees the server."""
+    up: deque[Any] = deque()
+    down: deque[Any] = deque()
+    return LoopbackEnd(up, down, 1), LoopbackEnd(down, up, SERVER)

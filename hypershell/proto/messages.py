@@ -1,0 +1,117 @@
+"""Every message between server and client, one struct each; their bytes are the business of ``codec``.
+
+Tags are fixed integers: a number once given is never used for something else.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+from msgspec import Struct
+
+from hypershell.core.model import ClientInfo, Result, Task
+
+__all__ = [
+    "PROTOCOL_VERSION",
+    "Bye",
+    "ClientMessage",
+    "ClientSettings",
+    "Context",
+    "Drain",
+    "Hello",
+    "Interrupt",
+    "Leave",
+    "Output",
+    "OutputTaken",
+    "Results",
+    "ServerMessage",
+    "Welcome",
+    "Work",
+]
+
+PROTOCOL_VERSION = 1
+
+
+class ClientSettings(Struct, array_like=True, frozen=True):
+    """All that a client must know; a worker rank reads no configuration of its own. Times in seconds."""
+
+    slots: int
+    bundlesize: int | None
+    bundlewait: float
+    signalwait: float
+    idle_timeout: float | None
+    task_timeout: float | None
+    task_cwd: str | None
+    exports: dict[str, str]
+    capture: bool
+    capture_dir: str
+    log_level: str
+    log_style: str
+    server_id: str
+    server_host: str
+
+
+class Context(Struct, array_like=True, frozen=True):
+    """What all tasks of a submission share; sent to a client once, before the first of them."""
+
+    submission: int
+    template: str
+    cwd: str
+    submit_id: str
+    submit_host: str
+
+
+class Hello(Struct, array_like=True, frozen=True, tag=1):
+    protocol: int
+    info: ClientInfo
+
+
+class Results(Struct, array_like=True, frozen=True, tag=2):
+    results: list[Result]
+    returned: list[tuple[str, int]] = []
+
+
+class Output(Struct, array_like=True, frozen=True, tag=3):
+    """Whole lines (or pieces of overlong ones) that tasks printed."""
+
+    out: bytes
+    err: bytes
+
+
+class Leave(Struct, array_like=True, frozen=True, tag=4):
+    """The client ends of its own will and holds nothing any more."""
+
+    reason: str
+
+
+class Welcome(Struct, array_like=True, frozen=True, tag=33):
+    settings: ClientSettings
+
+
+class Work(Struct, array_like=True, frozen=True, tag=34):
+    tasks: list[Task]
+    contexts: list[Context] = []
+
+
+class OutputTaken(Struct, array_like=True, frozen=True, tag=35):
+    """The server wrote so many bytes of this client's ``Output``: room for as many more."""
+
+    size: int
+
+
+class Drain(Struct, array_like=True, frozen=True, tag=36):
+    """Hand back what is queued, finish what runs."""
+
+
+class Interrupt(Struct, array_like=True, frozen=True, tag=37):
+    """Stop what runs; `grace` is the step of the ladder INT, TERM, KILL in seconds (0: KILL at once)."""
+
+    grace: float
+
+
+class Bye(Struct, array_like=True, frozen=True, tag=38):
+    """Nothing more will come: end."""
+
+
+ClientMessage: TypeAlias = Hello | Results | Output | Leave
+ServerMessage: TypeAlias = Welcome | Work | OutputTaken | Drain | Interrupt | Bye

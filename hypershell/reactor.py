@@ -1,0 +1,118 @@
+"""The one loop of a process: file descriptors with callbacks, and parts that take turns.
+
+Knows nothing of tasks. Server and executor are parts; a single process may hold both (``hs cluster``), and a
+transport without descriptors (MPI) only asks to be polled again by its part's deadline.
+"""
+
+from __future__ import annotations
+
+import gc
+import select
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+__all__ = ["Part", "Poller", "run"]
+
+#: Waits shorter than this (seconds) are slept with select(2), which counts microseconds.
+FINE = 0.003
+
+#: New objects between two looks for garbage. What a loop makes hardly ever has cycles; imports beside it make many.
+FEW_LOOKS = 10_000
+
+
+class Poller:
+    """Level-triggered readiness of file descriptors, each with its callback (epoll(7), else poll(2))."""
+
+    def __init__(self) -> None:
+        self._callbacks: dict[int, Callable[[], None]] = {}
+        self._epoll = select.epoll() if hasattr(select, "epoll") else None
+        self._poll = None if self._epoll else select.poll()
+
+    def add(self, fd: int, callback: Callable[[], None], *, write: bool = False) -> None:
+        """Call `callback` whenever `fd` can be read (or written, or has hung up)."""
+        self._callbacks[fd] = callback
+        if self._epoll is not None:
+            self._epoll.register(fd, select.EPOLLOUT if write else select.EPOLLIN)
+        elif self._poll is not None:
+            self._poll.register(fd, select.POLLOUT if write else select.POLLIN)
+
+    def remove(self, fd: int) -> None:
+        """Forget `fd`; to be called before it is closed."""
+        if self._callbacks.pop(fd, None) is not None:
+            if self._epoll is not None:
+                self._epoll.unregister(fd)
+            elif self._poll is not None:
+                self._poll.unregister(fd)
+
+    def wait(self, timeout: float | None) -> None:
+        """Sleep until something is ready or `timeout` seconds are over, then run the callbacks."""
+        if self._epoll is not None:
+            if timeout and timeout < FINE:
+                # epoll_wait(2) counts whole milliseconds and Python rounds up: too coarse near expected traffic.
+                select.select((self._epoll,), (), (), timeout)
+                timeout = 0.0
+            ready = self._epoll.poll(timeout)
+        elif self._poll is not None:
+            ready = self._poll.poll(None if timeout is None else timeout * 1000)
+        callbacks = self._callbacks
+        for fd, _ in ready:
+            callback = callbacks.get(fd)
+            if callback is not None:
+                callback()
+
+    def close(self) -> None:
+        if self._epoll is not None:
+            self._epoll.close()
+
+
+class Part(Protocol):
+    """Something that lives in the loop."""
+
+    finished: bool
+
+    def turn(self, now: float) -> bool:
+        """Do what can be done without waiting; True when another turn may find more at once."""
+
+    def deadline(self, now: float) -> float | None:
+        """Monotonic time at which the next turn is due even if nothing wakes us."""
+
+
+def run(poller: Poller, parts: list[Part], clock: Callable[[], float] = time.monotonic) -> None:
+    """Turn the parts until all are finished."""
+    with _few_looks_for_garbage():
+        _turn(poller, parts, clock)
+
+
+@contextmanager
+def _few_looks_for_garbage() -> Iterator[None]:
+    """Fewer looks while the loop runs, without what was there at its start, and later at its end.
+
+    A process ends soon after its loop: the interpreter's last look would take a tenth of a second for the modules
+    of the database alone.
+    """
+    first, second, third = gc.get_threshold()
+    gc.freeze()
+    if first:
+        gc.set_threshold(max(first, FEW_LOOKS), second, third)
+    try:
+        yield
+    finally:
+        gc.set_threshold(first, second, third)
+        gc.freeze()
+
+
+def _turn(poller: Poller, parts: list[Part], clock: Callable[[], float]) -> None:
+    while True:
+        now = clock()
+        busy = False
+        for part in parts:
+            busy = part.turn(now) or busy
+        if all(part.finished for part in parts):
+            return
+        if busy:
+            poller.wait(0)
+            continue
+        due = [when for when in (part.deadline(now) for part in parts) if when is not None]
+        poller.wait(max(0.0, min(due) - clock()) if due else None)

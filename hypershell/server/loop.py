@@ -1,0 +1,365 @@
+"""The server of a run: carries facts to the scheduler and its wishes out into the world.
+
+A part of the process's loop. Owns who is connected and what each client has been told; everything that decides is
+in ``core``, everything that blocks is in the writer's thread.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from hypershell.core import actions as act
+from hypershell.core import events as ev
+from hypershell.core.model import FeedMark, Submission
+from hypershell.core.scheduler import Scheduler
+from hypershell.data.writer import Adopted, Opened, Told, Waiting, WriterLike
+from hypershell.errors import InputError
+from hypershell.proto import messages as msg
+from hypershell.reactor import Poller
+from hypershell.server.feed import Feed
+from hypershell.server.output import Sink
+from hypershell.server.report import Reporter
+from hypershell.server.signals import DRAIN_FOR, INTERRUPT, ROTATE, SignalTable
+from hypershell.transport import Endpoint, Lost
+
+__all__ = ["Server", "Signals"]
+
+log = logging.getLogger("hypershell.server")
+
+#: Lines per turn: many while clients would starve, few while they have plenty.
+HUNGRY_LINES = 2000
+STEADY_LINES = 256
+#: Seconds between attempts to write output to a full disk, and attempts before giving up at the end.
+OUTPUT_RETRY = 1.0
+OUTPUT_ATTEMPTS = 10
+
+
+class Signals(Struct, frozen=True):
+    """How signals are taken here: their source, the drain time, whether the launcher kills at once on TERM."""
+
+    take: Callable[[], Iterable[str]]
+    drain_time: float
+    term_kills: bool
+    rotate: Callable[[], None]
+
+
+class Server:
+    """One run as a part of the loop; `finished` when all is durable, dismissed and written."""
+
+    def __init__(
+        self,
+        poller: Poller,
+        scheduler: Scheduler,
+        endpoint: Endpoint,
+        writer: WriterLike,
+        settings: msg.ClientSettings,
+        reporter: Reporter,
+        out: Sink,
+        err: Sink,
+        feeds: list[Feed],
+        signals: Signals,
+        *,
+        await_store: bool = False,
+        reopen: Callable[[Submission, FeedMark], Feed],
+    ) -> None:
+        self.finished = False
+        self.finish: act.Finish | None = None
+        self.opened = not await_store
+        self.unread = 0
+        """FILEs of earlier runs whose rest could not be read."""
+        self.contexts: dict[int, msg.Context] = {}
+        self.out, self.err = out, err
+        self._poller = poller
+        self._scheduler = scheduler
+        self._endpoint = endpoint
+        self._writer = writer
+        self._settings = settings
+        self._reporter = reporter
+        self._feeds = deque(feeds)
+        self._reopen = reopen
+        self._signals = signals
+        self._table = SignalTable()
+        self._told: dict[int, set[int]] = {}
+        self._paused = False
+        self._now = 0.0
+        self._output_due: float | None = None
+        self._output_tries = 0
+        self._writer_told = False
+        self.abandoned = False
+        """The user would not wait for the store any longer."""
+
+    # -- the part ----------------------------------------------------------------------------------------
+
+    def turn(self, now: float) -> bool:
+        """One round: signals, the store, clients, the feed, timers; then what all that led to."""
+        self._now = now
+        if self.finish is not None:
+            return self._wind_up(now)
+        for name in self._signals.take():
+            self._signal(name, now)
+        self._hear_writer()
+        deliveries = self._endpoint.poll()
+        for peer, message in deliveries:
+            self._from_client(peer, message)
+        fed = self._read_feed() if self._feeds else False
+        due = self._scheduler.deadline()
+        if due is not None and now >= due:
+            self._tell(ev.TimePassed())
+        self._hear_writer()  # one in memory has answered by now
+        self._endpoint.flush()
+        self._pump(now)
+        self._reporter.turn(now, self._scheduler)
+        return fed or bool(deliveries) or self.finish is not None
+
+    def _hear_writer(self) -> None:
+        while notices := self._writer.poll():
+            for notice in notices:
+                self._from_writer(notice)
+
+    def deadline(self, now: float) -> float | None:
+        if self.finished:
+            return None
+        hint = self._endpoint.wait_hint(now)
+        due = None if hint is None else now + hint
+        for when in (self._scheduler.deadline(), self._output_due, self._reporter.deadline()):
+            if when is not None and (due is None or when < due):
+                due = when
+        return due
+
+    # -- facts in ----------------------------------------------------------------------------------------
+
+    def _tell(self, event: ev.Event) -> None:
+        for action in self._scheduler.handle(event, self._now):
+            self._do(action)
+
+    def _signal(self, name: str, now: float) -> None:
+        meaning = self._table.meaning(name, now)
+        if meaning is None:
+            return
+        if meaning is ROTATE:
+            self._signals.rotate()
+            return
+        reason = "interrupted" if name == "INT" or self._scheduler.stopping == "interrupted" else "drained"
+        if meaning is INTERRUPT and self._scheduler.stopping and not self._scheduler.inflight():
+            self._give_up(name)
+            return
+        if meaning is INTERRUPT or (name == "TERM" and self._signals.term_kills):
+            log.warning("SIG%s: stopping running tasks", name)
+            self._tell(ev.InterruptRequested(reason))
+            return
+        running = self._scheduler.inflight()
+        again = "; Ctrl-C again stops them" if name == "INT" else ""
+        log.warning("SIG%s: no new tasks, waiting for up to %d that were given out%s", name, running, again)
+        limit = self._signals.drain_time if meaning is DRAIN_FOR else None
+        self._tell(ev.DrainRequested(reason, limit))
+
+    def _give_up(self, name: str) -> None:
+        """Nothing runs any more and only the store keeps us (disk full, locked): end without it."""
+        log.critical("SIG%s: ended before the database took the last %d changes", name, self._writer.backlog)
+        self.finish = act.Finish(0, 0, 0, 0, "store failed")
+        self._broadcast(list(self._told), msg.Bye())
+        self._writer_told = self.abandoned = True
+
+    def _from_writer(self, notice: object) -> None:
+        if isinstance(notice, Opened):
+            self.opened = True
+            self.learn(notice.submissions)
+            self._reporter.left_alone(notice.left_alone)
+            self._resume(notice)
+        elif isinstance(notice, Adopted):
+            self.learn(notice.submissions)
+            self._read_on(notice.submissions, notice.marks)
+        elif isinstance(notice, Waiting):
+            log.warning("%s", notice.text)
+        elif isinstance(notice, Told):
+            log.log(logging.getLevelName(notice.level.upper()), "%s", notice.text)
+        else:
+            self._tell(notice)  # type: ignore[arg-type]
+
+    def learn(self, submissions: Iterable[Submission]) -> None:
+        """Remember what all tasks of a submission share; clients are told before their first task of it."""
+        for one in submissions:
+            self.contexts[one.id] = msg.Context(one.id, one.template, one.cwd, one.submit_id, one.submit_host)
+
+    def _resume(self, opened: Opened) -> None:
+        """Go on where an earlier run of the same FILE stopped reading."""
+        mark = opened.resumed
+        if not self._feeds or mark is None:
+            self._read_on(opened.submissions, opened.marks)
+        elif mark.complete:
+            self._feeds[0].verify(mark)
+            self._end_feed()
+        else:
+            self._feeds[0].resume(mark)
+
+    def _read_on(self, submissions: Iterable[Submission], marks: Iterable[FeedMark]) -> None:
+        """Queue the rest of the FILEs that were taken over half read."""
+        known = {one.id: one for one in submissions}
+        for mark in marks:
+            submission = known.get(mark.submission)
+            if mark.complete or submission is None or submission.source != "file":
+                continue
+            try:
+                self._feeds.append(self._reopen(submission, mark))
+            except InputError as error:
+                self.unread += 1
+                log.error("%s; its unread rest is left out", error)
+            else:
+                self._tell(ev.FeedOpened())
+
+    def _from_client(self, peer: int, message: object) -> None:
+        if isinstance(message, msg.Results):
+            self._tell(ev.ResultsReceived(peer, message.results, message.returned))
+        elif isinstance(message, msg.Output):
+            self.out.put(message.out, peer)
+            self.err.put(message.err, peer)
+        elif isinstance(message, msg.Hello):
+            self._hello(peer, message)
+        elif isinstance(message, msg.Leave):
+            log.debug("Client %s left: %s", peer, message.reason)
+            self._tell(ev.ClientLeft(peer))
+        elif isinstance(message, Lost):
+            log.warning("Client %s lost: %s", peer, message.reason)
+            self._tell(ev.ClientLost(peer, message.reason))
+        else:
+            log.warning("Client %s sent a message that is not for a server (%s)", peer, type(message).__name__)
+
+    def _hello(self, peer: int, message: msg.Hello) -> None:
+        if message.protocol != msg.PROTOCOL_VERSION:
+            log.error(
+                "Client %s on %s speaks protocol %d, this server %d: install the same version on both",
+                peer, message.info.host, message.protocol, msg.PROTOCOL_VERSION,
+            )  # fmt: skip
+            self._endpoint.send(peer, msg.Bye())
+            return
+        self._told[peer] = set()
+        settings, info = self._settings, message.info
+        if info.slots > 0:
+            settings = replace(settings, slots=info.slots)
+        else:
+            info = replace(info, slots=settings.slots)
+        self._endpoint.send(peer, msg.Welcome(settings))
+        log.debug("Registered client (%s: %s)", info.host, info.id)
+        self._tell(ev.ClientJoined(peer, info))
+
+    def _read_feed(self) -> bool:
+        """Hand the next lines to the scheduler, where store and window have room; True when there may be more."""
+        if not self._feeds or not self.opened or self._paused or self._scheduler.stopping or self._writer.full:
+            return False
+        feed = self._feeds[0]
+        if not feed.ready(self._poller):
+            return False
+        batch = feed.read(HUNGRY_LINES if self._scheduler.starving else STEADY_LINES)
+        if batch is not None:
+            self._tell(ev.TasksSubmitted(batch.tasks, batch.mark, batch.rejected))
+        elif feed.ended:
+            self._end_feed()
+        return True
+
+    def _end_feed(self) -> None:
+        feed = self._feeds.popleft()
+        mark = feed.mark(complete=True)
+        feed.close()
+        if not self._feeds:
+            self._reporter.fed(mark.lines)
+        self._tell(ev.FeedEnded(mark))
+
+    @property
+    def feed_complete(self) -> bool:
+        """Whether all input is known: read to its end, and what earlier runs left found."""
+        return self.opened and not self._feeds and not self.unread
+
+    # -- wishes out --------------------------------------------------------------------------------------
+
+    def _do(self, action: act.Action) -> None:
+        if isinstance(action, act.Record):
+            self._writer.submit(action)
+            if action.finished:
+                self._reporter.finished(action.finished)
+            if action.clients:
+                self._forget(action.clients)
+        elif isinstance(action, act.SendTasks):
+            self._send(action)
+        elif isinstance(action, act.Commit):
+            self._writer.hurry()
+        elif isinstance(action, act.LoadMore):
+            self._writer.load(action)
+        elif isinstance(action, act.Note):
+            logger = logging.getLogger(f"hypershell.{action.logger}")
+            logger.log(logging.getLevelName(action.level.upper()), "%s", action.text)
+        elif isinstance(action, act.PauseFeed):
+            self._paused = True
+        elif isinstance(action, act.ResumeFeed):
+            self._paused = False
+        elif isinstance(action, act.DrainClients):
+            self._broadcast(action.clients, msg.Drain())
+        elif isinstance(action, act.InterruptClients):
+            grace = 0.0 if self._signals.term_kills else self._settings.signalwait
+            self._broadcast(action.clients, msg.Interrupt(grace))
+        elif isinstance(action, act.DismissClients):
+            self._broadcast(action.clients, msg.Bye())
+        else:
+            self.finish = action
+
+    def _send(self, action: act.SendTasks) -> None:
+        told = self._told.get(action.client)
+        if told is None:
+            return
+        fresh = {task.submission for task in action.tasks} - told
+        told |= fresh
+        contexts = [self.contexts[number] for number in sorted(fresh)]
+        self._endpoint.send(action.client, msg.Work(action.tasks, contexts))
+
+    def _broadcast(self, clients: list[int], message: msg.ServerMessage) -> None:
+        for peer in clients:
+            self._endpoint.send(peer, message)
+
+    def _forget(self, changes: list[act.ClientChange]) -> None:
+        for change in changes:
+            if change.left is not None:
+                self._told.pop(change.client, None)
+
+    def taken(self, peer: int, size: int) -> None:
+        """Output of `peer` has been written: it may send as much again."""
+        self._endpoint.send(peer, msg.OutputTaken(size))
+
+    def _pump(self, now: float) -> None:
+        """Write output; where the disk is full, try again every second."""
+        if self._output_due is not None and now >= self._output_due:
+            self._output_due = None
+            self._output_tries += 1
+            if self.out.retry() & self.err.retry():
+                self._output_tries = 0
+        for sink in (self.out, self.err):
+            if not sink.empty:
+                sink.pump()
+        if (self.out.stuck or self.err.stuck) and self._output_due is None:
+            self._output_due = now + OUTPUT_RETRY
+
+    # -- the end -----------------------------------------------------------------------------------------
+
+    def _wind_up(self, now: float) -> bool:
+        """After ``Finish``: late output is taken, the farewells leave, the store closes."""
+        for name in self._signals.take():
+            if self._table.meaning(name, now) is INTERRUPT and not self.abandoned:
+                self._give_up(name)
+        if not self._writer_told and self.finish is not None:
+            self._writer_told = True
+            self._writer.finish(self.finish)
+        for peer, message in self._endpoint.poll():
+            if isinstance(message, msg.Output):
+                self.out.put(message.out, peer)
+                self.err.put(message.err, peer)
+        self._pump(now)
+        written = (self.out.empty and self.err.empty) or self._output_tries >= OUTPUT_ATTEMPTS
+        self.finished = self._endpoint.flush() and written and (self._writer.ended or self.abandoned)
+        return False
+
+    def output_lost(self) -> bool:
+        """Whether some output could not be written to the end."""
+        return not (self.out.empty and self.err.empty)

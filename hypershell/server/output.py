@@ -1,0 +1,143 @@
+"""The only writer of the tasks' stdout and stderr: never blocks the loop, never tears a line, says what it took.
+
+A descriptor that cannot take more holds the bytes back; clients then stop reading from their tasks
+(``OutputTaken`` is their room). Knows nothing of tasks.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import select
+from collections import deque
+from collections.abc import Callable
+
+from hypershell.errors import HyperShellError
+from hypershell.reactor import Poller
+
+__all__ = ["OutputError", "Sink", "open_output"]
+
+log = logging.getLogger("hypershell.server")
+
+#: A pipe that polls as writable takes at least this much without blocking (pipe(7), PIPE_BUF).
+ATOMIC = 4096
+
+
+class OutputError(HyperShellError):
+    """The file for output cannot be opened or written."""
+
+
+def open_output(path: str) -> int:
+    """A descriptor for ``-o``/``-e``: the file is made or truncated. Raises ``OutputError``."""
+    try:
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_CLOEXEC", 0), 0o666)
+    except OSError as error:
+        raise OutputError(f"cannot write output to {path}: {error.strerror}") from None
+
+
+class Sink:
+    """One descriptor and what still has to be written to it.
+
+    `taken(peer, size)` hears of every written piece; `before` is called before something is written to a terminal.
+    """
+
+    def __init__(
+        self,
+        fd: int,
+        name: str,
+        poller: Poller,
+        taken: Callable[[int, int], None],
+        before: Callable[[], None] | None = None,
+    ) -> None:
+        self.name = name
+        self._fd = fd
+        self._poller = poller
+        self._taken = taken
+        self._before = before if os.isatty(fd) else None
+        self._queue: deque[tuple[memoryview, int, int]] = deque()
+        self._waiting = False
+        self._gone = False
+        self._told = False
+        self.stuck = False
+        """Whether the disk was full at the last attempt."""
+        self._probe: select.poll | None = None
+        try:
+            poller.add(fd, self.pump, write=True)
+            poller.remove(fd)
+            self._probe = select.poll()
+            self._probe.register(fd, select.POLLOUT)
+        except (PermissionError, OSError):
+            self._probe = None  # a regular file: always ready
+
+    @property
+    def empty(self) -> bool:
+        return not self._queue
+
+    def put(self, data: bytes, peer: int) -> None:
+        """Queue whole lines that came from `peer`."""
+        if data:
+            self._queue.append((memoryview(data), peer, len(data)))
+
+    def pump(self) -> None:
+        """Write as much as can be written without waiting."""
+        if self.stuck:
+            return
+        queue = self._queue
+        if queue and self._before is not None:
+            self._before()
+        while queue:
+            data, peer, size = queue[0]
+            written = self._write(data)
+            if written < len(data):
+                if written >= 0:
+                    queue[0] = (data[written:], peer, size)
+                return
+            queue.popleft()
+            self._taken(peer, size)
+        self._wait(False)
+
+    def _write(self, data: memoryview) -> int:
+        """Bytes written; fewer than all where the descriptor is full."""
+        if self._gone:
+            return len(data)
+        done = 0
+        try:
+            while done < len(data):
+                if self._probe is None:
+                    done += os.write(self._fd, data[done:])
+                    continue
+                if not self._probe.poll(0):
+                    self._wait(True)
+                    return done
+                done += os.write(self._fd, data[done : done + ATOMIC])
+        except BlockingIOError:
+            self._wait(True)
+        except OSError as error:
+            return self._failed(error, data, done)
+        return done
+
+    def _failed(self, error: OSError, data: memoryview, done: int) -> int:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            if not self._told:
+                log.error("%s: %s; output is held back until there is room", self.name, error.strerror)
+            self.stuck = self._told = True
+            return done
+        log.warning("%s: %s; what tasks print there is dropped from here on", self.name, error.strerror)
+        self._gone = True
+        return len(data)
+
+    def retry(self) -> bool:
+        """Try again after the disk was full; True when all is written."""
+        self.stuck = False
+        self.pump()
+        return not self._queue
+
+    def _wait(self, on: bool) -> None:
+        if self._probe is None or on == self._waiting:
+            return
+        self._waiting = on
+        if on:
+            self._poller.add(self._fd, self.pump, write=True)
+        else:
+            self._poller.remove(self._fd)

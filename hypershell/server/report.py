@@ -1,0 +1,190 @@
+"""What a run tells people: log lines for each end of a task, the failures file, progress, the last line.
+
+Reads counts of the scheduler; decides nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+from typing import IO
+
+from hypershell.core import actions as act
+from hypershell.core.scheduler import Scheduler
+from hypershell.core.states import FAILED
+from hypershell.errors import ExitStatus
+from hypershell.server.output import OutputError
+from hypershell.units import format_duration
+
+__all__ = ["Failures", "Progress", "Reporter", "exit_status", "last_line"]
+
+log = logging.getLogger("hypershell.server")
+
+
+class Failures:
+    """``--failures PATH``: the arguments of every final failure, one line each, byte for byte."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._told = False
+        try:
+            self._file: IO[bytes] = open(path, "wb", buffering=0)  # noqa: SIM115 - lives as long as the run
+        except OSError as error:
+            raise OutputError(f"cannot write failures to {path}: {error.strerror}") from None
+
+    def add(self, changes: Sequence[act.Finished]) -> None:
+        lines = [
+            task.raw if task.raw is not None else task.args.encode("utf-8", "surrogateescape")
+            for change in changes
+            if change.state == FAILED and change.next_id is None and (task := change.task) is not None
+        ]
+        if not lines:
+            return
+        try:
+            self._file.write(b"\n".join(lines) + b"\n")
+        except OSError as error:
+            if not self._told:
+                log.error("%s: %s; failures are missing there, the database has them", self._path, error.strerror)
+            self._told = True
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class Progress:
+    """One line on a terminal, rewritten twice a second; silent where stderr is none.
+
+    The cursor stays at its beginning and `erase` takes it away, so that output and log lines stand alone.
+    """
+
+    PERIOD = 0.5
+
+    def __init__(self, stream: IO[str] | None = None) -> None:
+        self._stream = sys.stderr if stream is None else stream
+        self._on = self._stream.isatty() and os.environ.get("TERM") != "dumb"
+        self._started: float | None = None
+        self._due = 0.0
+        self._shown = False
+
+    def turn(self, now: float, scheduler: Scheduler, complete: bool) -> None:
+        """Show the line when it is due; the first time after a second."""
+        if not self._on:
+            return
+        if self._started is None:
+            self._started = now
+            self._due = now + 1.0
+        if now < self._due:
+            return
+        self._due = now + self.PERIOD
+        width = shutil.get_terminal_size().columns
+        self._write(f"\x1b[2K{self.text(now - self._started, scheduler, complete)[: width - 1]}\r")
+        self._shown = True
+
+    @staticmethod
+    def text(elapsed: float, scheduler: Scheduler, complete: bool) -> str:
+        """The line itself; `elapsed` seconds, `complete`: the whole input has been read."""
+        counts, left = scheduler.counts, scheduler.unfinished()
+        done = counts.succeeded + counts.failed
+        rate = done / elapsed if elapsed > 0 else 0.0
+        total = f"{done + left}" if complete else f"{done + left}+"
+        parts = [f"{done}/{total} done", f"{scheduler.inflight()} out", f"{counts.failed} failed", f"{rate:.1f}/s"]
+        if complete and rate > 0:
+            parts.append(f"ETA {format_duration(left / rate)}")
+        return "  ".join(parts)
+
+    def deadline(self) -> float | None:
+        return self._due if self._on and self._started is not None else None
+
+    def erase(self) -> None:
+        """Take the line away before something else is written to the terminal."""
+        if self._shown:
+            self._shown = False
+            self._write("\x1b[2K")
+
+    def _write(self, text: str) -> None:
+        self._stream.write(text)
+        self._stream.flush()
+
+
+class Reporter:
+    """All of it together, as the server calls it."""
+
+    def __init__(self, failures: Failures | None, progress: Progress, restart_hint: str) -> None:
+        self._failures = failures
+        self._progress = progress
+        self._hint = restart_hint
+        self._debug = log.isEnabledFor(logging.DEBUG)
+        self._warn = log.isEnabledFor(logging.WARNING)
+        self._complete = False
+
+    def finished(self, changes: Sequence[act.Finished]) -> None:
+        """Results that the scheduler has accepted."""
+        if self._warn or self._debug:
+            self._progress.erase()
+        for change in changes:
+            result = change.result
+            if self._debug:
+                log.debug("Completed task (%s)", result.id)
+            if change.state == FAILED and self._warn:
+                why = f"; {result.error}" if result.error else ""
+                log.warning("Non-zero exit status (%s) for task (%s)%s", result.exit_status, result.id, why)
+        if self._failures is not None:
+            self._failures.add(changes)
+
+    def fed(self, lines: int) -> None:
+        self._complete = True
+        logging.getLogger("hypershell.submit").debug("Read %d lines", lines)
+
+    def left_alone(self, count: int) -> None:
+        """Unfinished tasks of others in the same database: said once, never touched."""
+        if count:
+            log.warning("%s of earlier runs left alone, unfinished (to run them: %s)", _tasks(count), self._hint)
+
+    def turn(self, now: float, scheduler: Scheduler) -> None:
+        self._progress.turn(now, scheduler, self._complete)
+
+    def deadline(self) -> float | None:
+        return self._progress.deadline()
+
+    def close(self) -> None:
+        self._progress.erase()
+        if self._failures is not None:
+            self._failures.close()
+
+
+def _tasks(count: int) -> str:
+    return "1 task" if count == 1 else f"{count} tasks"
+
+
+def exit_status(finish: act.Finish, feed_complete: bool, allow_failures: bool) -> int:
+    """The exit status of a run (design: 0, 7, 75, 4; unfinished work outranks failures)."""
+    if finish.reason == "store failed":
+        return ExitStatus.RUNTIME_ERROR
+    if finish.unfinished or not feed_complete:
+        return ExitStatus.INTERRUPTED if finish.reason == "interrupted" else ExitStatus.UNFINISHED
+    if (finish.failed or finish.failed_before or finish.held) and not allow_failures:
+        return ExitStatus.TASKS_FAILED
+    return ExitStatus.SUCCESS
+
+
+def last_line(finish: act.Finish, feed_complete: bool, find: str, resume: str | None) -> str | None:
+    """What stands on stderr at the end, or None where all is well.
+
+    `find` lists the failures, `resume` is the command that finishes the rest (None: nothing can).
+    """
+    parts = []
+    if finish.failed:
+        total = finish.succeeded + finish.failed
+        parts.append(f"{finish.failed} of {_tasks(total)} failed ({find})")
+    if finish.failed_before:
+        parts.append(f"{_tasks(finish.failed_before)} failed in earlier runs" + ("" if parts else f" ({find})"))
+    if finish.held:
+        parts.append(f"{_tasks(finish.held)} in later groups held back")
+    if finish.unfinished or (not feed_complete and finish.reason != "store failed"):
+        more = "" if feed_complete else " and the input was not read to its end"
+        hint = f" (go on with: {resume})" if resume else ""
+        parts.append(f"{_tasks(finish.unfinished)} unfinished{more}{hint}")
+    return "; ".join(parts) if parts else None

@@ -1,0 +1,302 @@
+"""One run from settings to exit status: opens what it needs in the right order, and closes it again.
+
+The only place where feed, scheduler, writer, output and signals meet. ``hs cluster`` and ``hs mpi`` call it with
+their endpoint; what a rank or a machine is does not matter here.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shlex
+import stat
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+from hypershell import log as logs
+from hypershell.core.actions import Finish
+from hypershell.core.model import FeedMark, Submission
+from hypershell.core.scheduler import Policy, Scheduler
+from hypershell.data.engine import preflight
+from hypershell.data.store import describe_run, sqlite_store
+from hypershell.data.writer import Plan, Writer, WriterLike
+from hypershell.errors import InputError
+from hypershell.ids import IdSource
+from hypershell.proto.messages import ClientSettings
+from hypershell.reactor import Poller
+from hypershell.server.feed import STDIN, Feed, open_file
+from hypershell.server.loop import Server, Signals
+from hypershell.server.output import Sink, open_output
+from hypershell.server.report import Failures, Progress, Reporter, exit_status, last_line
+from hypershell.server.signals import SignalWatch
+from hypershell.settings import RunSettings
+from hypershell.template import Template
+from hypershell.transport import Endpoint
+
+__all__ = ["Place", "Run"]
+
+log = logging.getLogger("hypershell")
+
+
+class Place(Struct, frozen=True):
+    """Where a run happens: what the driver knows and the settings do not."""
+
+    transport: str
+    """``loopback`` or ``mpi``."""
+    ranks: int
+    clients: int
+    """Clients that will join: worker ranks, and this process where it executes."""
+    slots: int
+    """Executor slots of each client."""
+    host: str
+    job: str | None = None
+    """The scheduler's job id."""
+    term_kills: bool = False
+    """The launcher kills within a second after SIGTERM."""
+
+
+class _Source(Struct, frozen=True):
+    """Where lines come from."""
+
+    fd: int
+    name: str
+    path: str | None
+    again: bool
+    """It can be read again: a regular file."""
+
+
+class Run:
+    """A run that is ready to take turns as ``server``; `close` gives the exit status.
+
+    Raises, before anything runs, ``InputError``, ``StoreError``, ``OutputError`` or ``TemplateError`` for what
+    cannot work.
+    """
+
+    def __init__(
+        self, poller: Poller, endpoint: Endpoint, settings: RunSettings, place: Place, argv: list[str]
+    ) -> None:
+        self._poller = poller
+        self._settings = settings
+        self._place = place
+        self._argv = argv
+        self._ids = IdSource()
+        self._wall = time.time
+        self.id = self._ids.task()
+        Template(settings.template)
+        source = _open_source(settings)
+        try:
+            if not settings.no_db:
+                preflight(Path(settings.db))
+            self._out_fd = open_output(settings.output) if settings.output else 1
+            self._err_fd = open_output(settings.errors) if settings.errors else 2
+            failures = Failures(settings.failures) if settings.failures else None
+        except BaseException:
+            if source is not None and source.fd > 2:
+                os.close(source.fd)
+            raise
+        progress = Progress()
+        self._reporter = Reporter(failures, progress, self._restart_all())
+        submission = self._submission(source, place)
+        feed = self._feed(source, submission)
+        self._watch = SignalWatch(poller)
+        self.writer = self._open_writer(submission, place)
+        self.server = Server(
+            poller,
+            Scheduler(_policy(settings, source, place.clients), self._ids.task, self._wall() - time.monotonic()),
+            endpoint,
+            self.writer,
+            _client_settings(settings, place, self.id),
+            self._reporter,
+            Sink(self._out_fd, settings.output or "stdout", poller, self._taken, progress.erase),
+            Sink(self._err_fd, settings.errors or "stderr", poller, self._taken, progress.erase),
+            [feed] if feed is not None else [],
+            Signals(self._watch.take, settings.drain_time, place.term_kills, logs.rotate),
+            await_store=settings.restart,
+            reopen=self._reopen,
+        )
+        if submission is not None:
+            self.server.learn([submission])
+
+    def start(self) -> None:
+        """Install the signal handlers and let the writer's thread open the database."""
+        self._watch.start()
+        self.writer.start()
+
+    def close(self) -> int:
+        """Say how it ended, release everything, and give the exit status."""
+        self._watch.stop()
+        self.writer.join(0.0 if self.server.abandoned else 10.0)
+        self._reporter.close()
+        lost = self.server.output_lost()
+        for fd in (self._out_fd, self._err_fd):
+            if fd > 2:
+                os.close(fd)
+        finish = self.server.finish or Finish(0, 0, 0, 0, "store failed")
+        complete = self.server.feed_complete
+        line = last_line(finish, complete, self._how_to_list(), self._how_to_resume())
+        if line is not None:
+            sys.stderr.write(f"hs: {line}\n")
+        if lost:
+            sys.stderr.write("hs: some output of tasks could not be written (no space left)\n")
+            return 5
+        return exit_status(finish, complete, self._settings.allow_failures)
+
+    def on_signal(self, heard: Callable[[int], None]) -> None:
+        """Have `heard` told of signals to this process (the executor beside this server)."""
+        self._watch.also = heard
+
+    def client_id(self) -> str:
+        """An id for a client of this process."""
+        return self._ids.task()
+
+    def commit_now(self, seconds: float) -> None:
+        """For a process that is about to be ended by force: commit what is known."""
+        self.writer.join(seconds)
+
+    # -- parts -------------------------------------------------------------------------------------------
+
+    def _taken(self, peer: int, size: int) -> None:
+        self.server.taken(peer, size)
+
+    def _submission(self, source: _Source | None, place: Place) -> Submission | None:
+        if source is None:
+            return None
+        settings = self._settings
+        options = {"task_timeout": settings.task_timeout, "capture": settings.capture, "exports": settings.exports}
+        return Submission(
+            self._ids.submission(),
+            "file" if source.again else "stdin",
+            source.path,
+            settings.template,
+            msgspec.json.encode(options, order="sorted").decode(),
+            settings.task_cwd or os.getcwd(),
+            self.id,
+            place.host,
+            self._wall(),
+        )
+
+    def _feed(self, source: _Source | None, submission: Submission | None) -> Feed | None:
+        if source is None or submission is None:
+            return None
+        return Feed(source.fd, source.name, submission.id, self._ids.task, self._wall)
+
+    def _reopen(self, submission: Submission, mark: FeedMark) -> Feed:
+        """The rest of a FILE that was left half read. Raises ``InputError`` where it is gone or changed."""
+        path = submission.path or ""
+        feed = Feed(open_file(path), path, submission.id, self._ids.task, self._wall)
+        try:
+            feed.resume(mark)
+        except InputError:
+            feed.close()
+            raise
+        return feed
+
+    def _open_writer(self, submission: Submission | None, place: Place) -> WriterLike:
+        settings = self._settings
+        run = describe_run(
+            self.id,
+            transport=place.transport,
+            ranks=place.ranks,
+            slots=place.slots,
+            job=place.job,
+            command=shlex.join(["hs", *self._argv]),
+            cwd=os.getcwd(),
+            start_time=self._wall(),
+        )
+        plan = Plan(submission, settings.restart, settings.forever, settings.take_over)
+        if settings.no_db:
+            from hypershell.data.memory import MemoryWriter
+
+            return MemoryWriter(run, plan, self._waker())
+        return Writer(sqlite_store(Path(settings.db)), run, plan, self._waker())
+
+    def _waker(self) -> Callable[[], None]:
+        """What the writer's thread calls to wake the loop."""
+        read, write = os.pipe()
+        os.set_blocking(read, False)
+        os.set_blocking(write, False)
+
+        def wake() -> None:
+            try:
+                os.write(write, b"w")
+            except BlockingIOError:
+                pass  # the loop has enough to wake up for
+
+        def woken() -> None:
+            try:
+                os.read(read, 65536)
+            except BlockingIOError:
+                pass
+
+        self._poller.add(read, woken)
+        return wake
+
+    # -- words -------------------------------------------------------------------------------------------
+
+    def _how_to_list(self) -> str:
+        if self._settings.no_db:
+            return self._settings.failures or "--failures PATH writes them"
+        return f"list them with: hs list -F --db {shlex.quote(self._settings.db)}"
+
+    def _how_to_resume(self) -> str | None:
+        if self._settings.no_db or (self._settings.file is None and not self._settings.restart):
+            return None if self._settings.no_db else self._restart_all()
+        if self._place.ranks > 1:  # a launcher stands before our words, and we do not know all of its own
+            return "the same command" if self._settings.restart else "the same command and --restart"
+        words = ["hs", *self._argv]
+        return shlex.join(words if self._settings.restart else [*words, "--restart"])
+
+    def _restart_all(self) -> str:
+        return f"hs {self._settings.command} --restart --db {shlex.quote(self._settings.db)}"
+
+
+def _open_source(settings: RunSettings) -> _Source | None:
+    """Where lines come from; None where the database alone is the source."""
+    if settings.file is None:
+        return None if settings.restart else _Source(0, STDIN, None, False)
+    fd = open_file(settings.file)
+    path = os.path.realpath(settings.file)
+    again = stat.S_ISREG(os.fstat(fd).st_mode)
+    if settings.restart and not again:
+        os.close(fd)
+        raise InputError(f"{settings.file} is no regular file: --restart must read it again from where it stopped")
+    return _Source(fd, settings.file, path if again else None, again)
+
+
+def _policy(settings: RunSettings, source: _Source | None, clients: int) -> Policy:
+    again = source is not None and source.again
+    return Policy(
+        attempts=settings.max_retries + 1,
+        eager=settings.eager,
+        bundlesize=settings.bundlesize,
+        brake=settings.no_db,
+        barrier_at_end=again or source is None,
+        forever=settings.forever,
+        feed=source is not None,
+        expected=clients,
+        durable_dispatch=source is not None and not again and not settings.no_db,
+    )
+
+
+def _client_settings(settings: RunSettings, place: Place, server_id: str) -> ClientSettings:
+    return ClientSettings(
+        slots=place.slots,
+        bundlesize=settings.bundlesize,
+        bundlewait=settings.bundlewait,
+        signalwait=settings.signalwait,
+        idle_timeout=settings.idle_timeout,
+        task_timeout=settings.task_timeout,
+        task_cwd=settings.task_cwd,
+        exports=settings.exports,
+        capture=settings.capture,
+        capture_dir=settings.capture_dir,
+        log_level=settings.log_level,
+        log_style=settings.log_style,
+        server_id=server_id,
+        server_host=place.host,
+    )

@@ -1,0 +1,48 @@
+"""What every transport must do, seen from either end; loopback, MPI and TCP each implement it.
+
+An endpoint never blocks: `poll` takes what has arrived, `send` queues. Messages between two peers keep their
+order. The loss of a peer is a delivery like any other.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, Protocol
+
+__all__ = ["SERVER", "Delivery", "Endpoint", "Lost"]
+
+#: The peer number of the server, as every client sees it.
+SERVER = 0
+
+
+class Lost(NamedTuple):
+    """The peer is gone and will not come back under this number."""
+
+    reason: str
+
+
+class Delivery(NamedTuple):
+    peer: int
+    message: Any
+    """A message of ``proto.messages``, or ``Lost``."""
+
+
+class Endpoint(Protocol):
+    """One end of a transport; a client's has the single peer ``SERVER``."""
+
+    def poll(self) -> list[Delivery]:
+        """What has arrived since the last call, in order; empty where nothing has."""
+
+    def send(self, peer: int, message: Any) -> None:
+        """Queue one message; to a peer that is gone it is dropped."""
+
+    def flush(self) -> bool:
+        """Push what is queued; True when nothing is left to push."""
+
+    def wait_hint(self, now: float) -> float | None:
+        """Seconds after which `poll` wants to be called again; None: only when a file descriptor wakes us."""
+
+    def expect(self, soon: bool) -> None:
+        """Say whether traffic is near (poll faster) or far."""
+
+    def close(self) -> None:
+        """Release everything; idempotent."""

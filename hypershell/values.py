@@ -1,0 +1,139 @@
+"""Values of options: from the text of the command line or environment, or from TOML, to checked Python values.
+
+Owns what each kind of value may be. Knows nothing of options, files or where a value came from: every function
+takes text or a TOML value and raises `ValueError` with the reason alone; the caller adds the name. Called through
+the table of `hypershell.options`.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable
+
+__all__ = ["Loader", "choice", "duration", "flag", "is_null", "log_file", "none_if_zero", "path", "text", "whole"]
+
+Loader = Callable[[object], object]
+
+_TRUE = frozenset({"true", "yes", "on", "1"})
+_FALSE = frozenset({"false", "no", "off", "0"})
+_NULLS = frozenset({"", "null", "<none>"})
+
+
+def is_null(value: object) -> bool:
+    """Whether a value of a file or variable stands for "the built-in default" (TOML itself has no null)."""
+    return value is None or (isinstance(value, str) and value.strip().lower() in _NULLS)
+
+
+def text(value: object) -> str:
+    """Any text without NUL bytes."""
+    if not isinstance(value, str):
+        raise ValueError(f"expected text, not {_shown(value)}")
+    if "\0" in value:
+        raise ValueError("NUL bytes are not allowed")
+    return value
+
+
+def path(value: object) -> str:
+    """A path; ``~`` is the home directory."""
+    name = text(value)
+    if not name:
+        raise ValueError("the path is empty")
+    return os.path.expanduser(name)
+
+
+def flag(value: object) -> bool:
+    """True or false, also as ``yes/no``, ``on/off``, ``1/0``."""
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        word = value.strip().lower()
+        if word in _TRUE or word in _FALSE:
+            return word in _TRUE
+    raise ValueError(f"expected true or false, not {_shown(value)}")
+
+
+def whole(minimum: int) -> Callable[[object], int]:
+    """A loader of whole numbers of at least `minimum`."""
+
+    def load(value: object) -> int:
+        number = _integer(value)
+        if number < minimum:
+            raise ValueError(f"must be at least {minimum}, not {number}")
+        return number
+
+    return load
+
+
+def duration(*, zero: bool) -> Callable[[object], float]:
+    """A loader of seconds: a number, or text as `hypershell.units.parse_duration` reads it; 0 only with `zero`."""
+
+    def load(value: object) -> float:
+        seconds = _seconds(value)
+        if not math.isfinite(seconds) or seconds < 0 or (seconds == 0 and not zero):
+            raise ValueError(f"must be {'at least' if zero else 'more than'} 0 seconds, not {_shown(value)}")
+        return seconds
+
+    return load
+
+
+def none_if_zero(load: Loader) -> Loader:
+    """The same loader, where 0 stands for "none", as configuration files of old write it."""
+
+    def loaded(value: object) -> object:
+        return load(value) or None
+
+    return loaded
+
+
+def choice(*names: str) -> Callable[[object], str]:
+    """A loader of one of `names`, in any case."""
+
+    def load(value: object) -> str:
+        word = text(value).strip().lower()
+        if word not in names:
+            raise ValueError(f"expected one of {', '.join(names)}, not {_shown(value)}")
+        return word
+
+    return load
+
+
+def log_file(value: object) -> str | None:
+    """Where the log goes besides stderr: a path, ``""`` for the default name (true), None for nowhere (false)."""
+    word = value.strip().lower() if isinstance(value, str) else value
+    if word is True or word in ("enabled", "auto", "<auto>", *_TRUE):
+        return ""
+    if word is False or word is None or word in ("disabled", *_FALSE):
+        return None
+    return path(value)
+
+
+def _integer(value: object) -> int:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        try:
+            return int(value)
+        except ValueError:
+            pass
+    raise ValueError(f"invalid int value: {_shown(value)}")
+
+
+def _seconds(value: object) -> float:
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, str):
+        raise ValueError(f"expected a duration such as 90, 10m or 2:00:00, not {_shown(value)}")
+    from hypershell.errors import UsageError
+    from hypershell.units import parse_duration
+
+    try:
+        return float(parse_duration(value))
+    except UsageError as error:
+        raise ValueError(str(error)) from None
+
+
+def _shown(value: object) -> str:
+    """The value as it can stand in a message of one line."""
+    shown = ("false", "true")[value] if isinstance(value, bool) else repr(value)
+    return shown if len(shown) <= 80 else shown[:77] + "..."

@@ -1,0 +1,171 @@
+"""Restart, ownership and death of the server: nothing lost, nothing recorded twice, runs do not mix."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import time
+from collections import Counter
+from pathlib import Path
+
+from tests.testbed.cli import Hs
+
+
+def read_lines(process: subprocess.Popen[bytes], count: int) -> list[str]:
+    assert process.stdout is not None
+    return [process.stdout.readline().decode().strip() for _ in range(count)]
+
+
+def test_restart_file_is_idempotent(hs: Hs) -> None:
+    hs.file([f"echo {n}" for n in range(50)])
+    assert hs.run("cluster", "tasks.in", "--restart", "-N2").out.count("\n") == 50
+    again = hs.run("cluster", "tasks.in", "--restart", "-N2")
+    assert (again.status, again.out) == (0, "")
+    assert hs.states() == {"succeeded": 50}
+    assert len(hs.rows("SELECT id FROM submission")) == 1
+
+
+def test_a_run_without_restart_runs_again_and_leaves_old_work_alone(hs: Hs) -> None:
+    process = hs.start("cluster", "-b1", stdin=subprocess.PIPE)
+    assert process.stdin is not None
+    process.stdin.write(b"echo up; exec sleep 1000\necho left\n")
+    process.stdin.flush()
+    read_lines(process, 1)
+    process.kill()
+    process.communicate()
+    hs.file(["echo mine"])
+    done = hs.run("cluster", "tasks.in")
+    assert (done.status, done.out) == (0, "mine\n")
+    assert "2 tasks of earlier runs left alone, unfinished" in done.err and "--restart" in done.err
+    states = hs.states()
+    assert states.pop("succeeded") == 1 and sum(states.values()) == 2
+
+
+def test_kill_9_of_the_server_then_restart_without_file(hs: Hs) -> None:
+    """The dead run's tasks are taken at once on the same host; what was in flight costs no retry."""
+    process = hs.start("cluster", "-b1", stdin=subprocess.PIPE)
+    assert process.stdin is not None
+    process.stdin.write(b"test -e again && echo second || { touch again; echo first; exec sleep 1000; }\n")
+    process.stdin.write(b"echo left\n")
+    process.stdin.flush()
+    assert read_lines(process, 1) == ["first"]
+    process.kill()
+    process.communicate()
+    done = hs.run("cluster", "--restart")
+    assert done.status == 0 and sorted(done.out.split()) == ["left", "second"]
+    assert hs.rows("SELECT state, attempt, execution FROM task ORDER BY id") == [
+        ("succeeded", 1, 3), ("succeeded", 1, 1),
+    ] or hs.rows("SELECT state, attempt FROM task ORDER BY id") == [("succeeded", 1), ("succeeded", 1)]  # fmt: skip
+    assert hs.rows("SELECT count(*) FROM run WHERE outcome = 'complete'") == [(1,)]
+
+
+def test_kill_9_leaves_no_orphans(hs: Hs) -> None:
+    os.mkfifo(hs.folder / "alive")
+    hs.file(["exec 3>alive; echo up; sleep 1000 & sleep 1000"])
+    process = hs.start("cluster", "tasks.in")
+    with open(hs.folder / "alive") as alive:  # end of file: every process that held it is gone
+        read_lines(process, 1)
+        process.kill()
+        assert alive.read() == ""
+    process.communicate()
+
+
+def test_two_servers_on_one_database_never_share_tasks(hs: Hs) -> None:
+    for name in "ab":
+        hs.file([f"echo {name}{n}" for n in range(200)], f"{name}.in")
+    one = hs.start("cluster", "a.in", "-N2")
+    two = hs.start("cluster", "b.in", "-N2")
+    out_one, err_one = one.communicate(timeout=60)
+    out_two, err_two = two.communicate(timeout=60)
+    assert (one.returncode, two.returncode) == (0, 0), (err_one, err_two)
+    assert sorted(out_one.split()) == sorted(f"a{n}".encode() for n in range(200))
+    assert sorted(out_two.split()) == sorted(f"b{n}".encode() for n in range(200))
+    assert hs.states() == {"succeeded": 400}
+    assert hs.rows("SELECT count(DISTINCT server_id) FROM task GROUP BY submission") == [(1,), (1,)]
+
+
+def test_a_second_restart_of_one_file_is_refused_while_the_first_runs(hs: Hs) -> None:
+    os.mkfifo(hs.folder / "gate")
+    hs.file(["echo up; read x < gate"])
+    first = hs.start("cluster", "tasks.in", "--restart")
+    read_lines(first, 1)
+    second = hs.run("cluster", "tasks.in", "--restart")
+    assert second.status == 5 and str(first.pid) in second.err and second.out == ""
+    with open(hs.folder / "gate", "w") as gate:
+        gate.write("go\n")
+    first.communicate(timeout=30)
+    assert first.returncode == 0 and hs.states() == {"succeeded": 1}
+
+
+def test_a_changed_file_is_refused(hs: Hs) -> None:
+    hs.file(["false", "true"])
+    hs.run("cluster", "tasks.in", "--restart")
+    hs.file(["fals3", "true"])
+    done = hs.run("cluster", "tasks.in", "--restart")
+    assert done.status == 5 and "has changed" in done.err and len(done.err.splitlines()) == 1
+    hs.file(["false", "true", "true"])
+    assert "has grown" in hs.run("cluster", "tasks.in", "--restart").err
+
+
+def test_another_template_is_another_submission(hs: Hs) -> None:
+    hs.file(["1", "2"])
+    assert hs.run("cluster", "tasks.in", "--restart", "-t", "echo a{}").out == "a1\na2\n"
+    assert hs.run("cluster", "tasks.in", "--restart", "-t", "echo b{}").out == "b1\nb2\n"
+    assert hs.run("cluster", "tasks.in", "--restart", "-t", "echo a{}").out == ""
+
+
+def test_failed_tasks_are_final_for_a_restart(hs: Hs) -> None:
+    hs.file(["echo ran; false"])
+    assert hs.run("cluster", "tasks.in", "--restart").status == 7
+    again = hs.run("cluster", "tasks.in", "--restart")
+    assert again.out == ""
+
+
+def test_a_server_that_was_fenced_ends_itself(hs: Hs) -> None:
+    """A server that wakes up after a server on another host took over writes nothing more and says so."""
+    os.mkfifo(hs.folder / "gate")
+    hs.file(["echo up; read x < gate"])
+    process = hs.start("cluster", "tasks.in", "--restart", "-S", "1")
+    read_lines(process, 1)
+    connection = sqlite3.connect(hs.db, timeout=30)
+    with connection:
+        assert connection.execute("UPDATE run SET fenced = 1").rowcount == 1
+    connection.close()
+    with open(hs.folder / "gate", "w") as gate:
+        gate.write("go\n")
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 5 and b"took over" in err
+    assert hs.rows("SELECT exit_status FROM task") in ([(None,)], [])
+
+
+def test_kill_rounds(hs: Hs) -> None:
+    """kill -9 at random moments, restart each time: every task has one final state and ran at least once."""
+    count = 1500
+    seed = int(os.environ.get("HS_TEST_SEED", time.time_ns() % 10**6))
+    draw = random.Random(seed)
+    kills, batch = 0, 0
+    while kills < int(os.environ.get("HS_TEST_KILL_ROUNDS", "20")):
+        name = f"tasks{batch}.in"
+        if not Path(hs.folder, name).exists():
+            hs.file([f"echo {batch}.{n} >> ran" for n in range(count)], name)
+        process = hs.start("cluster", name, "--restart", "-N2")
+        try:
+            process.wait(draw.uniform(0.05, 1.6))
+            batch += 1
+        except subprocess.TimeoutExpired:
+            process.kill()
+            kills += 1
+        process.communicate()
+        assert process.returncode in (0, -signal.SIGKILL), seed
+    names = sorted(path.name for path in hs.folder.glob("tasks*.in"))
+    for name in names:
+        done = hs.run("cluster", name, "--restart", "-N2", timeout=120)
+        assert done.status == 0, (seed, done.err)
+    total = count * len(names)
+    assert hs.states() == {"succeeded": total}, seed
+    assert hs.rows("SELECT count(DISTINCT args), max(attempt) FROM task") == [(total, 1)], seed
+    ran = Counter(Path(hs.folder, "ran").read_text().split())
+    assert set(ran) == {f"{b}.{n}" for b in range(len(names)) for n in range(count)}, seed

@@ -1,0 +1,174 @@
+"""A store that forgets, when its server is killed, what it has not committed."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from random import Random
+
+from hypershell.core.actions import LoadMore, Record
+from hypershell.core.events import Durable, Event, StoreFailed, TasksLoaded
+from hypershell.core.model import FeedMark, Task
+from tests.sim.clock import Clock
+from tests.sim.plan import Faults
+
+__all__ = ["Disk", "Row", "Session"]
+
+
+@dataclass(slots=True)
+class Row:
+    """The committed state of one task; `task` is as it was submitted, its execution is of no meaning here."""
+
+    task: Task
+    state: str = "pending"
+    execution: int = 0
+    client: int | None = None
+    status: int | None = None
+    next_id: str | None = None
+
+
+class Disk:
+    """What survives. Changes that hit no row are noted in `wrong`: with one server there are none."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, Row] = {}
+        self.mark: FeedMark | None = None
+        self.wrong: list[str] = []
+
+    def take_over(self) -> tuple[dict[int, int], dict[int, int]]:
+        """What a new server finds: pending tasks and final failures per group; what was in flight is pending."""
+        pending: dict[int, int] = {}
+        failed: dict[int, int] = {}
+        for row in self.rows.values():
+            if row.state == "dispatched":
+                row.state = "pending"
+                row.execution += 1
+            group = row.task.group
+            if row.state == "pending":
+                pending[group] = pending.get(group, 0) + 1
+            elif row.state == "failed" and row.next_id is None:
+                failed[group] = failed.get(group, 0) + 1
+        return pending, failed
+
+    def apply(self, record: Record) -> None:
+        """One record, its changes in the order of time: ended and returned executions, then new dispatches."""
+        rows = self.rows
+        for task in record.inserted:
+            if task.id in rows:
+                self.wrong.append(f"task {task.id} is inserted twice")
+            rows[task.id] = Row(task)
+        for returned in record.returned:
+            row = self._row(returned.id, "dispatched", returned.execution)
+            if row is not None:
+                row.state, row.client = "pending", None
+        for finished in record.finished:
+            before = "pending" if finished.client < 0 else "dispatched"
+            row = self._row(finished.result.id, before, finished.result.execution)
+            if row is not None:
+                row.state, row.status, row.next_id = finished.state, finished.result.exit_status, finished.next_id
+                if finished.next_id is not None and finished.next_id not in rows:
+                    self.wrong.append(f"the retry {finished.next_id} is not inserted with the end of its task")
+        for dispatch in record.dispatched:
+            row = self._row(dispatch.id, "pending", dispatch.execution - 1)
+            if row is not None:
+                row.state, row.execution, row.client = "dispatched", dispatch.execution, dispatch.client
+        if record.mark is not None:
+            self.mark = record.mark
+
+    def _row(self, key: str, state: str, execution: int) -> Row | None:
+        row = self.rows.get(key)
+        if row is None or row.state != state or row.execution != execution:
+            self.wrong.append(f"a change of {key} in execution {execution}, {state}, hits no row: {row}")
+            return None
+        return row
+
+
+class Session:
+    """One server's use of the disk: a queue, commits after a random while, the answers in order."""
+
+    def __init__(
+        self,
+        disk: Disk,
+        clock: Clock,
+        random: Random,
+        pace: float,
+        faults: Faults | None,
+        answer: Callable[[Event], None],
+        committed: Callable[[list[Record]], None],
+    ) -> None:
+        self._disk = disk
+        self._clock = clock
+        self._random = random
+        self._pace = pace
+        self._faults = faults
+        self._answer = answer
+        self._committed = committed
+        self._queue: deque[Record | LoadMore] = deque()
+        self._planned = True
+        self.dead = False
+        self._unread: dict[int, deque[str]] = {}
+        for key in sorted(disk.rows):
+            row = disk.rows[key]
+            if row.state == "pending":
+                self._unread.setdefault(row.task.group, deque()).append(key)
+
+    def open(self) -> None:
+        """Nothing is written before this."""
+        self._planned = False
+        if self._queue:
+            self._plan(0.0)
+
+    def put(self, item: Record | LoadMore) -> None:
+        self._queue.append(item)
+        self._plan(self._pace * self._random.random())
+
+    def _plan(self, delay: float) -> None:
+        if not self._planned:
+            self._planned = True
+            self._clock.after(delay, self._commit)
+
+    def _commit(self) -> None:
+        self._planned = False
+        if self.dead:
+            return
+        random, faults = self._random, self._faults
+        if faults is not None and random.random() < faults.disk_fatal:
+            self.dead = True
+            self._answer(StoreFailed("the disk is gone"))
+            return
+        if faults is not None and random.random() < faults.disk_error:
+            self._plan(1.0)
+            return
+        self._write(len(self._queue) if random.random() < 0.7 else random.randint(1, len(self._queue)))
+        if self._queue:
+            self._plan(self._pace * random.random())
+
+    def _write(self, count: int) -> None:
+        """Commit the first `count` items of the queue; a question is answered from what is then committed."""
+        items = [self._queue.popleft() for _ in range(count)]
+        records = [item for item in items if isinstance(item, Record)]
+        for record in records:
+            self._disk.apply(record)
+            for task in record.inserted:
+                self._unread.setdefault(task.group, deque()).append(task.id)
+        if records:
+            self._committed(records)
+            self._answer(Durable(records[-1].seq))
+        for item in items:
+            if isinstance(item, LoadMore) and not self.dead:
+                self._answer(self._load(item))
+
+    def _load(self, wanted: LoadMore) -> TasksLoaded:
+        """Further pending rows, as they are: copies, among them some that the server has in memory."""
+        unread = self._unread.get(wanted.group, deque())
+        tasks: list[Task] = []
+        while unread and len(tasks) < wanted.limit:
+            row = self._disk.rows[unread.popleft()]
+            if row.state == "pending":
+                task = row.task
+                tasks.append(
+                    Task(task.id, task.args, task.submission, row.execution, task.attempt, task.group,
+                         timeout=task.timeout, previous_id=task.previous_id, tag=task.tag)
+                )  # fmt: skip
+        return TasksLoaded(wanted.group, tasks, not unread)

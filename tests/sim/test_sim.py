@@ -1,0 +1,166 @@
+"""The simulation in small numbers (``python -m tests.sim --seeds N`` for more), and that it sees what is wrong."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from hypershell.core import actions as act
+from hypershell.core import events as ev
+from hypershell.core.clients import Client
+from hypershell.core.groups import Group
+from hypershell.core.model import Result, Task
+from hypershell.core.scheduler import Scheduler
+from tests.sim.plan import Plan, draw, large
+from tests.sim.world import Outcome, SimulationFailed, simulate
+
+ROOT = Path(__file__).resolve().parents[2]
+SEEDS = 60
+
+
+@pytest.mark.parametrize("seed", range(SEEDS))
+def test_seed(seed: int) -> None:
+    assert _outcome(seed).ends
+
+
+@cache
+def _outcome(seed: int) -> Outcome:
+    return simulate(draw(seed))
+
+
+def test_seeds_meet_every_end() -> None:
+    """The drawn plans are not all alike: lives end in each of the ways there are."""
+    ends = {end for seed in range(SEEDS) for end in _outcome(seed).ends}
+    assert ends >= {"complete", "drained", "group failed", "idle", "interrupted", "killed", "store failed"}
+
+
+def test_ten_thousand_clients() -> None:
+    outcome = simulate(large(1, clients=10_000, per_client=2))
+    assert outcome.ends == ["complete"]
+    assert outcome.tasks >= 20_000
+
+
+def test_same_trace_under_any_hash_seed() -> None:
+    """One seed, one run: nothing depends on the order of sets or on the process."""
+
+    def trace(hash_seed: str) -> str:
+        command = [sys.executable, "-m", "tests.sim", "--seed", "100", "--digests", "8"]
+        environ = os.environ | {"PYTHONHASHSEED": hash_seed}
+        return subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, check=True).stdout
+
+    first = trace("1")
+    assert len(first.split()) == 8
+    assert trace("4242") == first
+
+
+def broken(name: str, make: Callable[[Callable[..., object]], Callable[..., object]]) -> type[Scheduler]:
+    """The scheduler with one method changed for the worse."""
+    return type("Broken", (Scheduler,), {name: make(getattr(Scheduler, name))})
+
+
+def _no_barrier(_: Callable[..., object]) -> Callable[..., object]:
+    return lambda self, number: True
+
+
+def _forgets_lost(old: Callable[..., object]) -> Callable[..., object]:
+    def lose(self: Scheduler, number: int, reason: str | None) -> None:
+        client = self._clients.get(number)
+        if client is not None and client.holding:
+            key = next(iter(client.holding))
+            self._groups.get(client.holding.pop(key).group).inflight -= 1
+            self._known.discard(key)
+        old(self, number, reason)
+
+    return lose
+
+
+def _takes_any(old: Callable[..., object]) -> Callable[..., object]:
+    def results(self: Scheduler, event: ev.ResultsReceived, now: float) -> None:
+        for result in event.results:
+            for other in self._clients.all():
+                if result.id in other.holding:
+                    self._finish_task(other, other.holding.pop(result.id), result)
+        self._clients.ask_all()
+
+    return results
+
+
+def _same_execution(old: Callable[..., object]) -> Callable[..., object]:
+    def dispatch(self: Scheduler, client: Client, group: Group, count: int) -> None:
+        for task in [*group.front, *group.ready][:count]:
+            task.execution = 0
+        old(self, client, group, count)
+
+    return dispatch
+
+
+def _too_many(_: Callable[..., object]) -> Callable[..., object]:
+    def finish(self: Scheduler, client: Client, task: Task, result: Result) -> None:
+        self.policy = type(self.policy)(attempts=1_000, barrier_at_end=True)
+        Scheduler._finish_task(self, client, task, result)
+
+    return finish
+
+
+def _impatient(old: Callable[..., object]) -> Callable[..., object]:
+    def end_reason(self: Scheduler) -> object:
+        self._durable = self._seq
+        return old(self)
+
+    return end_reason
+
+
+def _early(_: Callable[..., object]) -> Callable[..., object]:
+    def dispatch(self: Scheduler, client: Client, group: Group, count: int) -> None:
+        Scheduler._dispatch(self, client, group, count)
+        while self._outbox:
+            self._out.append(self._outbox.pop()[1])
+
+    return dispatch
+
+
+def _loses_tags(old: Callable[..., object]) -> Callable[..., object]:
+    def retry(self: Scheduler, task: Task, group: Group, record: act.Record) -> object:
+        next_id = old(self, task, group, record)
+        record.inserted[-1].tag = None
+        return next_id
+
+    return retry
+
+
+SABOTAGE = {
+    "groups start when they like": ("_may_start", _no_barrier, "before the end of the file"),
+    "a task of a lost client is forgotten": ("_lose", _forgets_lost, "true"),
+    "results of any execution count": ("_results_received", _takes_any, "recorded is"),
+    "executions are not counted": ("_dispatch", _same_execution, "not 2"),
+    "retries without a limit": ("_finish_task", _too_many, "next"),
+    "the end does not wait for the disk": ("_end_reason", _impatient, "durable is"),
+    "dispatch before it is durable": ("_dispatch", _early, "durable"),
+    "retries lose their tags": ("_retry", _loses_tags, "differs in"),
+}
+
+
+@pytest.mark.parametrize("what", SABOTAGE)
+def test_a_broken_scheduler_is_seen(what: str) -> None:
+    name, make, told = SABOTAGE[what]
+    scheduler = broken(name, make)
+    for seed in range(200, 300):
+        error = _failure(draw(seed), scheduler)
+        if error is not None and told in str(error):
+            assert f"again: python -m tests.sim --seed {seed} " in str(error)
+            return
+    pytest.fail(f"100 seeds did not show that {what}")
+
+
+def _failure(plan: Plan, scheduler: type[Scheduler]) -> SimulationFailed | None:
+    try:
+        simulate(plan, scheduler)
+    except SimulationFailed as error:
+        return error
+    return None

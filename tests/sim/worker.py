@@ -1,0 +1,161 @@
+"""One client: the real machine, over processes that only take virtual time."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from hypershell.core.model import ClientInfo, Special, Task
+from hypershell.executor.machine import Machine
+from hypershell.executor.vocabulary import (
+    Dismissed,
+    DrainOrdered,
+    End,
+    Event,
+    Exited,
+    Interrupted,
+    Report,
+    Say,
+    ServerLost,
+    SignalTask,
+    Start,
+    StartFailed,
+    TimePassed,
+    WorkArrived,
+)
+from hypershell.proto import messages as msg
+from hypershell.proto.codec import decode_server, encode
+from tests.sim.clock import Link
+
+if TYPE_CHECKING:
+    from tests.sim.world import World
+
+__all__ = ["Worker"]
+
+
+class Worker:
+    """A client of one server; `up` is its way there. What it runs is told to the checker as it happens."""
+
+    def __init__(self, world: World, number: int, slots: int) -> None:
+        self.number = number
+        self.info = ClientInfo(f"client-{number}", f"host{number}", number, slots, "0", "linux", number)
+        self.up: Link
+        self.straight: Callable[[bytes], None]
+        """To the server beside the order of the link: what is sent so is a copy that comes late."""
+        self.alive = True
+        self._world = world
+        self._clock = world.clock
+        self._machine: Machine | None = None
+        self._events: deque[Event] = deque()
+        self._busy = False
+        self._running: dict[str, tuple[int, Task, float]] = {}
+        self._runs = 0
+        self._due: float | None = None
+
+    def hello(self) -> None:
+        self.up.send(encode(msg.Hello(msg.PROTOCOL_VERSION, self.info)))
+
+    def crash(self) -> None:
+        """The process is gone, and its tasks with it."""
+        self.alive = False
+        self._running.clear()
+
+    def server_lost(self) -> None:
+        self._tell(ServerLost("connection lost"))
+
+    def receive(self, data: bytes) -> None:
+        if not self.alive:
+            return
+        message = decode_server(data)
+        if isinstance(message, msg.Welcome):
+            self._machine = Machine(message.settings, self._world.epoch, self._clock.now)
+            self._watch(self._machine)
+        elif isinstance(message, msg.Work):
+            self._tell(WorkArrived(message.tasks, message.contexts))
+        elif isinstance(message, msg.Drain):
+            self._tell(DrainOrdered())
+        elif isinstance(message, msg.Interrupt):
+            self._tell(Interrupted(message.grace))
+        elif isinstance(message, msg.Bye):
+            self._tell(Dismissed())
+
+    def _tell(self, event: Event) -> None:
+        machine = self._machine
+        if not self.alive:
+            return
+        if machine is None:
+            if isinstance(event, Dismissed | ServerLost):
+                self.crash()
+            return
+        self._events.append(event)
+        if self._busy:
+            return
+        self._busy = True
+        while self._events:
+            for action in machine.handle(self._events.popleft(), self._clock.now):
+                self._do(action)
+        self._busy = False
+        self._watch(machine)
+
+    def _watch(self, machine: Machine) -> None:
+        """See to it that the machine is called when something is due."""
+        due = machine.deadline()
+        if self.alive and due is not None and (self._due is None or due < self._due):
+            self._due = due
+            self._clock.at(due, self._time_passed, due)
+
+    def _time_passed(self, due: float) -> None:
+        if self._due == due:
+            self._due = None
+            self._tell(TimePassed())
+
+    def _do(self, action: object) -> None:
+        if isinstance(action, Start):
+            self._start(action.task)
+        elif isinstance(action, Report):
+            self._report(encode(msg.Results(action.results, action.returned)))
+        elif isinstance(action, SignalTask):
+            self._signal(action.id, action.signal)
+        elif isinstance(action, Say):
+            self.up.send(encode(action.message))
+        elif isinstance(action, End):
+            self.alive = False
+            if self._running:
+                self._world.checker.fault(f"client {self.number} ended while {len(self._running)} of its tasks ran")
+            self._world.gone(self)
+
+    def _report(self, data: bytes) -> None:
+        self.up.send(data)
+        world = self._world
+        if world.faults is not None and world.faults.replay and world.random.random() < world.faults.replay:
+            self._clock.after(10 * world.random.random(), self.straight, data)
+
+    def _start(self, task: Task) -> None:
+        world, now = self._world, self._clock.now
+        world.checker.started(self.number, task.id, task.execution)
+        faults = world.faults
+        if faults is not None and faults.no_start and world.random.random() < faults.no_start:
+            world.checker.ended(self.number, task.id, task.execution, Special.NOT_STARTED)
+            self._events.append(StartFailed(task.id, "no process", now))
+            return
+        line = world.plan.lines[int(task.args)]
+        self._runs += 1
+        self._running[task.id] = (self._runs, task, now)
+        self._clock.after(line.seconds, self._exit, task.id, self._runs, line.status(task.attempt))
+
+    def _signal(self, key: str, number: int) -> None:
+        if key in self._running:
+            run, task, _ = self._running[key]
+            if number == 9 or not self._world.plan.lines[int(task.args)].deaf:
+                self._clock.after(0.001, self._exit, key, run, -number)
+
+    def _exit(self, key: str, run: int, status: int) -> None:
+        """A process ends, unless it did already."""
+        entry = self._running.get(key)
+        if not self.alive or entry is None or entry[0] != run:
+            return
+        _, task, start = self._running.pop(key)
+        epoch = self._world.epoch
+        self._world.checker.ended(self.number, key, task.execution, status)
+        self._tell(Exited(key, status, epoch + start, epoch + self._clock.now))

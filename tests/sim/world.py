@@ -1,0 +1,247 @@
+"""All of a simulated run: lives of a server one after the other, clients that come, crash and leave."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import partial
+from random import Random
+from typing import Any
+
+import msgspec
+
+from hypershell.core.scheduler import Scheduler
+from hypershell.ids import IdSource
+from tests.sim.checker import Checker
+from tests.sim.clock import Clock, Link
+from tests.sim.disk import Disk
+from tests.sim.plan import Faults, Plan
+from tests.sim.server import Server, last_policy
+from tests.sim.worker import Worker
+
+__all__ = ["Outcome", "SimulationFailed", "World", "simulate"]
+
+_encode = msgspec.msgpack.Encoder().encode
+
+
+class SimulationFailed(Exception):
+    """A rule was broken; the message names the seed and the command that repeats the run."""
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """What a run came to; `digest` is the same for the same seed, always."""
+
+    seed: int
+    clients: int
+    tasks: int
+    lives: int
+    steps: int
+    seconds: float
+    ends: list[str]
+    digest: str
+
+
+class World:
+    """One run of a plan."""
+
+    def __init__(self, plan: Plan, make: type[Scheduler] = Scheduler) -> None:
+        self.plan = plan
+        self.clock = Clock()
+        self.random = Random(f"world {plan.seed}")
+        self.epoch = 1_700_000_000.0
+        self.ids = IdSource(lambda: int((self.epoch + self.clock.now) * 1e9), self.random.randbytes)
+        self.disk = Disk()
+        self.checker = Checker(plan)
+        self.faults: Faults | None = None
+        self.ends: list[str] = []
+        self._trace = hashlib.blake2b(digest_size=16)
+        self._workers: dict[int, Worker] = {}
+        self._numbers = 0
+        self._server: Server
+        self._make = make
+
+    def note(self, thing: Any) -> None:
+        """Put an event or action into the trace."""
+        if self.plan.trace:
+            self._trace.update(f"{self.clock.now!r} {type(thing).__name__} ".encode() + _encode(thing))
+
+    def digest(self) -> str:
+        return self._trace.hexdigest()
+
+    # -- lives -------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Lives with faults, as many as the plan has and the work lasts; then one that meets none."""
+        plan = self.plan
+        for life in range(max(1, plan.lives)):
+            self._live(life, plan.faults)
+            if self._done() or self.checker.wrong:
+                break
+        if not self._done() and not self.checker.wrong:
+            self._live(plan.lives, None)
+        if not self.checker.wrong:
+            self.checker.final(self.disk)
+
+    def _done(self) -> bool:
+        finish = self._server.finish
+        return finish is not None and finish.reason in ("complete", "group failed")
+
+    def _live(self, life: int, faults: Faults | None) -> None:
+        plan, clock = self.plan, self.clock
+        self.faults = faults
+        policy = plan.policy if faults is not None else last_policy(plan.policy)
+        self.checker.begin(policy)
+        self._server = server = Server(self, self._make, policy, faults, Random(f"life {plan.seed} {life}"))
+        length = self._estimate()
+        stop = clock.now + 3 * length
+        clock.after(0.5 * self.random.random() * (plan.pause + plan.latency), server.begin, life == 0)
+        for _ in range(plan.clients):
+            clock.after(self.random.random() * plan.latency, self._join, server)
+        if faults is not None:
+            self._plan_faults(server, faults, length, stop)
+        limit, steps = stop + self._patience(), clock.steps + self._most_steps()
+        while not server.over:
+            if not clock.step():
+                self.checker.fault("the run stands still")
+                break
+            if clock.now > limit or clock.steps > steps:
+                self.checker.fault(f"not over at {clock.now:.0f} s after {clock.steps} steps")
+                break
+            if self.checker.wrong:
+                break
+        server.over = True
+        self.ends.append(server.finish.reason if server.finish else "killed")
+        self._after(server)
+
+    def _after(self, server: Server) -> None:
+        """Let some time pass, in which what is left of the clients meets nobody."""
+        until = self.clock.now + self.random.choice([0.0, 0.1, 20.0])
+        self.clock.at(until, lambda: None)
+        while self.clock.now < until and self.clock.step():
+            pass
+        if self.plan.policy.closed:
+            for worker in self._workers.values():
+                worker.crash()
+        self._workers = {number: worker for number, worker in self._workers.items() if worker.alive}
+
+    def _estimate(self) -> float:
+        """About how long a life without faults takes, seconds."""
+        plan = self.plan
+        work = sum(line.seconds for line in plan.lines)
+        slots = plan.clients * (plan.slots[0] + plan.slots[1]) / 2
+        reading = plan.pause * len(plan.lines) / plan.batch
+        return max(0.5, work / slots + reading + 4 * plan.latency + 4 * plan.commit)
+
+    def _patience(self) -> float:
+        """Seconds in which everything must be over once the faults have stopped, even on a single slot."""
+        plan = self.plan
+        tries = plan.policy.attempts + 2
+        each = plan.pause + 6 * (plan.latency + plan.commit) + 3.0
+        return 200.0 + tries * sum(line.seconds + each for line in plan.lines)
+
+    def _most_steps(self) -> int:
+        """Enough for every plan; clients that leave when idle come back all the time while a long bundle runs."""
+        churn = 0 if self.plan.faults.idle_out is None else 20_000 * self.plan.clients
+        return churn + 20_000 + 400 * self.plan.clients + 400 * len(self.plan.lines) * self.plan.policy.attempts
+
+    # -- faults ------------------------------------------------------------------------------------------
+
+    def _plan_faults(self, server: Server, faults: Faults, length: float, stop: float) -> None:
+        """Draw when what goes wrong; a rate is the expected number in `length` seconds."""
+        random = self.random
+
+        def often(rate: float, call: Any, *args: Any) -> None:
+            when = self.clock.now
+            while rate:
+                when += random.expovariate(rate / length)
+                if when > stop:
+                    return
+                self.clock.at(when, call, server, *args)
+
+        often(faults.crash, self._crash)
+        often(faults.evict, self._evict)
+        often(faults.join if not self.plan.policy.closed else 0.0, self._join)
+        often(faults.kill, self._kill)
+        often(faults.drain, self._drain)
+        often(faults.interrupt, self._interrupt)
+        if self.plan.policy.forever:
+            self.clock.at(self.clock.now + (1.0 + random.random()) * length, self._drain, server)
+
+    def _join(self, server: Server) -> None:
+        if server.over:
+            return
+        self._numbers += 1
+        number = self._numbers
+        worker = Worker(self, number, self.random.randint(*self.plan.slots))
+        latency = self.plan.latency
+        worker.straight = partial(server.receive, number)
+        worker.up = Link(self.clock, self.random, latency, worker.straight)
+        server.connect(number, Link(self.clock, self.random, latency, worker.receive))
+        self._workers[number] = worker
+        worker.hello()
+
+    def _pick(self) -> Worker | None:
+        alive = [worker for worker in self._workers.values() if worker.alive]
+        return self.random.choice(alive) if alive else None
+
+    def gone(self, worker: Worker) -> None:
+        """A client ended; where clients come and go, another one comes."""
+        self._workers.pop(worker.number, None)
+        if not self.plan.policy.closed:
+            self.clock.after(5 * self.random.random(), self._join, self._server)
+
+    def _crash(self, server: Server) -> None:
+        worker = self._pick()
+        if worker is not None and not server.over:
+            worker.crash()
+            if self.random.random() < 0.5:
+                worker.up.cut()
+            worker.up.send(None, self.random.choice([0.0, 0.5, 30.0]) * self.random.random())
+            self.gone(worker)
+
+    def _evict(self, server: Server) -> None:
+        """The server gives a client up that lives on; what it still says is of no meaning any more."""
+        worker = self._pick()
+        if worker is not None and worker.number in server.heard and not server.over:
+            server.receive(worker.number, None)
+            self.clock.after(10 * self.random.random(), worker.server_lost)
+
+    def _kill(self, server: Server) -> None:
+        if server.over:
+            return
+        server.kill()
+        for worker in list(self._workers.values()):
+            if self.plan.policy.closed:
+                worker.crash()
+            else:
+                self.clock.after(5 * self.random.random(), worker.server_lost)
+
+    def _drain(self, server: Server) -> None:
+        if not server.begun and not server.over:
+            self.clock.after(1.0, self._drain, server)
+            return
+        server.drain(self.random.choice([None, 0.5, 10.0]))
+        if self.random.random() < 0.3:
+            self.clock.after(2 * self.random.random(), self._interrupt, server)
+
+    def _interrupt(self, server: Server) -> None:
+        server.interrupt()
+
+
+def simulate(plan: Plan, make: type[Scheduler] = Scheduler) -> Outcome:
+    """Run the plan with schedulers of class `make`.
+
+    Raises ``SimulationFailed`` with the rules that were broken and how to see it again.
+    """
+    world = World(plan, make)
+    again = f"python -m tests.sim --seed {plan.seed} --clients {plan.clients}"
+    try:
+        world.run()
+    except Exception as error:
+        raise SimulationFailed(f"{type(error).__name__}: {error}\nagain: {again}") from error
+    if world.checker.wrong:
+        told = "\n".join(world.checker.wrong[:10])
+        raise SimulationFailed(f"seed {plan.seed}, lives {world.ends}:\n{told}\nagain: {again}")
+    clock = world.clock
+    tasks = len(world.disk.rows)
+    ends = world.ends
+    return Outcome(plan.seed, plan.clients, tasks, len(ends), clock.steps, clock.now, ends, world.digest())

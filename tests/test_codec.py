@@ -1,0 +1,143 @@
+"""Messages to bytes and back: every message unchanged, and any bytes at all a message or ``ProtocolError``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from hypershell.core.model import ClientInfo, Result, Task
+from hypershell.errors import ProtocolError
+from hypershell.proto import messages as msg
+from hypershell.proto.codec import decode_client, decode_server, encode
+
+text = st.text(st.characters(codec="utf-8"), max_size=30)
+integer = st.integers(-(2**63), 2**63 - 1)
+narrow = st.integers(-(2**31), 2**31 - 1)
+real = st.floats(allow_nan=False)
+scalar = st.none() | st.booleans() | integer | real | text
+tags = st.none() | st.dictionaries(text, scalar, max_size=4)
+identity = st.tuples(text, integer)
+
+tasks = st.builds(
+    Task, text, text, integer, integer, integer, integer, st.none() | st.binary(max_size=30), st.none() | real,
+    tags, real, real, st.none() | text, st.none() | integer, st.none() | integer,
+)  # fmt: skip
+results = st.builds(
+    Result, text, narrow, narrow, real, real, st.none() | text, st.none() | text, st.none() | text,
+    st.none() | text, st.none() | real, st.none() | real, st.none() | real,
+)  # fmt: skip
+infos = st.builds(ClientInfo, text, text, integer, integer, text, text, integer)
+contexts = st.builds(msg.Context, integer, text, text, text, text)
+settings = st.builds(
+    msg.ClientSettings, integer, st.none() | integer, real, real, st.none() | real, st.none() | real,
+    st.none() | text, st.dictionaries(text, text, max_size=3), st.booleans(), text, text, text, text, text,
+)  # fmt: skip
+
+CLIENT: dict[type, Any] = {
+    msg.Hello: st.builds(msg.Hello, integer, infos),
+    msg.Results: st.builds(msg.Results, st.lists(results, max_size=4), st.lists(identity, max_size=4)),
+    msg.Output: st.builds(msg.Output, st.binary(max_size=50), st.binary(max_size=50)),
+    msg.Leave: st.builds(msg.Leave, text),
+}
+SERVER: dict[type, Any] = {
+    msg.Welcome: st.builds(msg.Welcome, settings),
+    msg.Work: st.builds(msg.Work, st.lists(tasks, max_size=4), st.lists(contexts, max_size=2)),
+    msg.OutputTaken: st.builds(msg.OutputTaken, integer),
+    msg.Drain: st.just(msg.Drain()),
+    msg.Interrupt: st.builds(msg.Interrupt, real),
+    msg.Bye: st.just(msg.Bye()),
+}
+SIDES: list[tuple[Callable[[bytes], Any], dict[type, Any]]] = [(decode_client, CLIENT), (decode_server, SERVER)]
+
+
+def test_no_message_is_forgotten_here() -> None:
+    assert set(CLIENT) == set(msg.ClientMessage.__args__)
+    assert set(SERVER) == set(msg.ServerMessage.__args__)
+
+
+@given(st.one_of(*CLIENT.values()))
+def test_every_message_of_a_client_comes_back(message: Any) -> None:
+    data = encode(message)
+    assert decode_client(data) == message
+    assert decode_client(memoryview(data)) == message
+
+
+@given(st.one_of(*SERVER.values()))
+def test_every_message_of_the_server_comes_back(message: Any) -> None:
+    data = encode(message)
+    assert decode_server(data) == message
+    assert decode_server(memoryview(data)) == message
+
+
+def test_tags_are_fixed_numbers() -> None:
+    given_numbers = {kind: kind.__struct_config__.tag for kind in [*CLIENT, *SERVER]}
+    assert given_numbers == {
+        msg.Hello: 1, msg.Results: 2, msg.Output: 3, msg.Leave: 4,
+        msg.Welcome: 33, msg.Work: 34, msg.OutputTaken: 35, msg.Drain: 36, msg.Interrupt: 37, msg.Bye: 38,
+    }  # fmt: skip
+
+
+def test_dates_and_the_like_stay_text() -> None:
+    """Defect 4: the tool before took arguments that look like dates for dates."""
+    lines = ["20240101", "2024-01-01", "2024-W01", "1e5", "null", "0x10"]
+    sent = msg.Work([Task(str(n), line, 1, tag={"when": line}) for n, line in enumerate(lines)])
+    got = decode_server(encode(sent))
+    assert isinstance(got, msg.Work)
+    assert [(one.args, (one.tag or {})["when"]) for one in got.tasks] == [(line, line) for line in lines]
+
+
+@pytest.mark.parametrize(("decode", "kinds"), SIDES, ids=["client", "server"])
+@given(data=st.data(), noise=st.binary(max_size=200))
+@example(data=None, noise=b"")
+@example(data=None, noise=b"\x91" * 100_000)
+@example(data=None, noise=b"\xc1")
+def test_any_bytes_are_a_message_or_refused(decode: Any, kinds: dict[type, Any], data: Any, noise: bytes) -> None:
+    try:
+        assert type(decode(noise)) in kinds
+    except ProtocolError as error:
+        assert "\n" not in str(error)
+
+
+@pytest.mark.parametrize(("decode", "kinds"), SIDES, ids=["client", "server"])
+@given(data=st.data())
+def test_damaged_messages_are_messages_or_refused(decode: Any, kinds: dict[type, Any], data: Any) -> None:
+    """Cut short, with something behind, or with a byte changed."""
+    whole = bytearray(encode(data.draw(st.one_of(*kinds.values()))))
+    place = data.draw(st.integers(0, len(whole) - 1))
+    changed = whole.copy()
+    changed[place] = data.draw(st.integers(0, 255))
+    for damaged in (bytes(whole[:place]), bytes(whole) + b"\x00", bytes(changed)):
+        try:
+            assert type(decode(damaged)) in kinds
+        except ProtocolError as error:
+            assert str(error).startswith("bad message from ")
+
+
+@given(st.recursive(scalar | st.binary(max_size=9), lambda inner: st.lists(inner, max_size=4), max_leaves=12),
+       st.sampled_from([1, 2, 3, 4, 33, 34, 35, 36, 37, 38, 99]))  # fmt: skip
+def test_well_formed_nonsense_is_a_message_or_refused(inside: Any, tag: int) -> None:
+    data = msgspec.msgpack.encode([tag, inside])
+    for decode, kinds in SIDES:
+        try:
+            assert type(decode(data)) in kinds
+        except ProtocolError as error:
+            assert str(error)
+
+
+@pytest.mark.parametrize("kind", SERVER, ids=lambda kind: kind.__name__)
+@given(data=st.data())
+def test_messages_of_the_server_are_not_taken_from_clients(kind: type, data: Any) -> None:
+    with pytest.raises(ProtocolError, match="from a client"):
+        decode_client(encode(data.draw(SERVER[kind])))
+
+
+@pytest.mark.parametrize("wild", [2**31, -(2**31) - 1, 2**70])
+def test_numbers_that_no_database_column_holds_are_rejected(wild: int) -> None:
+    bad = msgspec.structs.replace(Result("id", 1, 0, 0.0, 0.0), exit_status=min(wild, 2**63))
+    with pytest.raises(ProtocolError):
+        decode_client(encode(msg.Results([bad])))

@@ -1,0 +1,292 @@
+"""The table of options: every flag, variable and key of it really changes its setting, and the page is current."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from hypershell.apps.frame import parse, parse_initdb, parse_list
+from hypershell.apps.help import command_help, command_usage, top_help
+from hypershell.errors import ConfigError, UsageError
+from hypershell.options import COMMANDS, ENV_PREFIX, OPTIONS, Option, find_option, options_of
+from hypershell.settings import InitSettings, ListSettings, RunSettings
+
+# dest: arguments, and what the setting becomes
+FLAGS: dict[str, tuple[list[str], object]] = {
+    "file": (["tasks.in"], "tasks.in"),
+    "ranks": (["-n", "3"], 3),
+    "slots": (["--num-tasks", "0"], 0),
+    "template": (["-t", "echo {}"], "echo {}"),
+    "bundlesize": (["-b7"], 7),
+    "bundlewait": (["-w", "1.5"], 1.5),
+    "max_retries": (["-r", "2"], 2),
+    "eager": (["--eager"], True),
+    "task_timeout": (["-W", "10m"], 600.0),
+    "signalwait": (["-S", "0"], 0.0),
+    "idle_timeout": (["-T", "2:00:00"], 7200.0),
+    "drain_time": (["--drain-time", "30"], 30.0),
+    "output": (["-o", "out"], "out"),
+    "errors": (["-e", "err"], "err"),
+    "failures": (["-f", "failed"], "failed"),
+    "capture": (["--capture"], True),
+    "allow_failures": (["--allow-failures"], True),
+    "db": (["--db", "/x/y.db"], "/x/y.db"),
+    "no_db": (["--no-db"], True),
+    "restart": (["--restart"], True),
+    "forever": (["--forever"], True),
+    "take_over": (["--take-over", "--forever"], True),
+    "upgrade": (["--upgrade"], True),
+    "yes": (["-y"], True),
+    "fields": (["id", "-c", "args"], ("id", "args")),
+    "where": (["-w", "a == 1", "--where", "b"], ("a == 1", "b")),
+    "tags": (["-t", "a", "b:1", "-t", "c"], ("a", "b:1", "c")),
+    "group": (["-g", "0"], 0),
+    "failed": (["-F"], True),
+    "succeeded": (["-S"], True),
+    "completed": (["--finished"], True),
+    "remaining": (["-R"], True),
+    "retries": (["--retries"], True),
+    "order_by": (["-s", "id"], "id"),
+    "desc": (["-s", "id", "--desc"], True),
+    "limit": (["-l5"], 5),
+    "count": (["-c"], True),
+    "format": (["-f", "TABLE"], "table"),
+    "json": (["--json"], "json"),
+    "csv": (["--csv"], "csv"),
+    "delimiter": (["-d", ", "], ", "),
+    "list_fields": (["--fields"], True),
+    "tag_keys": (["--tag-keys"], True),
+    "tag_values": (["--tag-values", "site"], "site"),
+}
+
+# dest: text of a variable, the same value in TOML, and what the setting becomes
+KEYS: dict[str, tuple[str, str, object]] = {
+    "bundlesize": ("9", "9", 9),
+    "bundlewait": ("2m", '"2m"', 120.0),
+    "max_retries": ("4", "4", 3),
+    "eager": ("true", "true", True),
+    "task_timeout": ("1h", "3600", 3600.0),
+    "signalwait": ("3", "3", 3.0),
+    "idle_timeout": ("8.5", "8.5", 8.5),
+    "drain_time": ("0", "0", 0.0),
+    "task_cwd": ("/srv", '"/srv"', "/srv"),
+    "db": ("/data/t.db", '"/data/t.db"', "/data/t.db"),
+    "log_level": ("ERROR", '"error"', "error"),
+    "log_style": ("short", '"short"', "short"),
+    "log_format": ("%(message)s", '"%(message)s"', "%(message)s"),
+    "log_datefmt": ("%H", '"%H"', "%H"),
+    "log_color": ("off", "false", False),
+    "log_file": ("a.log", '"a.log"', "a.log"),
+    "log_file_level": ("info", '"info"', "info"),
+    "log_file_style": ("short", '"short"', "short"),
+    "log_file_format": ("%(name)s", '"%(name)s"', "%(name)s"),
+}
+
+
+@pytest.fixture(autouse=True)
+def clean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No settings from outside, a site of its own, and the logger as it was."""
+    for name in [name for name in os.environ if name.startswith(ENV_PREFIX)]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HYPERSHELL_SITE", str(tmp_path / "site"))
+    monkeypatch.chdir(tmp_path)
+    logger = logging.getLogger("hypershell")
+    before, level = list(logger.handlers), logger.level
+    yield
+    for handler in [handler for handler in logger.handlers if handler not in before]:
+        logger.removeHandler(handler)
+        handler.close()
+    logger.setLevel(level)
+
+
+def setting(dest: str, argv: list[str]) -> object:
+    """The value that the settings of a command, or those of its log, hold after `argv`."""
+    settings: RunSettings | InitSettings | ListSettings
+    commands = find_option(dest).commands
+    if "mpi" in commands:
+        settings, config = parse("mpi", argv or ["-"])
+    elif "initdb" in commands:
+        settings, config = parse_initdb(argv)
+    else:
+        settings, config = parse_list(argv)
+        dest = "format" if dest in ("json", "csv") else dest
+    if dest in type(settings).__struct_fields__:
+        return getattr(settings, dest)
+    return getattr(config.logging(), dest.removeprefix("log_"))
+
+
+def write_config(tmp_path: Path, key: str, value: str) -> Path:
+    section, _, name = key.rpartition(".")
+    folder = tmp_path / "site"
+    folder.mkdir(exist_ok=True)
+    path = folder / "config.toml"
+    path.write_text(f"[{section}]\n{name} = {value}\n")
+    return path
+
+
+def test_samples_cover_the_table() -> None:
+    assert set(FLAGS) == {option.dest for option in OPTIONS if option.flags or option.is_positional}
+    assert {*KEYS, "provider"} == {option.dest for option in OPTIONS if option.key}
+
+
+@pytest.mark.parametrize("dest", FLAGS)
+def test_flag_changes_setting(dest: str) -> None:
+    argv, expected = FLAGS[dest]
+    assert setting(dest, []) != expected
+    assert setting(dest, argv) == expected
+
+
+@pytest.mark.parametrize("dest", KEYS)
+def test_variable_changes_setting(dest: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    text, _, expected = KEYS[dest]
+    assert setting(dest, []) != expected
+    variable = find_option(dest).env
+    assert variable is not None
+    monkeypatch.setenv(variable, text)
+    assert setting(dest, []) == expected
+
+
+@pytest.mark.parametrize("dest", KEYS)
+def test_key_in_file_changes_setting(dest: str, tmp_path: Path) -> None:
+    _, value, expected = KEYS[dest]
+    key = find_option(dest).key
+    assert key is not None
+    write_config(tmp_path, key, value)
+    assert setting(dest, []) == expected
+
+
+@pytest.mark.parametrize("dest", [dest for dest in KEYS if dest in FLAGS])
+def test_flag_beats_variable_beats_file(dest: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    option = find_option(dest)
+    assert option.env is not None and option.key is not None
+    text, _, expected = KEYS[dest]
+    write_config(tmp_path, option.key, "[]")  # never read, so never an error
+    monkeypatch.setenv(option.env, text)
+    assert setting(dest, []) == expected
+    monkeypatch.setenv(option.env, "\x01")
+    argv, expected = FLAGS[dest]
+    assert setting(dest, argv) == expected
+
+
+def test_another_kind_of_database_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HYPERSHELL_DATABASE_PROVIDER", "postgres")
+    with pytest.raises(ConfigError, match=r"HYPERSHELL_DATABASE_PROVIDER: expected one of sqlite, not 'postgres'"):
+        parse("mpi", ["-"])
+    assert parse("mpi", ["--no-db"])[0].no_db
+
+
+@pytest.mark.parametrize("option", [option for option in OPTIONS if option.key], ids=lambda option: option.dest)
+def test_bad_value_in_file_is_named(option: Option, tmp_path: Path) -> None:
+    assert option.key is not None
+    path = write_config(tmp_path, option.key, "[1]")
+    with pytest.raises(ConfigError) as caught:
+        parse("mpi", ["-"])
+    assert str(caught.value).startswith(f"{path}: {option.key}: ")
+    assert "[1]" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["-N", "x"], "argument -N/--num-threads/--num-tasks: invalid int value: 'x'"),
+        (["-N", "-1"], "argument -N/--num-threads/--num-tasks: must be at least 0, not -1"),
+        (["-N"], "argument -N/--num-threads/--num-tasks: expected one argument"),
+        (["-b", "0"], "argument -b/--bundlesize: must be at least 1, not 0"),
+        (["-n", "0"], "argument -n/--ranks: must be at least 1, not 0"),
+        (["-r", "-1"], "argument -r/--max-retries: must be at least 0, not -1"),
+        (["-W", "0"], "argument -W/--task-timeout: must be more than 0 seconds, not '0'"),
+        (["-T", "0"], "argument -T/--timeout: must be more than 0 seconds, not '0'"),
+        (["-o", ""], "argument -o/--output: the path is empty"),
+        (["--foo"], "unrecognized arguments: --foo"),
+        (["a", "b"], "unrecognized arguments: b"),
+        (["--restart", "--no-db"], "Using --restart with --no-db is invalid"),
+        (["--forever", "--no-db"], "Using --forever with --no-db is invalid"),
+        (["--forever", "--restart"], "Using --forever with --restart is invalid"),
+        (["--db", "x", "--no-db"], "Using --db with --no-db is invalid"),
+        (["--capture", "-o", "x"], "Using --capture with -o/--output is invalid"),
+        (["--capture", "-e", "x"], "Using --capture with -e/--errors is invalid"),
+        (["--take-over"], "Using --take-over requires --restart or --forever"),
+    ],
+)
+def test_bad_arguments_are_named(argv: list[str], message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse("mpi", argv)
+    assert str(caught.value) == message
+
+
+def test_bad_duration_is_named() -> None:
+    with pytest.raises(UsageError, match=r"^argument -w/--bundlewait: 'soon' "):
+        parse("mpi", ["-w", "soon"])
+
+
+def test_shapes_of_the_command_line() -> None:
+    for argv in (
+        ["-N2", "--bundlesize=3", "tasks"],
+        ["tasks", "--num-th", "2", "--bundles", "3"],
+        ["-N", "2", "-b3", "--", "tasks"],
+    ):
+        settings, _ = parse("cluster", argv)
+        assert (settings.slots, settings.bundlesize, settings.file) == (2, 3, "tasks")
+    assert parse("cluster", ["-N1", "-"])[0].file is None
+    assert parse("cluster", ["--restart", "tasks"])[0].file == "tasks"
+    assert parse("cluster", ["--eager"])[0].slots_given is False
+    assert parse("cluster", ["-N1"])[0].slots_given is True
+
+
+def test_settings_hold_paths_of_the_site(tmp_path: Path) -> None:
+    settings, _ = parse("cluster", ["--capture"])
+    site = tmp_path / "site"
+    assert settings.site == str(site)
+    assert settings.db == str(site / "lib" / "main.db")
+    assert settings.capture_dir == str(site / "lib" / "task")
+    assert os.path.isdir(settings.capture_dir)
+    assert parse("cluster", ["--db", "here.db"])[0].db == str(tmp_path / "here.db")
+
+
+def test_settings_travel_as_bytes() -> None:
+    import msgspec
+
+    settings, _ = parse("mpi", ["-N3", "-W", "5", "tasks"])
+    assert msgspec.msgpack.decode(msgspec.msgpack.encode(settings), type=RunSettings) == settings
+
+
+def test_defaults_of_settings_are_those_of_the_table() -> None:
+    plain = RunSettings()
+    for option in options_of("mpi"):
+        if option.dest in RunSettings.__struct_fields__ and option.dest not in ("db", "log_level"):
+            assert getattr(plain, option.dest) == option.default, option.dest
+    assert plain.log_level == COMMANDS[0].log_level
+
+
+def test_flags_and_keys_are_unique_within_a_command() -> None:
+    for command in COMMANDS:
+        flags = [flag for option in options_of(command.name) for flag in option.flags]
+        keys = [option.key for option in options_of(command.name) if option.key]
+        assert len(flags) == len(set(flags))
+        assert len(keys) == len(set(keys))
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
+def test_help_fits_and_is_complete(command: object) -> None:
+    text = command_help(command)  # type: ignore[arg-type]
+    usage = command_usage(command)  # type: ignore[arg-type]
+    assert max(map(len, (text + usage + top_help()).splitlines())) <= 80
+    for option in options_of(command.name):  # type: ignore[attr-defined]
+        for flag in option.flags[:2]:
+            assert f"{flag}" in text
+        if option.flags:
+            assert f"[{option.flags[0]}" in usage
+
+
+def test_reference_page_is_current() -> None:
+    source = Path(__file__).parent.parent / "docs" / "generate.py"
+    spec = importlib.util.spec_from_file_location("generate_reference", source)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert source.with_name("reference.md").read_text() == module.render(), "run: python docs/generate.py"

@@ -1,0 +1,78 @@
+"""The writer of the tasks' output: order, back-pressure, a reader that goes away, a full disk."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from hypershell.reactor import Poller
+from hypershell.server.output import OutputError, Sink, open_output
+
+
+class Taken(list[tuple[int, int]]):
+    def __call__(self, peer: int, size: int) -> None:
+        self.append((peer, size))
+
+
+def test_a_file_gets_every_byte_in_order(tmp_path: Path) -> None:
+    fd = open_output(str(tmp_path / "out"))
+    taken = Taken()
+    sink = Sink(fd, "out", Poller(), taken)
+    sink.put(b"one\n", 1)
+    sink.put(b"two\n" * 5000, 2)
+    sink.put(b"", 3)
+    sink.pump()
+    os.close(fd)
+    assert (tmp_path / "out").read_bytes() == b"one\n" + b"two\n" * 5000
+    assert taken == [(1, 4), (2, 20000)] and sink.empty
+
+
+def test_a_slow_reader_holds_output_back_without_blocking() -> None:
+    read, write = os.pipe()
+    poller, taken = Poller(), Taken()
+    sink = Sink(write, "pipe", poller, taken)
+    data = b"".join(b"%07d\n" % number for number in range(100_000))
+    sink.put(data[:400_000], 1)
+    sink.put(data[400_000:], 2)
+    sink.pump()
+    assert taken == [] and not sink.empty
+    got = b""
+    while len(got) < len(data):
+        got += os.read(read, 65536)
+        poller.wait(5)
+    assert got == data
+    assert taken == [(1, 400_000), (2, 400_000)] and sink.empty
+    os.close(read)
+    os.close(write)
+
+
+def test_a_reader_that_left_is_told_once_and_the_rest_is_dropped(caplog: pytest.LogCaptureFixture) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    taken = Taken()
+    sink = Sink(write, "stdout", Poller(), taken)
+    sink.put(b"a\n", 1)
+    sink.put(b"b\n", 1)
+    sink.pump()
+    assert taken == [(1, 2), (1, 2)] and sink.empty
+    assert caplog.text.count("stdout: Broken pipe") == 1
+    os.close(write)
+
+
+def test_a_full_disk_holds_output_until_there_is_room(caplog: pytest.LogCaptureFixture) -> None:
+    fd = os.open("/dev/full", os.O_WRONLY)
+    taken = Taken()
+    sink = Sink(fd, "out", Poller(), taken)
+    sink.put(b"kept\n", 1)
+    sink.pump()
+    assert sink.stuck and not sink.empty and taken == []
+    assert not sink.retry()
+    assert caplog.text.count("No space left") == 1
+    os.close(fd)
+
+
+def test_a_path_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match=r"cannot write output to .*none/out: No such file or directory"):
+        open_output(str(tmp_path / "none" / "out"))

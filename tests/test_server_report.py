@@ -1,0 +1,95 @@
+"""What a run says at its end: exit status, last line, failures file, progress."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+
+from hypershell.core.actions import Finish, Finished
+from hypershell.core.model import Result, Task
+from hypershell.core.scheduler import Policy, Scheduler
+from hypershell.server.output import OutputError
+from hypershell.server.report import Failures, Progress, exit_status, last_line
+
+
+def finish(succeeded: int = 3, failed: int = 0, held: int = 0, unfinished: int = 0, **more: object) -> Finish:
+    return Finish(succeeded, failed, held, unfinished, **{"reason": "complete", **more})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("how", "read", "allow", "status"),
+    [
+        (finish(), True, False, 0),
+        (finish(failed=1), True, False, 7),
+        (finish(failed=1), True, True, 0),
+        (finish(held=1), True, False, 7),
+        (finish(failed_before=1), True, False, 7),
+        (finish(unfinished=1, reason="drained"), True, False, 75),
+        (finish(failed=2, unfinished=1, reason="drained"), True, True, 75),
+        (finish(reason="drained"), False, False, 75),
+        (finish(reason="drained"), True, False, 0),
+        (finish(unfinished=1, reason="interrupted"), True, False, 4),
+        (finish(reason="interrupted"), True, False, 0),
+        (finish(reason="store failed"), True, False, 5),
+        (finish(unfinished=1, reason="no clients left"), True, False, 75),
+    ],
+)
+def test_exit_status(how: Finish, read: bool, allow: bool, status: int) -> None:
+    assert exit_status(how, read, allow) == status
+
+
+def test_last_line() -> None:
+    assert last_line(finish(), True, "look", "again") is None
+    assert last_line(finish(failed=1), True, "look", "again") == "1 of 4 tasks failed (look)"
+    assert last_line(finish(held=2), True, "look", None) == "2 tasks in later groups held back"
+    assert last_line(finish(failed_before=1), True, "look", None) == "1 task failed in earlier runs (look)"
+    both = finish(unfinished=1, reason="drained")
+    assert last_line(both, False, "look", "again") == (
+        "1 task unfinished and the input was not read to its end (go on with: again)"
+    )
+    assert last_line(finish(succeeded=0, reason="store failed"), False, "look", "again") is None
+
+
+def ended(task: Task, next_id: str | None = None, state: str = "failed") -> Finished:
+    return Finished(1, state, 0.0, Result(task.id, 1, 1, 0.0, 0.0), next_id, task)
+
+
+def test_failures_hold_the_lines_of_final_failures_byte_for_byte(tmp_path: Path) -> None:
+    failures = Failures(str(tmp_path / "failed"))
+    plain, raw = Task("a", "echo é", 1), Task("b", "echo \\xff", 1, raw=b"echo \xff")
+    retried, good = Task("c", "retried", 1), Task("e", "good", 1)
+    failures.add([ended(plain), ended(retried, "d"), ended(good, None, "succeeded")])
+    failures.add([ended(raw)])
+    failures.close()
+    assert (tmp_path / "failed").read_bytes() == "echo é\n".encode() + b"echo \xff\n"
+    with pytest.raises(OutputError, match=r"cannot write failures to .*: No such file"):
+        Failures(str(tmp_path / "none" / "failed"))
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_progress_is_rewritten_on_a_terminal_and_taken_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    scheduler = Scheduler(Policy(), lambda: "id")
+    scheduler.counts.succeeded = 3
+    screen = Terminal()
+    progress = Progress(screen)
+    progress.turn(10.0, scheduler, True)
+    assert screen.getvalue() == "" and progress.deadline() == 11.0
+    progress.turn(12.0, scheduler, True)
+    assert "3/3 done  0 out  0 failed  1.5/s  ETA 0:00:00" in screen.getvalue()
+    progress.erase()
+    assert screen.getvalue().endswith("\x1b[2K")
+
+
+def test_progress_is_silent_in_a_pipe() -> None:
+    pipe = io.StringIO()
+    progress = Progress(pipe)
+    progress.turn(0.0, Scheduler(Policy(), lambda: "id"), True)
+    progress.turn(9.0, Scheduler(Policy(), lambda: "id"), True)
+    assert pipe.getvalue() == "" and progress.deadline() is None
