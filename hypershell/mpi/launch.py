@@ -24,7 +24,7 @@ __all__ = ["CRASH_GRACE", "Launcher", "command", "find_launcher", "run_mpi", "st
 CRASH_GRACE = 10
 
 #: Seconds for the launcher to pass on what a failing rank has printed; Hydra drops what it has not yet read.
-_OUTPUT_GRACE = 0.1
+_OUTPUT_GRACE = 0.5
 
 Serve = Callable[[World, MpiServerEnd], int]
 Work = Callable[[World, MpiClientEnd], int]
@@ -138,7 +138,7 @@ def run_mpi(
             status = work(world, client_end)
         end.close()
         if end.stuck():
-            world.abort(status or ExitStatus.UNFINISHED)
+            _abort(world, status or ExitStatus.UNFINISHED)
         world.finalize()
     except BaseException as error:
         _crash(world, error)
@@ -172,10 +172,17 @@ def _crash(world: World, error: BaseException) -> None:
         except Exception as second:
             _to_stderr(f"rank {world.rank} on {world.host}: while ending: {_one_line(second)}")
     if world.size > 1:
-        time.sleep(_OUTPUT_GRACE)
-        world.abort(_status_of(error))
+        _abort(world, _status_of(error))
     if hasattr(signal, "SIGALRM"):
         signal.alarm(0)
+
+
+def _abort(world: World, status: int) -> None:
+    """End the job, after the launcher had time to pass on our last line."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    time.sleep(_OUTPUT_GRACE)
+    world.abort(status)
 
 
 def _report(world: World, error: BaseException) -> None:

@@ -146,7 +146,7 @@ class Deaf(Plain):
             end.send(1, Work([Task("id", "w" * 100_000, 1)]))
         told = wait_for(end, lambda got: len(got) == 1)
         end.send(1, OutputTaken(1))
-        say(told, end.stuck())
+        note(self.args[0], f"{told[0].message.reason} {end.stuck()}")()
         return 0
 
     def work(self, world: World, end: MpiClientEnd) -> int:
