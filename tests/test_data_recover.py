@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import threading
@@ -132,6 +133,13 @@ def test_a_plain_run_begins_anew_and_says_what_was_left(path: Path) -> None:
     run = Run(path).start(Plan(submission))
     assert "unfinished (--restart" in run.one(Told).text
     assert (run.one(Opened).left_alone, run.one(Opened).submissions) == (3, [submission])
+
+
+def test_a_plain_run_beside_a_living_one_of_the_same_file_says_so(path: Path) -> None:
+    submission = new_submission()
+    Run(path).start(Plan(submission)).put(submission, 2)
+    run = Run(path).start(Plan(new_submission()))
+    assert re.search(r"is being worked on by process \d+ .*; this run does all of it once more", run.one(Told).text)
 
 
 def test_a_live_owner_is_named(path: Path) -> None:

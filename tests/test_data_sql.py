@@ -18,6 +18,7 @@ from hypershell.data import schema
 from hypershell.data.engine import Sqlite
 from hypershell.data.sql import SqlStore
 from hypershell.data.store import describe_run
+from hypershell.errors import StoreError
 from hypershell.ids import IdSource
 
 NOW = 1_795_345_284.25
@@ -186,3 +187,19 @@ def test_a_page_of_a_failed_read_is_read_again(store: SqlStore, database: Watche
     found, exhausted = store.load(0, 1000)
     assert exhausted
     assert [task.id for task in found] == [*(task.id for task in tasks[100:]), broken.id]
+
+
+@pytest.mark.parametrize("replace", [False, True])
+@pytest.mark.parametrize("last", [False, True])
+def test_a_file_that_is_no_longer_there_is_noticed_by_the_next_write(
+    store: SqlStore, database: Watched, replace: bool, last: bool
+) -> None:
+    work(store)
+    database.path.unlink()
+    if replace:
+        database.path.write_bytes(b"another one")
+    with pytest.raises(StoreError, match="was replaced" if replace else "was removed"):
+        if last:
+            store.end_run(Finish(0, 0, 0, 0, "complete"))
+        else:
+            store.apply([Record(9)])

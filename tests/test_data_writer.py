@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import pytest
 
 from hypershell.core.actions import Finish, LoadMore, Record
-from hypershell.core.events import Durable, StoreFailed, TasksLoaded, WorkFound
+from hypershell.core.events import Durable, StoreFailed, StoreResumed, StoreStalled, TasksLoaded, WorkFound
 from hypershell.core.model import Submission, Task
 from hypershell.data.memory import MemoryStore, MemoryWriter
 from hypershell.data.notices import Notice, Opened, Plan, Told, Tuning, WriterLike
@@ -198,6 +198,8 @@ def test_what_may_pass_is_tried_again_and_nothing_is_acknowledged_meanwhile() ->
     heard = driver.finish()
     assert store.written == [1, 2, 3, 4, 5]
     assert [notice.level for notice in heard if isinstance(notice, Told)] == ["warning", "info"]
+    turns = [type(notice) for notice in heard if isinstance(notice, StoreStalled | StoreResumed)]
+    assert turns == [StoreStalled, StoreResumed]
 
 
 def test_it_gives_up_after_a_while_and_says_so() -> None:

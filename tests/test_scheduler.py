@@ -358,3 +358,18 @@ def test_a_store_that_fails_while_draining_is_the_reason() -> None:
     run.drain()
     run.tell(ev.StoreFailed("disk full"))
     assert run.end(1, "a")[-1] == "finish store failed: 1 good, 0 bad, 0 held, 0 left"
+
+
+def test_a_stalled_store_holds_work_back_until_it_takes_records_again() -> None:
+    run = running("a b c", 1)
+    assert run.tell(ev.StoreStalled()) == []
+    assert run.end(1, "a") == ["record 3: a.1 succeeded"]
+    assert run.tell(ev.StoreResumed()) == ["record 4: dispatch b.1>1", "send 1: b.1"]
+
+
+def test_a_stalled_store_does_not_keep_a_run_from_draining() -> None:
+    run = running("a b", 1)
+    run.tell(ev.StoreStalled())
+    run.drain()
+    run.end(1, "a")
+    assert run.durable()[-1] == "finish drained: 1 good, 0 bad, 0 held, 1 left"

@@ -68,6 +68,20 @@ def test_failures_hold_the_lines_of_final_failures_byte_for_byte(tmp_path: Path)
         Failures(str(tmp_path / "none" / "failed"))
 
 
+def test_what_did_not_reach_the_store_is_said() -> None:
+    ended_so = Finish(5, 0, 0, 3, "store failed")
+    assert last_line(ended_so, True, "find", None, unwritten=4) == (
+        "3 tasks unfinished; 4 changes did not reach the database: what they tell of is unfinished there"
+    )
+    assert last_line(Finish(5, 0, 0, 0, "complete"), True, "find", None, unwritten=4) is None
+
+
+def test_files_that_must_be_restored_first_are_said() -> None:
+    ended_so = Finish(0, 0, 0, 0, "complete")
+    line = last_line(ended_so, False, "find", "hs --restart", unread=1)
+    assert line is not None and line.endswith("(restore the files named above, then go on with: hs --restart)")
+
+
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True

@@ -252,6 +252,8 @@ def _check_combinations(command: str, given: Mapping[str, object]) -> None:
     for first, second in _EXCLUSIVE:
         if first in given and second in given:
             raise UsageError(f"Using {flags[first]} with {flags[second]} is invalid")
+    if given.get("file") == "-" and "restart" in given:
+        raise UsageError("Using - (stdin) with --restart is invalid: it cannot be read again, leave out one")
     if "desc" in given and "order_by" not in given:
         raise UsageError("Using --desc requires -s/--order-by")
     if "take_over" in given and not ("restart" in given or "forever" in given):

@@ -87,7 +87,7 @@ def _check_client(scheduler: Scheduler, client: Client, wrong: list[str]) -> Non
     wrong += [f"{name}: holds {task.id} as {key}" for key, task in client.holding.items() if task.id != key]
     current = scheduler._groups.current
     hungry = not client.holding and not client.draining and scheduler.stopping is None
-    if hungry and current is not None and current.in_memory():
+    if hungry and current is not None and current.in_memory() and not scheduler._stalled:
         wrong.append(f"{name}: has nothing while {current.in_memory()} tasks are ready")
     if scheduler.stopping is not None and not client.draining:
         wrong.append(f"{name}: may get work while the run is stopping")

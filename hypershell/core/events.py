@@ -20,6 +20,8 @@ __all__ = [
     "InterruptRequested",
     "ResultsReceived",
     "StoreFailed",
+    "StoreResumed",
+    "StoreStalled",
     "TasksLoaded",
     "TasksSubmitted",
     "TimePassed",
@@ -98,6 +100,14 @@ class StoreFailed(Struct, frozen=True, gc=False):
     reason: str
 
 
+class StoreStalled(Struct, frozen=True, gc=False):
+    """The store takes nothing at the moment (disk full, locked) and is tried again."""
+
+
+class StoreResumed(Struct, frozen=True, gc=False):
+    """The store takes records again after ``StoreStalled``."""
+
+
 class DrainRequested(Struct, frozen=True, gc=False):
     """Release nothing more; queued tasks come back, running ones end, after `limit` seconds by force."""
 
@@ -127,6 +137,8 @@ Event: TypeAlias = (
     | ResultsReceived
     | Durable
     | StoreFailed
+    | StoreStalled
+    | StoreResumed
     | DrainRequested
     | InterruptRequested
     | TimePassed

@@ -47,6 +47,7 @@ class Ledger:
         self._interrupt_at: float | None = None
         self._interrupted = False
         self._store_failed = False
+        self._stalled = False
         self._blocked: Group | None = None
         self._seen: set[int] = set()
         """Clients that joined or were lost."""

@@ -47,7 +47,7 @@ class Release(Ledger):
     def _release(self) -> None:
         """Give ready tasks to clients that have room, in the order in which they asked."""
         group = self._groups.current
-        if group is None or self._stopping is not None:
+        if group is None or self._stopping is not None or self._stalled:
             return
         clients, size = self._clients, self._sizer.size
         ready = group.in_memory()

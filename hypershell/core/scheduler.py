@@ -41,6 +41,8 @@ class Scheduler(Intake):
             ev.ResultsReceived: self._results_received,
             ev.Durable: self._durable_reached,
             ev.StoreFailed: self._store_gone,
+            ev.StoreStalled: self._store_stalled,
+            ev.StoreResumed: self._store_resumed,
             ev.DrainRequested: self._drain_requested,
             ev.InterruptRequested: self._interrupt_requested,
             ev.TimePassed: self._time_passed,
@@ -271,6 +273,13 @@ class Scheduler(Intake):
         if self._blocked is not None:
             return "group failed"
         return None if self._groups.waiting() is not None else "complete"
+
+    def _store_stalled(self, event: ev.StoreStalled, now: float) -> None:
+        """Release nothing: what runs now could not be recorded, and would run again."""
+        self._stalled = True
+
+    def _store_resumed(self, event: ev.StoreResumed, now: float) -> None:
+        self._stalled = False
 
     def _store_gone(self, event: ev.StoreFailed, now: float) -> None:
         self._store_failed = True

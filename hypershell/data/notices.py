@@ -10,7 +10,7 @@ from typing import Protocol, TypeAlias
 from msgspec import Struct
 
 from hypershell.core.actions import Finish, LoadMore, Record
-from hypershell.core.events import Durable, StoreFailed, TasksLoaded, WorkFound
+from hypershell.core.events import Durable, StoreFailed, StoreResumed, StoreStalled, TasksLoaded, WorkFound
 from hypershell.core.model import FeedMark, Submission
 from hypershell.data.lease import BEAT
 from hypershell.errors import StoreError
@@ -82,7 +82,18 @@ class Told(Struct, frozen=True):
     text: str
 
 
-Notice: TypeAlias = Durable | TasksLoaded | WorkFound | StoreFailed | Opened | Waiting | Adopted | Told
+Notice: TypeAlias = (
+    Durable
+    | TasksLoaded
+    | WorkFound
+    | StoreFailed
+    | StoreStalled
+    | StoreResumed
+    | Opened
+    | Waiting
+    | Adopted
+    | Told
+)
 
 
 class WriterLike(Protocol):

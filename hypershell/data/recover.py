@@ -58,9 +58,9 @@ class Recovery:
             resumed = taken.marks[0]
         elif plan.submission is not None:
             fresh = plan.submission
-            if any(claim.unfinished for claim in attempt(lambda: store.claims(fresh))):
-                text = f"an earlier submission of {fresh.path} is unfinished (--restart goes on with it)"
-                post(Told("warning", text))
+            for claim in attempt(lambda: store.claims(fresh)):
+                if claim.unfinished:
+                    post(Told("warning", self._unfinished_text(fresh.path, claim.owner)))
             attempt(lambda: store.add_submission(fresh))
             submissions.append(fresh)
         left = attempt(lambda: store.left_alone(self._is_dead))
@@ -108,6 +108,12 @@ class Recovery:
 
     def _free(self, claims: Iterable[Claim]) -> list[Claim]:
         return [claim for claim in claims if self._life(claim.owner) is Life.DEAD]
+
+    def _unfinished_text(self, path: str | None, owner: Owner | None) -> str:
+        """Why somebody could not have wanted to run this FILE from its beginning."""
+        if owner is not None and self._watch.life(owner, self._clock()) is Life.ALIVE:
+            return f"{path} is being worked on by {owner.describe()}; this run does all of it once more"
+        return f"an earlier submission of {path} is unfinished (--restart goes on with it)"
 
     def _is_dead(self, owner: Owner) -> bool:
         return self._watch.life(owner, self._clock()) is Life.DEAD

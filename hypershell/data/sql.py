@@ -106,7 +106,6 @@ class SqlStore:
             link.execute(_client.update().where(here).values(disconnected_at=values["end_time"]))
 
     def beat(self) -> None:
-        self._database.check_place()
         with self._transaction():
             pass
 
@@ -262,6 +261,8 @@ class SqlStore:
         """One write transaction; it begins by renewing our lease, which fails once we are fenced."""
         if self._link is None:
             raise StoreError("the store is not open")
+        if guarded:
+            self._database.check_place()
         with self._explained(), self._link.begin():
             if guarded and not self._link.execute(_RENEW, {"me": self._me.id}).rowcount:
                 raise Fenced(f"another server took over the tasks of this one (run {self._me.id}): it ends")

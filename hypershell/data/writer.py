@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import TypeAlias, TypeVar
 
 from hypershell.core.actions import Finish, LoadMore, Record
-from hypershell.core.events import Durable, StoreFailed, TasksLoaded
+from hypershell.core.events import Durable, StoreFailed, StoreResumed, StoreStalled, TasksLoaded
 from hypershell.data.batch import size_of
 from hypershell.data.notices import Adopted, Notice, Opened, Plan, Told, Tuning, Waiting, WriterLike
 from hypershell.data.recover import Recovery
@@ -281,9 +281,11 @@ class Writer:
                 if not told and waited >= tuning.tell_after:
                     told = True
                     self._post(Told("warning", f"{error}; trying again for up to {tuning.give_up:.0f} s"))
+                    self._post(StoreStalled())
                 time.sleep(delay)
                 delay = min(delay * 2, 2.0)
             else:
                 if told:
                     self._post(Told("info", "the database can be written again"))
+                    self._post(StoreResumed())
                 return result

@@ -37,6 +37,8 @@ STEADY_LINES = 256
 #: Seconds between attempts to write output to a full disk, and attempts before giving up at the end.
 OUTPUT_RETRY = 1.0
 OUTPUT_ATTEMPTS = 10
+#: Seconds that the store gets, after a TERM signal's drain time, for what no task keeps from being committed.
+STORE_GRACE = 5.0
 
 
 class Signals(Struct, frozen=True):
@@ -87,6 +89,8 @@ class Server:
         self._told: dict[int, set[int]] = {}
         self._paused = False
         self._now = 0.0
+        self._term_due: float | None = None
+        """When the drain time of a TERM signal is over."""
         self._output_due: float | None = None
         self._output_tries = 0
         self._writer_told = False
@@ -102,6 +106,9 @@ class Server:
             return self._wind_up(now)
         for name in self._signals.take():
             self._signal(name, now)
+        if self._term_is_over(now) and not self._scheduler.inflight():
+            self._give_up("TERM")
+            return True
         self._hear_writer()
         deliveries = self._endpoint.poll()
         for peer, message in deliveries:
@@ -129,6 +136,10 @@ class Server:
         for when in (self._scheduler.deadline(), self._output_due, self._reporter.deadline()):
             if when is not None and (due is None or when < due):
                 due = when
+        if self._term_due is not None and not self.abandoned:
+            # Once it is over, look again now and then: what still runs is being stopped.
+            over = max(self._term_due, now + 1.0)
+            due = over if due is None else min(due, over)
         return due
 
     # -- facts in ----------------------------------------------------------------------------------------
@@ -156,7 +167,12 @@ class Server:
         again = "; Ctrl-C again stops them" if name == "INT" else ""
         log.warning("SIG%s: no new tasks, waiting for up to %d that were given out%s", name, running, again)
         limit = self._signals.drain_time if meaning is DRAIN_FOR else None
+        if limit is not None:
+            self._term_due = now + limit + STORE_GRACE
         self._tell(ev.DrainRequested(reason, limit))
+
+    def _term_is_over(self, now: float) -> bool:
+        return self._term_due is not None and now >= self._term_due and not self.abandoned
 
     def _give_up(self, name: str) -> None:
         """Nothing runs any more and only the store keeps us (disk full, locked): end without it."""
@@ -208,7 +224,7 @@ class Server:
                 self._feeds.append(self._reopen(submission, mark))
             except InputError as error:
                 self.unread += 1
-                log.error("%s; its unread rest is left out", error)
+                log.error("%s; its unread rest is left out: restore it and run again with --restart", error)
             else:
                 self._tell(ev.FeedOpened())
 
@@ -346,8 +362,13 @@ class Server:
     def _wind_up(self, now: float) -> bool:
         """After ``Finish``: late output is taken, the farewells leave, the store closes."""
         for name in self._signals.take():
-            if self._table.meaning(name, now) is INTERRUPT and not self.abandoned:
+            meaning = self._table.meaning(name, now)
+            if meaning is DRAIN_FOR and self._term_due is None:
+                self._term_due = now + STORE_GRACE
+            if meaning is INTERRUPT and not self.abandoned:
                 self._give_up(name)
+        if self._term_is_over(now):
+            self._give_up("TERM")
         if not self._writer_told and self.finish is not None:
             self._writer_told = True
             self._writer.finish(self.finish)

@@ -170,10 +170,13 @@ def exit_status(finish: act.Finish, feed_complete: bool, allow_failures: bool) -
     return ExitStatus.SUCCESS
 
 
-def last_line(finish: act.Finish, feed_complete: bool, find: str, resume: str | None) -> str | None:
+def last_line(
+    finish: act.Finish, feed_complete: bool, find: str, resume: str | None, unwritten: int = 0, unread: int = 0
+) -> str | None:
     """What stands on stderr at the end, or None where all is well.
 
-    `find` lists the failures, `resume` is the command that finishes the rest (None: nothing can).
+    `find` lists the failures, `resume` is the command that finishes the rest (None: nothing can). `unwritten`
+    changes did not reach a store that failed; `unread` files of earlier runs could not be read on.
     """
     parts = []
     if finish.failed:
@@ -185,6 +188,9 @@ def last_line(finish: act.Finish, feed_complete: bool, find: str, resume: str | 
         parts.append(f"{_tasks(finish.held)} in later groups held back")
     if finish.unfinished or (not feed_complete and finish.reason != "store failed"):
         more = "" if feed_complete else " and the input was not read to its end"
-        hint = f" (go on with: {resume})" if resume else ""
+        first = "restore the files named above, then " if unread else ""
+        hint = f" ({first}go on with: {resume})" if resume else ""
         parts.append(f"{_tasks(finish.unfinished)} unfinished{more}{hint}")
+    if unwritten and finish.reason == "store failed":
+        parts.append(f"{unwritten} changes did not reach the database: what they tell of is unfinished there")
     return "; ".join(parts) if parts else None

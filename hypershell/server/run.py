@@ -23,7 +23,7 @@ from hypershell.core.actions import Finish
 from hypershell.core.model import FeedMark, Submission
 from hypershell.core.scheduler import Policy, Scheduler
 from hypershell.data.engine import preflight
-from hypershell.data.store import describe_run, sqlite_store
+from hypershell.data.store import Fenced, describe_run, sqlite_store
 from hypershell.data.writer import Plan, Writer, WriterLike
 from hypershell.errors import InputError
 from hypershell.ids import IdSource
@@ -138,7 +138,12 @@ class Run:
                 os.close(fd)
         finish = self.server.finish or Finish(0, 0, 0, 0, "store failed")
         complete = self.server.feed_complete
-        line = last_line(finish, complete, self._how_to_list(), self._how_to_resume())
+        unwritten = 0 if self.server.abandoned else self.writer.backlog
+        line = last_line(
+            finish, complete, self._how_to_list(), self._how_to_resume(), unwritten, self.server.unread
+        )
+        if isinstance(self.writer.error, Fenced):
+            line = None  # the tasks are another server's, which tells how they end
         if line is not None:
             sys.stderr.write(f"hs: {line}\n")
         if lost:

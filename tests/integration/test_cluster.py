@@ -323,6 +323,39 @@ def test_a_full_disk_for_output_is_said_and_ends_with_an_error(hs: Hs) -> None:
     assert done.status == 5 and "No space left" in done.err
 
 
+def test_a_removed_database_ends_a_busy_run_with_an_error(hs: Hs) -> None:
+    os.mkfifo(hs.folder / "gate")
+    hs.file(["true", "echo up; read x < gate", *["true"] * 300])
+    process = hs.start("cluster", "tasks.in")
+    assert wait_for_line(process) == b"up\n"
+    while not hs.db.exists() or not hs.rows("SELECT 1 FROM sqlite_master WHERE name = 'task'") or not hs.states():
+        assert process.poll() is None
+    for path in hs.folder.glob("**/main.db*"):
+        path.unlink()
+    with open(hs.folder / "gate", "w") as gate:
+        gate.write("go\n")
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 5 and b"was removed while in use" in err
+
+
+def test_a_term_signal_does_not_wait_for_ever_for_a_locked_database(hs: Hs) -> None:
+    hs.file(["echo up; sleep 60"])
+    process = hs.start("cluster", "tasks.in", "--drain-time", "0.1", "-S", "0.1")
+    assert wait_for_line(process) == b"up\n"
+    lock = sqlite3.connect(hs.db, timeout=30, isolation_level=None)
+    lock.execute("BEGIN IMMEDIATE")
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=30)
+    lock.execute("ROLLBACK")
+    lock.close()
+    assert process.returncode == 5 and b"before the database took" in err
+
+
+def test_stdin_by_name_and_restart_are_refused(hs: Hs) -> None:
+    done = hs.run("cluster", "-", "--restart")
+    assert done.status == 2 and "Using - (stdin) with --restart is invalid" in done.err
+
+
 def test_a_locked_database_holds_the_end_until_the_user_will_not_wait(hs: Hs) -> None:
     """Another process holds the write lock: we wait and say so; a second, different signal ends us (status 5)."""
     os.mkfifo(hs.folder / "gate")
