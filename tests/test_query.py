@@ -473,7 +473,10 @@ def raw_of(path: Path) -> sqlite3.Connection:
 
 
 def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
-    missing, text, other, empty = (tmp_path / name for name in ("missing", "text", "other", "empty"))
+    names = ("missing", "text", "other", "empty", "fifo", "link")
+    missing, text, other, empty, fifo, link_to_nothing = (tmp_path / name for name in names)
+    os.mkfifo(fifo)  # nobody ever writes into it: opening it would never end
+    link_to_nothing.symlink_to("nothing")
     text.write_text("certainly no database, certainly no database\n" * 100)
     with sqlite3.connect(other) as link:
         link.execute("CREATE TABLE t (a)")
@@ -485,6 +488,9 @@ def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
         (text, "is no SQLite database"),
         (other, "belongs to another program"),
         (text / "below", "Not a directory"),
+        (fifo, "is not a regular file"),
+        (Path("/dev/null"), "is not a regular file"),
+        (link_to_nothing, "is a symbolic link to .*nothing, which does not exist"),
     ):
         with pytest.raises(StoreError, match=reason) as caught:
             open_readonly(place)

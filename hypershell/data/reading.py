@@ -7,11 +7,10 @@ commands that query; ``query`` does the rest.
 from __future__ import annotations
 
 import sqlite3
-import stat
 from pathlib import Path
 
 from hypershell.data.engine import check_schema, explain
-from hypershell.errors import StoreError
+from hypershell.data.files import check_file
 
 __all__ = ["open_readonly"]
 
@@ -26,9 +25,9 @@ def open_readonly(path: Path) -> sqlite3.Connection | None:
     """A connection that reads the tasks of `path`, None where there is none yet.
 
     Raises:
-        StoreError: no such file, no database, or one of another version or program.
+        StoreError: no such file, no regular file, no database, or one of another version or program.
     """
-    _check_file(path)
+    check_file(path)
     for way in _ways(path):
         try:
             return _opened(path, way)
@@ -37,17 +36,6 @@ def open_readonly(path: Path) -> sqlite3.Connection | None:
             if (error.sqlite_errorcode or 0) & 0xFF not in _CLOSED:
                 break
     raise explain(last, path) from last
-
-
-def _check_file(path: Path) -> None:
-    try:
-        mode = path.stat().st_mode
-    except FileNotFoundError:
-        raise StoreError(f"database {path} does not exist; name another file with --db PATH") from None
-    except OSError as error:
-        raise StoreError(f"database {path}: {error.strerror}; name another file with --db PATH") from error
-    if stat.S_ISDIR(mode):
-        raise StoreError(f"database {path} is a directory; name a file with --db PATH")
 
 
 def _ways(path: Path) -> list[str]:
