@@ -186,6 +186,28 @@ def test_a_log_of_the_old_file_is_not_taken_for_one_of_the_new(path: Path) -> No
     assert len(tasks(path)) == 2
 
 
+def test_a_file_that_is_not_there_is_not_upgraded_and_not_made(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HYPERSHELL_SITE", str(path.parent / "site"))
+    monkeypatch.setenv("HYPERSHELL_CONFIG_FILE", "")
+    for place in ([], ["--db", str(path)], ["--db", str(path.parent / "new" / "x.db")]):
+        assert initdb.main([*place, "--upgrade", "--yes"]) == ExitStatus.RUNTIME_ERROR
+    assert os.listdir(path.parent) == []
+    with pytest.raises(StoreError, match=r"does not exist; name the file with --db PATH, or .* 'hs initdb'"):
+        migrate.upgrade(path)
+    path.symlink_to("nothing.db")
+    with pytest.raises(StoreError, match=r"is a symbolic link to .*nothing\.db, which does not exist"):
+        migrate.upgrade(path)
+    assert os.listdir(path.parent) == [path.name]
+
+
+def test_only_a_file_is_upgraded(path: Path) -> None:
+    os.mkfifo(path)
+    with pytest.raises(StoreError, match="is not a regular file"):
+        migrate.upgrade(path)
+    with pytest.raises(StoreError, match="is a directory"):
+        migrate.upgrade(path.parent)
+
+
 def test_an_interrupted_upgrade_leaves_the_old_file(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     old_database(path, {})
     before = path.read_bytes()

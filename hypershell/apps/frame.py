@@ -85,7 +85,8 @@ def parse_initdb(argv: Sequence[str]) -> tuple[InitSettings, Config]:
 
     site = config.sites.default
     settings = InitSettings(site=site.root, **_collect(InitSettings.__struct_fields__, given, config))
-    if settings.db == os.path.abspath(site.database):
+    # An upgrade is of a file that is there.
+    if not settings.upgrade and settings.db == os.path.abspath(site.database):
         ensure_directory(site.lib)
     return settings, config
 

@@ -22,6 +22,7 @@ from msgspec import Struct
 from hypershell.core.model import Special
 from hypershell.core.states import CANCELLED, FAILED, PENDING, SUCCEEDED
 from hypershell.data.engine import Sqlite, check_schema, explain, is_hypershell, preflight
+from hypershell.data.files import check_file
 from hypershell.data.times import Stamper
 from hypershell.errors import StoreError
 
@@ -71,16 +72,15 @@ def _is_empty(path: Path) -> bool:
 
 
 def upgrade(path: Path) -> Upgraded | None:
-    """Bring HyperShell's database at `path` to our schema; None where it is of our version or new.
+    """Bring HyperShell's database at `path` to our schema; None where it is of our version or empty.
 
     The times of the old file have no zone: they are taken as local times of this machine.
 
     Raises:
-        StoreError: the file is another program's, in use, or the disk is full; the file is then as it was.
+        StoreError: there is no such file, or it is another program's, in use, or the disk is full; the file is then
+            as it was.
     """
-    if not path.exists():
-        create(path)
-        return None
+    check_file(path, "name the file with --db PATH, or make a new one with 'hs initdb'")
     try:
         with closing(sqlite3.connect(path, timeout=5.0, isolation_level=None)) as old:
             old.text_factory = lambda data: data.decode("utf-8", "replace")
