@@ -186,6 +186,21 @@ def test_a_log_of_the_old_file_is_not_taken_for_one_of_the_new(path: Path) -> No
     assert len(tasks(path)) == 2
 
 
+def test_a_link_stays_and_the_real_file_is_upgraded(path: Path) -> None:
+    folder = path.parent / "elsewhere"
+    folder.mkdir()
+    real = folder / "real.db"
+    old_database(real, {})
+    path.symlink_to(Path("elsewhere", "real.db"))
+    done = migrate.upgrade(path)
+    assert done is not None
+    assert path.is_symlink() and os.readlink(path) == "elsewhere/real.db"
+    assert tasks(real)[0]["state"] == "pending"
+    assert done.backup.parent == folder
+    assert sorted(os.listdir(folder)) == sorted([real.name, done.backup.name])
+    assert sorted(os.listdir(path.parent)) == ["elsewhere", path.name]
+
+
 def test_a_file_that_is_not_there_is_not_upgraded_and_not_made(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HYPERSHELL_SITE", str(path.parent / "site"))
     monkeypatch.setenv("HYPERSHELL_CONFIG_FILE", "")

@@ -74,13 +74,15 @@ def _is_empty(path: Path) -> bool:
 def upgrade(path: Path) -> Upgraded | None:
     """Bring HyperShell's database at `path` to our schema; None where it is of our version or empty.
 
-    The times of the old file have no zone: they are taken as local times of this machine.
+    The times of the old file have no zone: they are taken as local times of this machine. A symbolic link stays
+    one: the file that it names is upgraded, and the backup lies beside that.
 
     Raises:
         StoreError: there is no such file, or it is another program's, in use, or the disk is full; the file is then
             as it was.
     """
     check_file(path, "name the file with --db PATH, or make a new one with 'hs initdb'")
+    path = Path(os.path.realpath(path))
     try:
         with closing(sqlite3.connect(path, timeout=5.0, isolation_level=None)) as old:
             old.text_factory = lambda data: data.decode("utf-8", "replace")
