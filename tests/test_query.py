@@ -162,6 +162,7 @@ def test_fields_are_the_columns_of_the_table() -> None:
         ("retried ~ ^t", [1]),
         ("state == pending", [4, 5]),
         ("state != pending", [0, 1, 2, 3]),
+        ("state == null", []),
         ("state > failed", [0, 4, 5]),
         ("args ~ case_[12]", [1, 2]),
         ("args ~ 'a b' # 3$", [3]),
@@ -266,6 +267,9 @@ def test_everything_holds_together(link: Connection) -> None:
         ("exit_status > null", "null is compared with == or != only"),
         ("args ~ (", "no regular expression"),
         ("tag == x", "-t KEY:VALUE"),
+        ("state == foo", "state is one of pending, dispatched, succeeded, failed, cancelled; not 'foo'"),
+        ("state != Failed", "state is one of pending, dispatched, succeeded, failed, cancelled; not 'Failed'"),
+        ("state == ", "state is one of pending, dispatched, succeeded, failed, cancelled; not ''"),
     ],
 )
 def test_bad_condition_is_named(text: str, message: str) -> None:

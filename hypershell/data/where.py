@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 
-from hypershell.core.states import DISPATCHED, FAILED, FINAL, PENDING, SUCCEEDED
+from hypershell.core.states import CANCELLED, DISPATCHED, FAILED, FINAL, PENDING, SUCCEEDED
 from hypershell.errors import UsageError
 from hypershell.tags import Scalar, parse_tags
 from hypershell.units import UnitError, parse_duration, parse_size, shown
@@ -102,6 +102,9 @@ OUTCOMES: dict[str, tuple[str, ...]] = {
     "completed": tuple(sorted(FINAL)),
     "remaining": (DISPATCHED, PENDING),
 }
+
+#: All states, in the order of a task's life.
+_STATES = (PENDING, DISPATCHED, SUCCEEDED, FAILED, CANCELLED)
 
 _CONDITION = re.compile(rf"\s*([a-z_]+)\s*({'|'.join(OPERATORS)})\s*(.*)", re.DOTALL)
 _TIME = re.compile(r"(\d{4})(?:-(\d\d)(?:-(\d\d)(?:[ T](\d\d)(?::(\d\d)(?::(\d\d)(?:\.(\d{1,6}))?)?)?)?)?)?Z?")
@@ -200,6 +203,8 @@ def parse_condition(text: str) -> Condition:
         if operator not in ("==", "!="):
             raise WhereError(f"Where clause {shown(text)}: null is compared with == or != only")
         return Condition(field, operator, None)
+    if field == "state" and operator in ("==", "!=") and value not in _STATES:
+        raise WhereError(f"Where clause {shown(text)}: state is one of {', '.join(_STATES)}; not {shown(value)}")
     return Condition(field, operator, _typed(text, field, kind, value))
 
 
