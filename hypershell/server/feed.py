@@ -40,14 +40,15 @@ class Batch(Struct, frozen=True):
 
 
 def open_file(path: str) -> int:
-    """A descriptor to read task lines from. Raises ``InputError`` naming the path and the reason."""
+    """A descriptor to read task lines from. Raises ``InputError`` naming the path, the reason and the way out."""
+    way_out = "name another FILE, or - for stdin"
     try:
         fd = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0))
     except OSError as error:
-        raise InputError(f"{type(error).__name__}: {path}: {error.strerror}") from None
+        raise InputError(f"{type(error).__name__}: {path}: {error.strerror}; {way_out}") from None
     if stat.S_ISDIR(os.fstat(fd).st_mode):
         os.close(fd)
-        raise InputError(f"IsADirectoryError: {path}: Is a directory, not a file of commands")
+        raise InputError(f"IsADirectoryError: {path}: Is a directory, not a file of commands; {way_out}")
     return fd
 
 
