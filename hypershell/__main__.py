@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 __all__ = ["main", "main_cluster"]
@@ -12,6 +13,7 @@ __all__ = ["main", "main_cluster"]
 
 def main(argv: list[str] | None = None) -> int:
     """Run ``hs ARGV`` and return its exit status."""
+    _open_standard_streams()
     argv = sys.argv[1:] if argv is None else argv
     if argv[:1] == ["mpi"]:
         from hypershell.apps.mpi import main as main_of_mpi
@@ -20,6 +22,21 @@ def main(argv: list[str] | None = None) -> int:
     from hypershell.apps.main import main as main_of_apps
 
     return main_of_apps(argv)
+
+
+def _open_standard_streams() -> None:
+    """Put /dev/null where stdin, stdout or stderr is closed, before a file of ours gets such a number."""
+    if sys.stdin is not None and sys.stdout is not None and sys.stderr is not None:
+        return
+    while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(fd, True)
+    os.close(fd)
+    if sys.stdin is None:
+        sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 - lives as long as we do
+    if sys.stdout is None:
+        sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+    if sys.stderr is None:
+        sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
 
 
 def main_cluster() -> int:

@@ -233,13 +233,21 @@ def _file_handler(values: LogSettings, app_id: str) -> _LogFile:
     return handler
 
 
-def _formatter(layout: str, datefmt: str, color: bool, app_id: str) -> _Formatter:
+def check_format(layout: str) -> None:
+    """Raise `ValueError` where no log line can be made with `layout`."""
     try:
-        formatter = _Formatter(layout, datefmt, color, app_id)
+        formatter = _Formatter(layout, "", False, "")
         formatter.format(logging.LogRecord(ROOT, logging.INFO, "", 0, "", None, None))
     except (ValueError, TypeError, KeyError) as error:
-        raise ConfigError(f"logging.format: {layout!r} cannot be used: {error}") from None
-    return formatter
+        raise ValueError(f"{layout!r} cannot be used: {error}") from None
+
+
+def _formatter(layout: str, datefmt: str, color: bool, app_id: str) -> _Formatter:
+    try:
+        check_format(layout)
+    except ValueError as error:
+        raise ConfigError(f"logging.format: {error}") from None
+    return _Formatter(layout, datefmt, color, app_id)
 
 
 def _level(name: str) -> int:

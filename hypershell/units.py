@@ -86,6 +86,8 @@ def parse_duration(text: str) -> float:
     if seconds is None:
         seconds = _unit_seconds(word)
     if seconds is None:
+        if word.startswith("-"):
+            raise UnitError(f"{shown(text)} is negative: a duration is 0 or more")
         raise UnitError(f"{shown(text)} is not a duration: expected {_DURATION_FORMS}")
     return seconds
 

@@ -108,6 +108,15 @@ def log_file(value: object) -> str | None:
     return path(value)
 
 
+def log_format(value: object) -> str:
+    """A format of log lines that works with every record."""
+    from hypershell.log import check_format
+
+    layout = text(value)
+    check_format(layout)
+    return layout
+
+
 def _integer(value: object) -> int:
     if isinstance(value, int) and not isinstance(value, bool):
         return value

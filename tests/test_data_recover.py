@@ -135,6 +135,16 @@ def test_a_plain_run_begins_anew_and_says_what_was_left(path: Path) -> None:
     assert (run.one(Opened).left_alone, run.one(Opened).submissions) == (3, [submission])
 
 
+def test_what_a_failed_group_holds_back_is_not_said_to_be_runnable(path: Path) -> None:
+    submission = new_submission()
+    gone = Run(path, new_run(**dead_process())).start(Plan(submission))
+    first, same, later = (Task(IDS.task(), "x", submission.id, group=group, submit_time=NOW) for group in (0, 0, 1))
+    bad = Finished(1, "failed", NOW, Result(first.id, 0, 1, NOW, NOW), None, first)
+    gone.store.apply([Record(1, inserted=[first, same, later], finished=[bad])])
+    gone.store.close()
+    assert Run(path).start(Plan(new_submission("/in/other"))).one(Opened).left_alone == 1
+
+
 def test_a_plain_run_beside_a_living_one_of_the_same_file_says_so(path: Path) -> None:
     submission = new_submission()
     Run(path).start(Plan(submission)).put(submission, 2)

@@ -150,3 +150,28 @@ def test_a_process_that_ignores_term_is_killed() -> None:
     guard.close()
     assert stubborn.wait() == -signal.SIGKILL
     os.waitpid(guard.pid, 0)
+
+
+def test_a_guard_that_was_killed_is_replaced(fifo: Path) -> None:
+    reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+    client, guard, _ = start_client(f"exec 3>{fifo}; trap '' TERM; echo $$; while :; do sleep 0.05; done")
+    os.kill(guard, signal.SIGKILL)
+    while not (fresh := [pid for pid in guards_of(client.pid) if pid != guard]):
+        assert client.poll() is None
+    guard_end = os.pidfd_open(fresh[0])
+    client.kill()
+    client.wait()
+    assert drained(reader)
+    wait_for_exit(fresh[0], guard_end)
+
+
+def guards_of(pid: int) -> list[int]:
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    found = []
+    for child in children:
+        try:
+            if b"hs-guard" in Path(f"/proc/{child}/cmdline").read_bytes():
+                found.append(int(child))
+        except OSError:
+            continue
+    return found

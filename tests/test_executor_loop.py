@@ -309,3 +309,11 @@ def test_log_lines_that_scripts_match(caplog: pytest.LogCaptureFixture) -> None:
     assert ("INFO", f"Running task ({id})") in lines
     assert ("DEBUG", f"Running task ({id}: true)") in lines
     assert ("DEBUG", f"Completed task ({id})") in lines
+
+
+def test_an_ended_client_asks_for_no_further_turn() -> None:
+    """A child may end after its client; what is left of the loop must not spin on it."""
+    with rig(["true"], slots=1) as both:
+        both.run()
+        both.executor._reaper.pending = True
+        assert both.executor.deadline(1e9) is None

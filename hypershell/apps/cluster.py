@@ -23,11 +23,26 @@ def main(argv: list[str]) -> int:
     return run_command(lambda: _cluster(argv))
 
 
+def _warn_of_copies() -> None:
+    """Each of several ranks would run the whole file."""
+    from hypershell.mpi.environ import expected_size, launcher_name, rank_hint
+
+    size = expected_size(os.environ) or 1
+    if size > 1 and not rank_hint(os.environ):
+        import logging
+
+        logging.getLogger("hypershell").warning(
+            "%s started %d of us, and each runs the whole input: use hs mpi to share it",
+            launcher_name(os.environ), size,
+        )  # fmt: skip
+
+
 def _cluster(argv: list[str]) -> int:
     from hypershell import reactor
     from hypershell.apps.frame import parse
 
     settings, _ = parse("cluster", argv)
+    _warn_of_copies()
 
     from hypershell import __version__
     from hypershell.core.model import ClientInfo

@@ -40,6 +40,10 @@ _OF_STATE = {
     .limit(bindparam("most"))
     for state in (PENDING, DISPATCHED)
 }
+#: The lowest group with a final failure, from the partial index of failures.
+_HOLDER = select(func.min(_task.c.group)).where(
+    text("state = 'failed' AND next_id IS NULL"), _task.c.submission == bindparam("number")
+)
 _INCOMPLETE = select(_s.id).where(text("NOT complete"), _s.source == "file")
 _WITH_OWNER = (
     select(_s.id.label("number"), _s.owner, *(column.label(f"run_{column.name}") for column in _run.c))
@@ -95,11 +99,17 @@ def _has_work(link: Connection, number: int) -> bool:
     return count_unfinished(link, [number], 1) > 0
 
 
-def count_unfinished(link: Connection, numbers: Iterable[int], most: int) -> int:
-    """How many tasks of these submissions are not final, counted up to `most`."""
+def count_unfinished(link: Connection, numbers: Iterable[int], most: int, runnable: bool = False) -> int:
+    """How many tasks of these submissions are not final, counted up to `most`.
+
+    `runnable`: without those that a failure in a lower group holds back.
+    """
     count = 0
     for number in numbers:
+        holder = link.execute(_HOLDER, {"number": number}).scalar() if runnable else None
         for query in _OF_STATE.values():
+            if holder is not None:
+                query = query.where(_task.c.group <= holder)
             bounded = select(func.count()).select_from(query.subquery())
             count += link.execute(bounded, {"number": number, "most": most - count}).scalar_one()
             if count >= most:

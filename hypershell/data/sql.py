@@ -236,7 +236,7 @@ class SqlStore:
     def left_alone(self, dead: Callable[[Owner], bool]) -> int:
         with self._reading() as link:
             free = [c.submission for c in ownership.claims(link, self._me.id, None) if not c.owner or dead(c.owner)]
-            return ownership.count_unfinished(link, free, _MOST_COUNTED)
+            return ownership.count_unfinished(link, free, _MOST_COUNTED, runnable=True)
 
     def _add_raw(self, link: Connection, tasks: list[Task]) -> None:
         """Fetch the bytes of the few lines that are not UTF-8; JSON cannot carry them."""

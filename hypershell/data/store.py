@@ -131,7 +131,7 @@ class Store(Protocol):
         """Take over those whose owner has not moved since; their dispatched tasks become pending again."""
 
     def left_alone(self, dead: Callable[[Owner], bool]) -> int:
-        """How many unfinished tasks (up to 100,000) belong to nobody or to an owner that is `dead`."""
+        """How many tasks (up to 100,000) of nobody, or of an owner that is `dead`, could run."""
 
     def changed(self) -> bool:
         """Whether somebody else wrote since the last call."""

@@ -55,9 +55,15 @@ find_all() {
 class Guard:
     """A running guard; `pid` is its process."""
 
-    def __init__(self, pid: int, pipe: int) -> None:
-        self.pid = pid
-        self._pipe = pipe
+    def __init__(self, client_id: str) -> None:
+        self._client_id = client_id
+        self.pid, self._pipe = _start(client_id)
+
+    def revive(self) -> None:
+        """Start another one in the place of one that has died. Raises ``LaunchError``."""
+        if self._pipe >= 0:
+            self.close()
+            self.pid, self._pipe = _start(self._client_id)
 
     def close(self) -> None:
         """Let it look around one last time and end; does not wait for it."""
@@ -74,6 +80,11 @@ def start_guard(client_id: str) -> Guard:
 
     :raises LaunchError: the process cannot be started.
     """
+    return Guard(client_id)
+
+
+def _start(client_id: str) -> tuple[int, int]:
+    """The process, and the end of the pipe to it that only we have."""
     seal_descriptors()
     read, write = os.pipe()
     null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
@@ -99,4 +110,4 @@ def start_guard(client_id: str) -> Guard:
     finally:
         os.close(read)
         os.close(null)
-    return Guard(pid, write)
+    return pid, write

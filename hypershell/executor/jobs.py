@@ -59,6 +59,7 @@ class _Job:
         "signalled",
         "start",
         "status",
+        "text",
         "usage",
     )
 
@@ -82,6 +83,8 @@ class _Job:
     end: float
     give_up: float
     outputs: list[str]
+    text: str
+    """The ``{% %}`` command of this job."""
 
 
 class Jobs:
@@ -89,6 +92,7 @@ class Jobs:
 
     :param ended: called with the fact that a job is over.
     :param threads: see ``Spawner``.
+    :param stray: called with the id of an ended child that is no job.
     """
 
     def __init__(
@@ -98,6 +102,7 @@ class Jobs:
         output: Output,
         ended: Callable[[Ended], None],
         threads: bool = False,
+        stray: Callable[[int], None] | None = None,
     ) -> None:
         self._environment = environment
         self._spawner = Spawner(environment.base, threads)
@@ -105,6 +110,7 @@ class Jobs:
             take_short_turns()
         self._output = output
         self._ended = ended
+        self._stray = stray
         self._task_cwd = settings.task_cwd
         self._capture_dir = os.path.abspath(settings.capture_dir) if settings.capture else None
         self._by_pid: dict[int, _Job] = {}
@@ -208,13 +214,15 @@ class Jobs:
         self._expand_next(id, commands, [])
 
     def _expand_next(self, id: str, commands: tuple[str, ...], outputs: list[str]) -> None:
-        command = commands[0].encode("utf-8", "surrogateescape")
+        text = commands[0]
+        command = text.encode("utf-8", "surrogateescape")
         try:
             job = self._spawn(id, command, self._environment.base, {}, None, time.time())
         except NotStarted as error:
             self._ended(Expanded(id, error=str(error)))
             return
         job.rest = commands[1:]
+        job.text = text
         job.outputs = outputs
         self._watch(job, LONGEST)
 
@@ -247,6 +255,8 @@ class Jobs:
             pid, status, usage = found
             job = by_pid.pop(pid, None)
             if job is None:
+                if self._stray is not None:
+                    self._stray(pid)
                 continue
             job.end = time.time()
             job.running = False
@@ -303,10 +313,10 @@ class Jobs:
         status = job.status
         kept = job.out.kept if job.out is not None else bytearray()
         if job.out is not None and job.out.overflowed:
-            self._ended(Expanded(job.id, error=f"{{% %}} printed more than {LONGEST:,} bytes"))
+            self._ended(Expanded(job.id, error=f"{_named(job.text)} printed more than {LONGEST:,} bytes"))
         elif status != 0:
             how = f"ended with status {status}" if status > 0 else f"died by signal {-status}"
-            self._ended(Expanded(job.id, error=f"the command of {{% %}} {how}"))
+            self._ended(Expanded(job.id, error=f"{_named(job.text)} {how}"))
         else:
             outputs = [*job.outputs, kept.decode("utf-8", "surrogateescape").strip()]
             if job.rest:
@@ -375,3 +385,9 @@ class Jobs:
             self._output.drain(pipe)
             self._output.close(pipe)
         self._spawner.close()
+
+
+def _named(command: str) -> str:
+    """A command of a template as messages name it."""
+    short = command if len(command) <= 80 else command[:77] + "..."
+    return f"{{% {short} %}}"

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from hypershell.core.model import ClientInfo
+from hypershell.errors import LaunchError
 from hypershell.executor.env import Environment
 from hypershell.executor.guard import Guard
 from hypershell.executor.jobs import Ended, Jobs
@@ -136,9 +137,11 @@ class Executor:
         """When the next turn is due even if nothing wakes us."""
         hint = self._endpoint.wait_hint(now)
         due = None if hint is None else now + hint
+        if self.reason is not None:  # children that end now are nobody's concern
+            return due
         if self._reaper.pending or self._ordered or not self._said_hello:
             return now
-        if self._machine is not None and self._jobs is not None and self.reason is None:
+        if self._machine is not None and self._jobs is not None:
             for when in (self._machine.deadline(), self._jobs.deadline()):
                 if when is not None and (due is None or when < due):
                     due = when
@@ -204,8 +207,21 @@ class Executor:
         self._debug_on = _log.isEnabledFor(logging.DEBUG)
         environ = dict(os.environb) if self._environ is None else self._environ
         environment = Environment(environ, settings, self._info)
-        self._jobs = Jobs(settings, environment, self._output, self._tell, threads=not self._alone)
+        self._jobs = Jobs(
+            settings, environment, self._output, self._tell, threads=not self._alone, stray=self._child_ended
+        )
         self._machine = Machine(settings, time.time() - self._now, self._now)
+
+    def _child_ended(self, pid: int) -> None:
+        """A child that is no task: where it is the guard, another one takes its place."""
+        guard = self._guard
+        if guard is None or pid != guard.pid or self.reason is not None:
+            return
+        _log.warning("The guard process (%d) was killed: starting another one", pid)
+        try:
+            guard.revive()
+        except LaunchError as error:
+            _log.error("%s; tasks may stay behind if this process is killed", error)
 
     # The machine and its actions
 

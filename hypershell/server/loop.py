@@ -161,11 +161,15 @@ class Server:
             return
         if meaning is INTERRUPT or (name == "TERM" and self._signals.term_kills):
             log.warning("SIG%s: stopping running tasks", name)
+            self._term_due = now + self._settings.signalwait * 2 + STORE_GRACE
             self._tell(ev.InterruptRequested(reason))
             return
         running = self._scheduler.inflight()
-        again = "; Ctrl-C again stops them" if name == "INT" else ""
-        log.warning("SIG%s: no new tasks, waiting for up to %d that were given out%s", name, running, again)
+        if running:
+            again = "; Ctrl-C again stops them" if name == "INT" else ""
+            log.warning("SIG%s: no new tasks, waiting for up to %d that were given out%s", name, running, again)
+        else:
+            log.warning("SIG%s: no new tasks, waiting until the database has all changes", name)
         limit = self._signals.drain_time if meaning is DRAIN_FOR else None
         if limit is not None:
             self._term_due = now + limit + STORE_GRACE
@@ -381,6 +385,6 @@ class Server:
         self.finished = self._endpoint.flush() and written and (self._writer.ended or self.abandoned)
         return False
 
-    def output_lost(self) -> bool:
-        """Whether some output could not be written to the end."""
-        return not (self.out.empty and self.err.empty)
+    def output_lost(self) -> list[str]:
+        """Where output could not be written to its end."""
+        return [sink.name for sink in (self.out, self.err) if not sink.empty]

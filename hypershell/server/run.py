@@ -25,7 +25,7 @@ from hypershell.core.scheduler import Policy, Scheduler
 from hypershell.data.engine import preflight
 from hypershell.data.store import Fenced, describe_run, sqlite_store
 from hypershell.data.writer import Plan, Writer, WriterLike
-from hypershell.errors import InputError
+from hypershell.errors import InputError, UsageError
 from hypershell.ids import IdSource
 from hypershell.proto.messages import ClientSettings
 from hypershell.reactor import Poller
@@ -87,13 +87,19 @@ class Run:
         self._ids = IdSource()
         self._wall = time.time
         self.id = self._ids.task()
+        if not settings.template.strip():
+            raise UsageError("the template is empty: '{}' stands for the line itself")
         Template(settings.template)
         source = _open_source(settings)
         try:
+            _refuse_overwriting(settings)
             if not settings.no_db:
                 preflight(Path(settings.db))
             self._out_fd = open_output(settings.output) if settings.output else 1
-            self._err_fd = open_output(settings.errors) if settings.errors else 2
+            if settings.output and settings.errors and _same_file(settings.output, settings.errors):
+                self._err_fd = self._out_fd
+            else:
+                self._err_fd = open_output(settings.errors) if settings.errors else 2
             failures = Failures(settings.failures) if settings.failures else None
         except BaseException:
             if source is not None and source.fd > 2:
@@ -133,21 +139,29 @@ class Run:
         self.writer.join(0.0 if self.server.abandoned else 10.0)
         self._reporter.close()
         lost = self.server.output_lost()
-        for fd in (self._out_fd, self._err_fd):
+        for fd in {self._out_fd, self._err_fd}:
             if fd > 2:
                 os.close(fd)
         finish = self.server.finish or Finish(0, 0, 0, 0, "store failed")
         complete = self.server.feed_complete
         unwritten = 0 if self.server.abandoned else self.writer.backlog
         line = last_line(
-            finish, complete, self._how_to_list(), self._how_to_resume(), unwritten, self.server.unread
+            finish,
+            complete,
+            self._how_to_list(finish.failed_before > 0),
+            self._how_to_resume(),
+            unwritten,
+            self.server.unread,
         )
         if isinstance(self.writer.error, Fenced):
             line = None  # the tasks are another server's, which tells how they end
         if line is not None:
             sys.stderr.write(f"hs: {line}\n")
         if lost:
-            sys.stderr.write("hs: some output of tasks could not be written (no space left)\n")
+            sys.stderr.write(
+                f"hs: no space left for the rest of what tasks printed to {' and '.join(lost)}; it is lost, "
+                "their results are not\n"
+            )
             return 5
         return exit_status(finish, complete, self._settings.allow_failures)
 
@@ -243,10 +257,14 @@ class Run:
 
     # -- words -------------------------------------------------------------------------------------------
 
-    def _how_to_list(self) -> str:
+    def _how_to_list(self, before: bool) -> str:
+        """The command that shows what failed, in earlier runs too where `before`."""
         if self._settings.no_db:
             return self._settings.failures or "--failures PATH writes them"
-        return f"list them with: hs list -F --db {shlex.quote(self._settings.db)}"
+        # Without further words this would show every failure that the database has ever seen.
+        of_this_run = f"-w 'server_id == {self.id}' -w 'next_id == null' "
+        mine = "" if before else of_this_run
+        return f"list them with: hs list -F {mine}--db {shlex.quote(self._settings.db)}"
 
     def _how_to_resume(self) -> str | None:
         if self._settings.no_db or (self._settings.file is None and not self._settings.restart):
@@ -271,6 +289,27 @@ def _open_source(settings: RunSettings) -> _Source | None:
         os.close(fd)
         raise InputError(f"{settings.file} is no regular file: --restart must read it again from where it stopped")
     return _Source(fd, settings.file, path if again else None, again)
+
+
+def _refuse_overwriting(settings: RunSettings) -> None:
+    """What is written must not be what is read or kept: opening it would empty it."""
+    kept = [("FILE", settings.file), ("the database", None if settings.no_db else settings.db)]
+    written = [("-o", settings.output), ("-e", settings.errors), ("-f", settings.failures)]
+    for flag, path in written:
+        for what, other in kept:
+            if path and other and _same_file(path, other):
+                raise UsageError(f"Using {flag} {path} would overwrite {what}: name another file")
+    for flag, path in written[:2]:
+        if path and settings.failures and _same_file(path, settings.failures):
+            raise UsageError(f"Using {flag} and -f with the same file is invalid: {path}")
+
+
+def _same_file(one: str, other: str) -> bool:
+    """Whether both are one regular file, or will be once it is made."""
+    try:
+        return stat.S_ISREG(os.stat(one).st_mode) and os.path.samefile(one, other)
+    except OSError:
+        return os.path.realpath(one) == os.path.realpath(other)
 
 
 def _policy(settings: RunSettings, source: _Source | None, clients: int) -> Policy:

@@ -321,6 +321,7 @@ def test_a_full_disk_for_output_is_said_and_ends_with_an_error(hs: Hs) -> None:
     hs.file(["echo x"])
     done = hs.run("cluster", "tasks.in", "-o", "/dev/full", timeout=90)
     assert done.status == 5 and "No space left" in done.err
+    assert "no space left for the rest of what tasks printed to /dev/full" in done.err.splitlines()[-1]
 
 
 def test_a_removed_database_ends_a_busy_run_with_an_error(hs: Hs) -> None:
