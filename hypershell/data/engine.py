@@ -13,6 +13,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hypershell.data.files import ANOTHER, check_file, denied, folder_denied, is_full, obstacle
 from hypershell.data.store import Transient
 from hypershell.errors import StoreError
 
@@ -94,17 +95,21 @@ def preflight(path: Path) -> None:
 
 def _check_folder(path: Path) -> None:
     folder = path.parent
-    way_out = "name another file with --db PATH, or use --no-db"
+    way_out = f"{ANOTHER}, or use --no-db"
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StoreError(f"database folder {folder} cannot be made: {error.strerror}; {way_out}") from error
-    if path.is_dir():
-        raise StoreError(f"database {path} is a directory; {way_out}")
-    if path.exists() and not path.is_file():
-        raise StoreError(f"database {path} is not a regular file; {way_out}")
-    if not os.access(path if path.exists() else folder, os.W_OK):
-        raise StoreError(f"database {path} is not writable: permission denied; {way_out}")
+    # SQLite follows symbolic links, also to a file that is to be made in a folder that is there.
+    real = Path(os.path.realpath(path))
+    if os.path.lexists(real) or not os.path.isdir(real.parent):
+        check_file(path, way_out)
+        reason = denied(real, os.R_OK | os.W_OK) or folder_denied(real)
+    else:
+        reason = denied(real.parent, os.W_OK | os.X_OK)
+        reason = reason and f"folder {real.parent}: {reason}"
+    if reason:
+        raise StoreError(f"database {path} is not writable: {reason}; {way_out}")
 
 
 def _connect(path: Path, timeout: float) -> sqlite3.Connection:
@@ -171,18 +176,29 @@ def explain(error: BaseException, path: Path) -> StoreError:
     code = getattr(error, "sqlite_errorcode", None)
     primary = None if code is None else code & 0xFF
     texts = {
-        sqlite3.SQLITE_BUSY: "is locked by another process; end that one, or name another file with --db PATH",
-        sqlite3.SQLITE_FULL: "cannot grow: the disk is full; make room, or name another file with --db PATH",
-        sqlite3.SQLITE_NOTADB: "is no SQLite database; name another file with --db PATH",
-        sqlite3.SQLITE_CORRUPT: "is damaged; restore a backup, or name another file with --db PATH",
-        sqlite3.SQLITE_READONLY: "cannot be written; name another file with --db PATH",
-        sqlite3.SQLITE_CANTOPEN: "cannot be opened; name another file with --db PATH",
-        sqlite3.SQLITE_IOERR: "cannot be read or written (I/O error); check the disk and its quota",
+        sqlite3.SQLITE_BUSY: f"is locked by another process; end that one, or {ANOTHER}",
+        sqlite3.SQLITE_FULL: f"cannot grow: the disk is full; make room, or {ANOTHER}",
+        sqlite3.SQLITE_NOTADB: f"is no SQLite database; {ANOTHER}",
+        sqlite3.SQLITE_CORRUPT: f"is damaged; restore a backup, or {ANOTHER}",
         sqlite3.SQLITE_PROTOCOL: "cannot be locked on this file system; name a file on a local disk with --db PATH",
     }
-    text = texts.get(primary or -1, f"failed: {error}")
+    text = texts.get(primary or -1) or _explain_file(primary, path) or f"failed: {error}"
     kind = Transient if primary in _PASSING else StoreError
     return kind(f"database {path} {text}")
+
+
+def _explain_file(primary: int | None, path: Path) -> str | None:
+    """A text with the reason that the system has and SQLite does not tell; None for another result code."""
+    if primary == sqlite3.SQLITE_IOERR:
+        # Also the index of a write-ahead log that could not grow, even for a reader.
+        if is_full(path):
+            return f"cannot be read or written: no space is left on its disk; make room, or {ANOTHER}"
+        return "cannot be read or written (I/O error); check the disk and its quota"
+    does = {sqlite3.SQLITE_READONLY: "written", sqlite3.SQLITE_CANTOPEN: "opened"}.get(primary or -1)
+    if does is None:
+        return None
+    reason = obstacle(path, is_writing=does == "written")
+    return f"cannot be {does}{': ' if reason else ''}{reason or ''}; {ANOTHER}"
 
 
 class Sqlite:
