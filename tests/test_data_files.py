@@ -1,4 +1,4 @@
-"""What keeps a database from being opened or written is named; permissions and disks are pretended: root has all."""
+"""What keeps a database from being opened or written is named; permissions, disks are pretended: root has all"""
 
 from __future__ import annotations
 
