@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from hypershell import __version__
+from hypershell.apps.stdout import checked_stdout
 
 ROOT = str(Path(__file__).parent.parent)
 
@@ -224,6 +225,73 @@ def test_other_broken_pipes_are_errors(tmp_path: Path) -> None:
     done = command(tmp_path, "raise BrokenPipeError('peer')", "-")
     assert done.returncode == 5
     assert "BrokenPipeError: peer" in done.stderr
+
+
+NO_ROOM = "No space left on device; make room, or send it elsewhere"
+FULL = f"CRITICAL [hypershell] cannot write to standard output: {NO_ROOM}\n"
+
+
+def full_stdout(tmp_path: Path, *argv: str, **more: str) -> subprocess.CompletedProcess[str]:
+    """Run with a stdout that takes nothing (full(4))."""
+    with open("/dev/full", "w") as full:
+        env = environment(tmp_path, **more)
+        words = [sys.executable, *argv]
+        return subprocess.run(words, stdout=full, stderr=subprocess.PIPE, text=True, env=env, timeout=60)
+
+
+@pytest.mark.parametrize("words", [[], ["--help"], ["--version"], ["cluster", "-h"], ["list", "--fields"]])
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_full_stdout_is_one_line(tmp_path: Path, words: list[str], unbuffered: str) -> None:
+    done = full_stdout(tmp_path, "-m", "hypershell", *words, PYTHONUNBUFFERED=unbuffered)
+    assert (done.returncode, done.stderr) == (5, FULL)
+    assert not (tmp_path / "site" / "log").exists()
+
+
+@pytest.mark.parametrize(
+    "work", ["print('x')", "print('x' * 100_000)", "print('x', flush=True)", "sys.stdout.write('x'); return 7"]
+)
+def test_full_stdout_whatever_prints(tmp_path: Path, work: str) -> None:
+    done = full_stdout(tmp_path, "-c", COMMAND.replace("WORK", work), "-")
+    assert (done.returncode, done.stderr) == (5, FULL)
+
+
+def test_a_full_stdout_is_not_blamed_for_other_errors(tmp_path: Path) -> None:
+    work = "open('/dev/full', 'w').write('x' * 100_000)"
+    done = command(tmp_path, work, "-")
+    assert done.returncode == 5
+    assert "CRITICAL [hypershell] OSError: [Errno 28] No space left on device (traceback: " in done.stderr
+    work = "print('x'); raise OSError(28, 'No space left on device', 'y')"
+    done = full_stdout(tmp_path, "-c", COMMAND.replace("WORK", work), "-")
+    assert done.returncode == 5
+    assert "standard output" not in done.stderr and "device: 'y' (traceback: " in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_stdout_that_is_not_for_writing(tmp_path: Path) -> None:
+    argv = [sys.executable, "-c", COMMAND.replace("WORK", "print('x')"), "-"]
+    with open(os.devnull) as readable:
+        env = environment(tmp_path)
+        done = subprocess.run(argv, stdout=readable, stderr=subprocess.PIPE, text=True, env=env, timeout=60)
+    assert done.returncode == 5
+    text = "CRITICAL [hypershell] cannot write to standard output: Bad file descriptor; send it elsewhere\n"
+    assert done.stderr == text
+
+
+@pytest.mark.parametrize("words", ["list --fields", "list -c", "--help", "list --help"])
+def test_no_stdout_at_all_is_silent(tmp_path: Path, words: str) -> None:
+    line = f"exec '{sys.executable}' -m hypershell {words} >&-"
+    done = subprocess.run(["sh", "-c", line], capture_output=True, text=True, env=environment(tmp_path), timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_stdout_is_given_back(capsys: pytest.CaptureFixture[str]) -> None:
+    before = sys.stdout
+    with checked_stdout():
+        assert sys.stdout is not before
+        print("inside", end=" ")
+    assert sys.stdout is before
+    print("outside")
+    assert capsys.readouterr().out == "inside outside\n"
 
 
 def test_log_file_of_the_configuration(tmp_path: Path) -> None:

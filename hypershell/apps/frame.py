@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from hypershell import log
 from hypershell.apps import help as texts
+from hypershell.apps.stdout import checked_stdout, is_stdout_closed, silence_stdout
 from hypershell.errors import ExitStatus, HyperShellError, UsageError
 from hypershell.options import COMMANDS, Command, Option, options_of
 
@@ -153,14 +154,18 @@ def run_command(work: Callable[[], int]) -> int:
     """Run `work` and return its exit status, or the one of the error that ended it, which is logged in one line.
 
     The status of an error of ours is that of its class. Anything else is 5, with the traceback in a file of the
-    site's log directory, or 6 where that cannot be written. A reader that closed our stdout is no error (0).
+    site's log directory, or 6 where that cannot be written. A reader that closed our stdout is no error (0); a
+    stdout that cannot be written is one of ours, whatever `work` prints with.
     """
     if not _logger.hasHandlers():
         log.setup(log.LogSettings())
+    with checked_stdout():
+        return _run(work)
+
+
+def _run(work: Callable[[], int]) -> int:
     try:
-        return _flushed(work())
-    except EndEarly as end:
-        return texts.write_out(end.text, end.status)
+        return _flushed(_worked(work))
     except HyperShellError as error:
         _logger.critical("%s", error)
         return error.exit_status
@@ -168,12 +173,19 @@ def run_command(work: Callable[[], int]) -> int:
         _logger.critical("keyboard-interrupt: stopped")
         return ExitStatus.INTERRUPTED
     except BrokenPipeError as error:
-        if texts.is_stdout_closed():
-            texts.silence_stdout()
+        if is_stdout_closed():
+            silence_stdout()
             return ExitStatus.SUCCESS
         return _unexpected(error)
     except Exception as error:
         return _unexpected(error)
+
+
+def _worked(work: Callable[[], int]) -> int:
+    try:
+        return work()
+    except EndEarly as end:
+        return texts.write_out(end.text, end.status)
 
 
 def _flushed(status: int) -> int:
@@ -182,7 +194,7 @@ def _flushed(status: int) -> int:
         if sys.stdout is not None:
             sys.stdout.flush()
     except BrokenPipeError:
-        texts.silence_stdout()
+        silence_stdout()
     return status
 
 

@@ -5,11 +5,11 @@ Knows nothing of argparse or values given. Called by `hypershell.apps.main` and 
 
 from __future__ import annotations
 
-import os
 import re
 import sys
 import textwrap
 
+from hypershell.apps.stdout import checked_stdout, silence_stdout
 from hypershell.color import wants_color
 from hypershell.errors import ExitStatus
 from hypershell.options import COMMANDS, Command, Option, options_of
@@ -18,9 +18,7 @@ __all__ = [
     "command_help",
     "command_usage",
     "default_text",
-    "is_stdout_closed",
     "shown_value",
-    "silence_stdout",
     "top_help",
     "top_usage",
     "write_out",
@@ -97,40 +95,21 @@ def shown_value(value: object) -> str:
 
 
 def write_out(text: str, status: int = ExitStatus.SUCCESS) -> int:
-    """Print `text`, coloured on a terminal, and return `status`; a closed pipe is no error and gives 0."""
+    """Print `text`, coloured on a terminal, and return `status`; a closed pipe is no error and gives 0.
+
+    Raises `hypershell.apps.stdout.StdoutError`.
+    """
     if wants_color(sys.stdout):
         for pattern, code in _COLORS:
             text = pattern.sub(f"{code}\\g<0>\033[0m", text)
-    try:
-        sys.stdout.write(text)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        silence_stdout()
-        return ExitStatus.SUCCESS
+    with checked_stdout():
+        try:
+            sys.stdout.write(text)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            silence_stdout()
+            return ExitStatus.SUCCESS
     return status
-
-
-def is_stdout_closed() -> bool:
-    """Whether the reader of our stdout is gone (poll(2): POLLERR on the writing end of a pipe)."""
-    import select
-
-    try:
-        poll = select.poll()
-        poll.register(sys.stdout.fileno(), 0)
-        return any(events & (select.POLLERR | select.POLLHUP) for _, events in poll.poll(0))
-    except (AttributeError, OSError, ValueError):
-        return sys.platform == "win32"
-
-
-def silence_stdout() -> None:
-    """Lead stdout to nowhere, so that the last flush of the interpreter does not fail."""
-    try:
-        target = sys.stdout.fileno()
-    except (AttributeError, OSError, ValueError):
-        return  # not a file of the system: nothing to redirect
-    null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, target)
-    os.close(null)
 
 
 def _on_command_line(command: Command) -> list[Option]:

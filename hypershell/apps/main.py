@@ -9,7 +9,8 @@ import sys
 
 from hypershell import __version__
 from hypershell.apps.help import top_help, top_usage, write_out
-from hypershell.errors import ExitStatus
+from hypershell.apps.stdout import StdoutError
+from hypershell.errors import ExitStatus, HyperShellError, UsageError
 from hypershell.options import COMMANDS
 
 __all__ = ["main"]
@@ -20,7 +21,7 @@ _INFORMATION = ("--help", "--version", "--citation")
 def main(argv: list[str]) -> int:
     """Run the command that `argv` names and return its exit status."""
     if not argv:
-        return write_out(top_usage(), ExitStatus.USAGE)
+        return _tell(top_usage(), ExitStatus.USAGE)
     for command in COMMANDS:
         if command.name == argv[0]:
             import importlib
@@ -28,11 +29,11 @@ def main(argv: list[str]) -> int:
             return int(importlib.import_module(command.module).main(argv[1:]))
     asked = _information(argv[0])
     if asked == "--help":
-        return write_out(top_help())
+        return _tell(top_help())
     if asked == "--version":
-        return write_out(_version())
+        return _tell(_version())
     if asked == "--citation":
-        return write_out(_citation())
+        return _tell(_citation())
     return _refuse(argv[0])
 
 
@@ -44,14 +45,24 @@ def _information(word: str) -> str | None:
     return matches[0] if matches else None
 
 
+def _tell(text: str, status: int = ExitStatus.SUCCESS) -> int:
+    try:
+        return write_out(text, status)
+    except StdoutError as error:
+        return _fail(error)
+
+
 def _refuse(word: str) -> int:
+    if word.startswith("-"):
+        return _fail(UsageError("the following arguments are required: command"))
+    return _fail(UsageError(f"unrecognized command: {word}"))
+
+
+def _fail(error: HyperShellError) -> int:
     from hypershell.apps.frame import run_command
-    from hypershell.errors import UsageError
 
     def fail() -> int:
-        if word.startswith("-"):
-            raise UsageError("the following arguments are required: command")
-        raise UsageError(f"unrecognized command: {word}")
+        raise error
 
     return run_command(fail)
 
