@@ -8,6 +8,7 @@ summary of what is there as a table for a page.
 from __future__ import annotations
 
 import argparse
+import compileall
 import shutil
 import subprocess
 import sys
@@ -55,6 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if given.markdown:
         print(as_markdown(lines(read(reports.RESULTS))), end="")
         return 0
+    compileall.compile_dir(ROOT / "hypershell", quiet=1)  # as an installer does, and an editable install does not
     failed = []
     with tempfile.TemporaryDirectory(prefix="hs-bench-") as folder:
         fresh = Path(folder)

@@ -7,6 +7,7 @@ nothing of scheduling. Called by ``server/loop.py``, which reads the answers wit
 from __future__ import annotations
 
 import logging
+import signal
 import sys
 import threading
 import time
@@ -140,6 +141,7 @@ class Writer:
     # -- the thread --------------------------------------------------------------------------------------
 
     def _main(self) -> None:
+        _leave_signals_to_the_loop()
         store: Store | None = None
         interval = sys.getswitchinterval()
         sys.setswitchinterval(self._tuning.switch_interval)
@@ -289,3 +291,9 @@ class Writer:
                     self._post(Told("info", "the database can be written again"))
                     self._post(StoreResumed())
                 return result
+
+
+def _leave_signals_to_the_loop() -> None:
+    """The kernel would wake this thread for an ended child whenever the main thread is starting another one."""
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
