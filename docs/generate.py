@@ -14,7 +14,7 @@ PAGE = Path(__file__).with_name("reference.md")
 _INTRODUCTION = """\
 # Reference of commands and settings
 
-This page is made from `hypershell/options.py` by `python docs/generate.py`; change the table, not the page.
+This page is made from `hypershell/options/` by `python docs/generate.py`; change the table, not the page.
 [configuration.md](configuration.md) tells where settings come from, [exit-status.md](exit-status.md) how
 commands end.
 

@@ -92,7 +92,7 @@ def test_a_copy_for_each_rank_is_warned_of(hs: Hs) -> None:
     ("args", "env", "status", "said"),
     [
         (("-w", "-1"), {}, 2, "argument -w/--bundlewait: '-1' is negative"),
-        ((), {"HYPERSHELL_LOGGING_FORMAT": "%(bogus)s"}, 3, "HYPERSHELL_LOGGING_FORMAT: '%(bogus)s' cannot be used"),
+        ((), {"HYPERSHELL_LOGGING_FORMAT": "%(bogus)s"}, 3, "HYPERSHELL_LOGGING_FORMAT: '%(bogus)s' cannot"),
         (("-t", "echo {% false @ %}"), {}, 7, "{% false x %} ended with status 1"),
     ],
 )

@@ -1,0 +1,43 @@
+"""The one table of commands and options.
+
+Command line, configuration keys, environment variables, help texts and ``docs/reference.md`` all come from it; each
+part of the table has a module of its own. Knows nothing of files, argparse or the site; called by
+`hypershell.config`, `hypershell.apps` and ``docs/generate.py``.
+"""
+
+from __future__ import annotations
+
+from hypershell.options.commands import COMMANDS
+from hypershell.options.database import DATABASE_OPTIONS
+from hypershell.options.kinds import ENV_PREFIX, EXPORT_PREFIX, LEVELS, STYLES, Command, Option
+from hypershell.options.logging import LOGGING_OPTIONS
+from hypershell.options.query import QUERY_OPTIONS
+from hypershell.options.run import RUN_OPTIONS
+
+__all__ = [
+    "COMMANDS",
+    "ENV_PREFIX",
+    "EXPORT_PREFIX",
+    "LEVELS",
+    "OPTIONS",
+    "STYLES",
+    "Command",
+    "Option",
+    "find_option",
+    "options_of",
+]
+
+OPTIONS: tuple[Option, ...] = (*RUN_OPTIONS, *QUERY_OPTIONS, *DATABASE_OPTIONS, *LOGGING_OPTIONS)
+
+
+def options_of(command: str) -> tuple[Option, ...]:
+    """The options of one command, in the order of the table."""
+    return tuple(option for option in OPTIONS if command in option.commands)
+
+
+def find_option(dest: str) -> Option:
+    """The option with this `dest`; raises KeyError."""
+    for option in OPTIONS:
+        if option.dest == dest:
+            return option
+    raise KeyError(dest)

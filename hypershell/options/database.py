@@ -1,0 +1,86 @@
+"""Options about the database: which one, what a run takes from it, and its upkeep."""
+
+from __future__ import annotations
+
+from hypershell import values
+from hypershell.options.commands import ALL, RUN
+from hypershell.options.kinds import Option
+
+__all__ = ["DATABASE_OPTIONS"]
+
+DATABASE_OPTIONS: tuple[Option, ...] = (
+    Option(
+        "db",
+        ALL,
+        "SQLite file that keeps the tasks.",
+        flags=("--db",),
+        metavar="PATH",
+        parse=values.path,
+        key="database.file",
+        default_text="main.db of the site",
+        alias="database",
+        group="database",
+    ),
+    Option(
+        "provider",
+        ALL,
+        "Kind of database.",
+        metavar="NAME",
+        parse=values.choice("sqlite"),
+        key="database.provider",
+        default="sqlite",
+        group="database",
+    ),
+    Option(
+        "no_db",
+        RUN,
+        "Keep the tasks in memory only.",
+        flags=("--no-db",),
+        parse=values.flag,
+        default=False,
+        group="database",
+    ),
+    Option(
+        "restart",
+        RUN,
+        "Go on with unfinished tasks that no living server owns. Reads no stdin.",
+        flags=("--restart",),
+        parse=values.flag,
+        default=False,
+        group="database",
+    ),
+    Option(
+        "forever",
+        RUN,
+        "Never end; run what others submit to the database.",
+        flags=("--forever",),
+        parse=values.flag,
+        default=False,
+        group="database",
+    ),
+    Option(
+        "take_over",
+        RUN,
+        "With --restart or --forever: do not wait until the lease of an unreachable server runs out.",
+        flags=("--take-over",),
+        parse=values.flag,
+        default=False,
+        group="database",
+    ),
+    Option(
+        "upgrade",
+        ("initdb",),
+        "Bring a database of another version to this one, after a backup.",
+        flags=("--upgrade",),
+        parse=values.flag,
+        default=False,
+    ),
+    Option(
+        "yes",
+        ("initdb",),
+        "Do not ask.",
+        flags=("-y", "--yes"),
+        parse=values.flag,
+        default=False,
+    ),
+)

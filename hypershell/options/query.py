@@ -1,0 +1,129 @@
+"""Options that select and show tasks."""
+
+from __future__ import annotations
+
+from hypershell import values
+from hypershell.options.commands import LIST
+from hypershell.options.kinds import Option
+
+__all__ = ["QUERY_OPTIONS"]
+
+QUERY_OPTIONS: tuple[Option, ...] = (
+    Option(
+        "fields",
+        LIST,
+        "Fields to show; --fields prints their names.",
+        metavar="FIELD...",
+        default_text="all",
+        group="arguments",
+        many=True,
+    ),
+    Option(
+        "where",
+        LIST,
+        "Condition FIELD OP VALUE, OP one of == != > >= < <= and ~ (regular expression). Several: all hold.",
+        flags=("-w", "--where"),
+        metavar="COND",
+        group="selection",
+        many=True,
+    ),
+    Option(
+        "tags",
+        LIST,
+        "Tag that is there, or KEY:VALUE. Several, also after one -t: all hold.",
+        flags=("-t", "--with-tag"),
+        metavar="TAG",
+        group="selection",
+        many=True,
+    ),
+    Option(
+        "group",
+        LIST,
+        "Tasks of this group.",
+        flags=("-g", "--group"),
+        metavar="NUM",
+        parse=values.whole(0),
+        group="selection",
+    ),
+    *(
+        Option(dest, LIST, text, flags=flags, parse=values.flag, default=False, group="selection")
+        for dest, text, flags in (
+            ("failed", "Tasks that failed, every attempt of them.", ("-F", "--failed")),
+            ("succeeded", "Tasks that succeeded.", ("-S", "--succeeded")),
+            ("completed", "Tasks that ended: succeeded, failed or cancelled.", ("-C", "--completed", "--finished")),
+            ("remaining", "Tasks that have not ended: pending or dispatched.", ("-R", "--remaining")),
+            ("retries", "Second and later attempts.", ("--retries",)),
+        )
+    ),
+    Option(
+        "order_by",
+        LIST,
+        "Order by this field, null first.",
+        flags=("-s", "--order-by"),
+        metavar="FIELD",
+        default_text="id",
+    ),
+    Option("desc", LIST, "With -s: the largest first.", flags=("--desc",), parse=values.flag, default=False),
+    Option(
+        "limit",
+        LIST,
+        "At most this number of tasks.",
+        flags=("-l", "--limit"),
+        metavar="NUM",
+        parse=values.whole(0),
+    ),
+    Option(
+        "count", LIST, "Print only how many they are.", flags=("-c", "--count"), parse=values.flag, default=False
+    ),
+    Option(
+        "format",
+        LIST,
+        "normal, plain, table, csv or json.",
+        flags=("-f", "--format"),
+        metavar="NAME",
+        parse=values.choice("normal", "plain", "table", "csv", "json"),
+        default_text="plain with FIELD, else normal",
+        group="output",
+    ),
+    Option(
+        "json", LIST, "Same as --format=json.", flags=("--json",), parse=values.flag, default=False, group="output"
+    ),
+    Option(
+        "csv", LIST, "Same as --format=csv.", flags=("--csv",), parse=values.flag, default=False, group="output"
+    ),
+    Option(
+        "delimiter",
+        LIST,
+        "What stands between values, for plain and csv.",
+        flags=("-d", "--delimiter"),
+        metavar="STR",
+        default_text="tab for plain, comma for csv",
+        group="output",
+    ),
+    Option(
+        "list_fields",
+        LIST,
+        "Print the names of the fields.",
+        flags=("--fields",),
+        parse=values.flag,
+        default=False,
+        group="output",
+    ),
+    Option(
+        "tag_keys",
+        LIST,
+        "Print the keys of the tags that these tasks have.",
+        flags=("--tag-keys",),
+        parse=values.flag,
+        default=False,
+        group="output",
+    ),
+    Option(
+        "tag_values",
+        LIST,
+        "Print the values that the tag KEY has.",
+        flags=("--tag-values",),
+        metavar="KEY",
+        group="output",
+    ),
+)
