@@ -28,7 +28,7 @@ __all__ = [
     "options_of",
 ]
 
-OPTIONS: tuple[Option, ...] = (*RUN_OPTIONS, *TASK_OPTIONS, *QUERY_OPTIONS, *DATABASE_OPTIONS, *LOGGING_OPTIONS)
+OPTIONS: tuple[Option, ...] = (*TASK_OPTIONS, *RUN_OPTIONS, *QUERY_OPTIONS, *DATABASE_OPTIONS, *LOGGING_OPTIONS)
 
 
 def options_of(command: str) -> tuple[Option, ...]:

@@ -80,7 +80,7 @@ _SUBMIT_OPTIONS: tuple[Option, ...] = (
         flags=("-W", "--timeout"),
         metavar="SEC",
         parse=values.duration(zero=False),
-        default_text="none",
+        default_text="task.timeout",
     ),
     Option(
         "commitsize",

@@ -96,13 +96,13 @@ class Handing:
             InputError: a bad line, or a FILE that changes meanwhile; nothing was submitted.
         """
         size = os.fstat(fd).st_size
-        digest = self._check(fd, name, size)
+        checked = self._check(fd, name, size)
         os.lseek(fd, 0, os.SEEK_SET)
         submission = self._submission("file", os.path.realpath(name))
         feed = self._feed(fd, name, submission.id, self._expand)
         bar = self._bar("submitting", size)
         try:
-            return self._file(feed, submission, digest, bar)
+            return self._file(feed, submission, checked, bar)
         except Fenced as error:
             raise StoreError(f"{name}: {error}") from None
         except StoreError as error:
@@ -115,8 +115,8 @@ class Handing:
         finally:
             bar.erase()
 
-    def _check(self, fd: int, name: str, size: int) -> str:
-        """Read all of a FILE; its digest. Commands of a template do not run for that."""
+    def _check(self, fd: int, name: str, size: int) -> FeedMark:
+        """Read all of a FILE; how far that is. Commands of a template do not run for that."""
         feed = self._feed(fd, name, 0, None if self._expander.runs_commands else self._expand, _no_id)
         bar = self._bar("checking", size)
         count = 0
@@ -129,9 +129,9 @@ class Handing:
         finally:
             bar.erase()
         _refuse(feed)
-        return feed.mark().digest
+        return feed.mark()
 
-    def _file(self, feed: Feed, submission: Submission, digest: str, bar: Shown) -> int:
+    def _file(self, feed: Feed, submission: Submission, checked: FeedMark, bar: Shown) -> int:
         most, count, begun = self._rows or _ROWS, 0, False
         pending: list[Task] = []
         since = time.monotonic()
@@ -141,6 +141,8 @@ class Handing:
             if batch is not None:
                 pending += batch.tasks
                 bar.update(batch.mark.offset, count + len(pending))
+                if batch.mark.offset > checked.offset:
+                    break
             if pending and (len(pending) >= most or time.monotonic() - since >= _AGE):
                 if not begun:
                     self._submitter.begin(submission)
@@ -151,7 +153,7 @@ class Handing:
                 pending = []
                 since = time.monotonic()
         mark = feed.mark(complete=True)
-        if mark.digest != digest:
+        if mark.digest != checked.digest:
             raise InputError(f"{feed.name} was changed meanwhile; nothing was submitted: submit it again")
         if begun:
             self._submitter.finish(pending, mark)
