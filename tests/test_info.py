@@ -72,7 +72,8 @@ def test_yaml_has_all_fields_in_order(ran: Hs) -> None:
     lines = info(ran, id_of(ran, ODD), "--yaml").splitlines()
     names = [line.partition(":")[0] for line in lines if not line.startswith(" ")]
     assert names == list(FIELDS)
-    assert lines[lines.index("tag:") + 1 :][:4] == ['    "site": "west"', '    "n": 1', '    "on": ""', '    "1": "x"']
+    tags = lines[lines.index("tag:") + 1 :][:4]
+    assert tags == ['    "site": "west"', '    "n": 1', '    "on": ""', '    "1": "x"']
     args = next(line for line in lines if line.startswith("args: ")).removeprefix("args: ")
     assert "\\U0001f600" in args and "\\u00e9" in args and "\\u000a" in args and args.isascii()
     assert "command: null" in info(ran, id_of(ran, "echo never"), "--yaml").splitlines()
@@ -83,7 +84,7 @@ def unescaped(text: str) -> str:
     """What YAML says about double quotes, written from its specification (5.7), for the escapes that we use."""
     assert text[0] == text[-1] == '"' and text[1:-1].isascii() and text.isprintable()
     return re.sub(
-        r"\\\\(?:u([0-9a-f]{4})|U([0-9a-f]{8})|([\"\\\\]))",
+        r'\\(?:u([0-9a-f]{4})|U([0-9a-f]{8})|(["\\]))',
         lambda m: m[3] or chr(int(m[1] or m[2], 16)),
         text[1:-1],
     )
@@ -237,7 +238,8 @@ def test_it_ends_with_the_task(hs: Hs) -> None:
         assert process.stderr.readline() == f"    INFO [hypershell.task] Waiting for task ({task_id})\n".encode()
     assert hs.run("cluster", "--restart").status == 7
     ended = {options: process.communicate(timeout=60)[0] for options, process in waiting.items()}
-    assert ended["-s",] == b"-9\n" and ended["-r",] == b"" and json.loads(ended["-i", "--json"])["exit_status"] == -9
+    assert (ended["-s",], ended["-r",]) == (b"-9\n", b"")
+    assert json.loads(ended["-i", "--json"])["exit_status"] == -9
     assert [process.returncode for process in waiting.values()] == [0, 247, 0]
 
 

@@ -50,13 +50,13 @@ def read_lines(process: subprocess.Popen[bytes], count: int) -> list[str]:
 
 def test_a_server_with_forever_starts_what_is_submitted(hs: Hs) -> None:
     with forever(hs) as server:
-        done = hs.run("submit", "-t", "x:1", "--", "sh", "-c", "echo $0 $TASK_TAG_X", "a  b")
+        done = hs.run("submit", "-t", "x:1", "--", "sh", "-c", 'echo "$0" $TASK_TAG_X', "a  b")
         assert "No server" not in done.err
         assert read_lines(server, 1) == ["a  b 1"]
-        hs.file([f"echo {n}" for n in range(3000)])
-        assert "No server" not in hs.run("submit", "tasks.in", "-b", "100").err
-        assert sorted(map(int, read_lines(server, 3000))) == list(range(3000))
-    assert hs.states() == {"succeeded": 3001}
+        hs.file([f"echo {n}" for n in range(500)])
+        assert "No server" not in hs.run("submit", "tasks.in", "-b", "50").err
+        assert sorted(map(int, read_lines(server, 500))) == list(range(500))
+    assert hs.states() == {"succeeded": 501}
     assert hs.rows("SELECT max(execution), count(DISTINCT submission) FROM task") == [(1, 2)]
 
 
@@ -65,6 +65,7 @@ def test_a_server_without_forever_is_no_server_for_what_is_submitted(hs: Hs) -> 
     hs.file(["echo up; cat gate"], "one.in")
     server = hs.start("cluster", "one.in")
     assert read_lines(server, 1) == ["up"]
+    wait_for(hs, "SELECT count(*) FROM run", bool, server)
     done = hs.run("submit", "true")
     assert "INFO [hypershell.submit] No server with --forever works on this database" in done.err
     (hs.folder / "gate").write_text("")
@@ -114,12 +115,15 @@ def gated(hs: Hs) -> Iterator[subprocess.Popen[bytes]]:
     assert hs.rows("SELECT count(*) FROM task") == [(2,)]
     yield process
     process.kill()
-    process.communicate()
+    process.wait()
+    for stream in (process.stdout, process.stderr):
+        assert stream is not None
+        stream.close()
 
 
 def open_gate(hs: Hs) -> None:
     """Let what waits for the gate go, and who comes later pass."""
-    (hs.folder / "gate").write_text("")
+    os.close(os.open(hs.folder / "gate", os.O_RDWR))  # with O_WRONLY it would wait for a reader
     for name in ("gate", "there"):
         (hs.folder / name).unlink()
         (hs.folder / name).write_text("")
@@ -138,7 +142,7 @@ def test_a_server_goes_on_with_the_file_of_a_submitter_that_was_killed(
     hs: Hs, gated: subprocess.Popen[bytes]
 ) -> None:
     gated.kill()
-    gated.communicate()
+    gated.wait()
     open_gate(hs)
     done = hs.run("cluster", "--restart", "-N2")
     assert (done.status, sorted(done.out.split())) == (0, list("12345"))
@@ -148,8 +152,9 @@ def test_a_server_goes_on_with_the_file_of_a_submitter_that_was_killed(
 
 def test_ctrl_c_takes_back_what_there_is_of_the_file(hs: Hs, gated: subprocess.Popen[bytes]) -> None:
     gated.send_signal(signal.SIGINT)
+    gated.wait(60)
+    open_gate(hs)  # what waited for it has our stderr
     _, err = gated.communicate(timeout=60)
-    open_gate(hs)
     assert gated.returncode == 4 and b"keyboard-interrupt" in err
     for table in ("task", "submission", "run"):
         assert hs.rows(f"SELECT count(*) FROM {table}") == [(0,)]
@@ -165,7 +170,6 @@ def test_lines_of_a_stream_are_there_before_its_end(hs: Hs) -> None:
         wait_for(hs, "SELECT count(*) FROM task", lambda count, wanted=number + 1: count == wanted, process)
     assert hs.run("cluster", "--restart").out.split() == ["0", "1", "2"]
     process.stdin.write(b"echo 3\n")
-    process.send_signal(signal.SIGCONT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 0 and b"Submitted 4 tasks" in err
     assert hs.run("cluster", "--restart").out.split() == ["3"]
