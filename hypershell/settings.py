@@ -128,7 +128,7 @@ class WaitSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     db: str
     task_id: str
-    interval: float = 0.1
+    interval: float = 0.02
     show_info: bool = False
     show_status: bool = False
     return_status: bool = False

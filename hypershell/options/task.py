@@ -120,7 +120,7 @@ _INFO_OPTIONS: tuple[Option, ...] = (
         flags=("-n", "--interval"),
         metavar="SEC",
         parse=values.duration(zero=False),
-        default=0.1,
+        default=0.02,
     ),
     Option(
         "show_info",
