@@ -148,7 +148,7 @@ class Config:
             color=bool(self.value("log_color")),
             file=_text(path),
             directory=self.sites.default.log,
-            role=self.command if self.command in ("cluster", "mpi") else "",
+            role=self.command if self.command in ("cluster", "mpi", "submit") else "",
             file_level=str(self.value("log_file_level")),
             file_style=str(self.value("log_file_style")),
             file_format=_text(self.value("log_file_format")),

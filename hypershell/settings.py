@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
-__all__ = ["InitSettings", "ListSettings", "RunSettings"]
+__all__ = ["InfoSettings", "InitSettings", "ListSettings", "RunSettings", "SubmitSettings", "WaitSettings"]
 
 
 class RunSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -88,3 +88,48 @@ class ListSettings(msgspec.Struct, frozen=True, kw_only=True):
     def is_bare(self) -> bool:
         """Whether nothing was asked for but the tasks."""
         return self == ListSettings(db=self.db)
+
+
+class SubmitSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """All that ``submit`` needs; `memory` in bytes, `timeout` in seconds.
+
+    `words` are as given, `tag` holds words of tags. `commitsize` None adapts. `task_cwd` None is the current
+    directory.
+    """
+
+    db: str
+    words: tuple[str, ...] = ()
+    task_file: str | None = None
+    expand: str = "{}"
+    tag: tuple[str, ...] = ()
+    task_group: int = 0
+    cores: int | None = None
+    memory: int | None = None
+    timeout: float | None = None
+    commitsize: int | None = None
+    bundlewait: float = 5.0
+    initdb: bool = False
+    task_cwd: str | None = None
+
+
+class InfoSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """All that ``info`` needs. `task_id` is as given: an id, or the beginning of one."""
+
+    db: str
+    task_id: str
+    extract: str | None = None
+    show_stdout: bool = False
+    show_stderr: bool = False
+    info_format: str | None = None
+
+
+class WaitSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """All that ``wait`` needs; `interval` in seconds."""
+
+    db: str
+    task_id: str
+    interval: float = 0.02
+    show_info: bool = False
+    show_status: bool = False
+    return_status: bool = False
+    info_format: str | None = None

@@ -11,7 +11,19 @@ import math
 import os
 from collections.abc import Callable
 
-__all__ = ["Loader", "choice", "duration", "flag", "is_null", "log_file", "none_if_zero", "path", "text", "whole"]
+__all__ = [
+    "Loader",
+    "choice",
+    "duration",
+    "flag",
+    "is_null",
+    "log_file",
+    "none_if_zero",
+    "path",
+    "size",
+    "text",
+    "whole",
+]
 
 Loader = Callable[[object], object]
 
@@ -75,6 +87,21 @@ def duration(*, zero: bool) -> Callable[[object], float]:
         return seconds
 
     return load
+
+
+def size(value: object) -> int:
+    """Bytes: a whole number, or text as `hypershell.units.parse_size` reads it."""
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        value = str(value)
+    if not isinstance(value, str):
+        raise ValueError(f"expected a size such as 512M or 4G, not {_shown(value)}")
+    from hypershell.errors import UsageError
+    from hypershell.units import parse_size
+
+    try:
+        return parse_size(value)
+    except UsageError as error:
+        raise ValueError(str(error)) from None
 
 
 def none_if_zero(load: Loader) -> Loader:

@@ -103,6 +103,27 @@ def many_rows(rows: int) -> str:
     return f"{rows:,} rows"
 
 
+def submitted(lines: int) -> str:
+    """``hs submit`` of a large FILE, all of it checked and stored; a bad last line leaves nothing behind."""
+    with _folder() as folder:
+        hs = Hs(folder)
+        hs.file([f"./run --seed {n} # HYPERSHELL: n:{n}" for n in range(lines)])
+        done = hs.run("submit", "tasks.in", "--tag", "prod", timeout=_SECONDS)
+        if done.status or f"Submitted {lines} tasks" not in done.err:
+            raise Failed(done.err)
+        query = "SELECT count(*), count(DISTINCT args), count(DISTINCT tag), min(state) FROM task"
+        if hs.rows(query) != [(lines, lines, lines, "pending")]:
+            raise Failed(str(hs.rows(query)))
+        with open(folder / "tasks.in", "a") as file:
+            file.write("x # HYPERSHELL: a/b\n")
+        done = hs.run("submit", "tasks.in", timeout=_SECONDS)
+        if done.status != 5 or f"tasks.in:{lines + 1}: bad tag" not in done.err:
+            raise Failed(done.err)
+        if hs.rows("SELECT count(*) FROM task") != [(lines,)]:
+            raise Failed("a FILE with a bad line left tasks behind")
+    return f"{lines:,} lines"
+
+
 def many_ranks(wheel: str) -> Callable[[int], str]:
     """More ranks than cores by far: every task once, every line whole, in the database and on stdout."""
 
@@ -145,6 +166,7 @@ CHECKS: Sequence[Check] = (
     Check("large", "simulation of many clients", 10_000, 200, simulation_large),
     Check("kills", "kill -9 of the server, restart", 300, 3, kill_rounds),
     Check("rows", "server alone, null clients", 1_000_000, 10_000, many_rows),
+    Check("submit", "lines of one FILE", 1_000_000, 10_000, submitted),
     Check("mpich", "oversubscribed ranks, MPICH", 20_000, 300, many_ranks("mpich")),
     Check("openmpi", "oversubscribed ranks, Open MPI", 20_000, 300, many_ranks("openmpi")),
 )

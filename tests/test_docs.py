@@ -66,6 +66,8 @@ def check_command(words: list[str]) -> None:
         assert words in ([], ["--help"], ["--version"], ["--citation"], ["-h"], ["-v"])
         return
     name, *rest = words
+    if name == "task" and rest:
+        name, *rest = rest
     if ABSTRACT.search(name):
         return
     assert name in KNOWN, f"there is no command hs {name}"

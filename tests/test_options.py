@@ -12,9 +12,17 @@ import pytest
 
 from hypershell.apps.frame import parse, parse_initdb, parse_list
 from hypershell.apps.help import command_help, command_usage, top_help
+from hypershell.apps.parse_task import parse_info, parse_submit, parse_wait
 from hypershell.errors import ConfigError, UsageError
 from hypershell.options import COMMANDS, ENV_PREFIX, OPTIONS, Option, find_option, options_of
-from hypershell.settings import InitSettings, ListSettings, RunSettings
+from hypershell.settings import (
+    InfoSettings,
+    InitSettings,
+    ListSettings,
+    RunSettings,
+    SubmitSettings,
+    WaitSettings,
+)
 
 # dest: arguments, and what the setting becomes
 FLAGS: dict[str, tuple[list[str], object]] = {
@@ -62,6 +70,27 @@ FLAGS: dict[str, tuple[list[str], object]] = {
     "list_fields": (["--fields"], True),
     "tag_keys": (["--tag-keys"], True),
     "tag_values": (["--tag-values", "site"], "site"),
+    "words": (["-g1", "ls", "--", "-l"], ("ls", "-l")),
+    "task_file": (["-f", "x.in"], "x.in"),
+    "expand": (["--template", "echo {}"], "echo {}"),
+    "tag": (["-t", "a", "b:1", "-t", "c"], ("a", "b:1", "c")),
+    "task_group": (["-g", "3"], 3),
+    "cores": (["-c", "4"], 4),
+    "memory": (["-m", "4G"], 4 * 1024**3),
+    "timeout": (["--timeout", "10m"], 600.0),
+    "commitsize": (["-b", "5"], 5),
+    "initdb": (["--initdb"], True),
+    "task_id": (["01a2"], "01a2"),
+    "interval": (["1", "-n", "2m"], 120.0),
+    "show_info": (["1", "-i"], True),
+    "show_status": (["1", "-s"], True),
+    "return_status": (["1", "-r"], True),
+    "extract": (["1", "-x", "args"], "args"),
+    "show_stdout": (["1", "--stdout"], True),
+    "show_stderr": (["1", "--stderr"], True),
+    "info_format": (["1", "-f", "JSON"], "json"),
+    "info_json": (["1", "--json"], "json"),
+    "info_yaml": (["1", "--yaml"], "yaml"),
 }
 
 # dest: text of a variable, the same value in TOML, and what the setting becomes
@@ -75,6 +104,9 @@ KEYS: dict[str, tuple[str, str, object]] = {
     "idle_timeout": ("8.5", "8.5", 8.5),
     "drain_time": ("0", "0", 0.0),
     "task_cwd": ("/srv", '"/srv"', "/srv"),
+    "cores": ("2", "2", 2),
+    "memory": ("512M", '"512M"', 512 * 1024**2),
+    "commitsize": ("9", "9", 9),
     "db": ("/data/t.db", '"/data/t.db"', "/data/t.db"),
     "log_level": ("ERROR", '"error"', "error"),
     "log_style": ("short", '"short"', "short"),
@@ -106,12 +138,19 @@ def clean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def setting(dest: str, argv: list[str]) -> object:
     """The value that the settings of a command, or those of its log, hold after `argv`."""
-    settings: RunSettings | InitSettings | ListSettings
+    settings: RunSettings | InitSettings | ListSettings | SubmitSettings | InfoSettings | WaitSettings
     commands = find_option(dest).commands
     if "mpi" in commands:
         settings, config = parse("mpi", argv or ["-"])
     elif "initdb" in commands:
         settings, config = parse_initdb(argv)
+    elif "submit" in commands:
+        settings, config = parse_submit(argv or ["-"])
+    elif "info" in commands:
+        settings, config = parse_info(argv or ["0"])
+        dest = "info_format" if dest in ("info_json", "info_yaml") else dest
+    elif "wait" in commands:
+        settings, config = parse_wait(argv or ["0"])
     else:
         settings, config = parse_list(argv)
         dest = "format" if dest in ("json", "csv") else dest
@@ -185,7 +224,10 @@ def test_bad_value_in_file_is_named(option: Option, tmp_path: Path) -> None:
     assert option.key is not None
     path = write_config(tmp_path, option.key, "[1]")
     with pytest.raises(ConfigError) as caught:
-        parse("mpi", ["-"])
+        if "mpi" in option.commands:
+            parse("mpi", ["-"])
+        else:
+            parse_submit(["-"])
     assert str(caught.value).startswith(f"{path}: {option.key}: ")
     assert "[1]" in str(caught.value)
 

@@ -18,7 +18,18 @@ import msgspec
 from hypershell.data.where import FIELDS
 from hypershell.units import format_duration, format_size
 
-__all__ = ["BLOCK_FIELDS", "Blocks", "Csv", "Format", "Json", "Plain", "block", "one_line", "value_text"]
+__all__ = [
+    "BLOCK_FIELDS",
+    "Blocks",
+    "Csv",
+    "Format",
+    "Json",
+    "Plain",
+    "block",
+    "one_line",
+    "tags_text",
+    "value_text",
+]
 
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f]")
 _to_json = json.JSONEncoder(ensure_ascii=False).encode
@@ -162,9 +173,14 @@ def _max_rss(task: _Task) -> str:
     return "null" if task["max_rss"] is None else format_size(task["max_rss"])
 
 
-def _tags(task: _Task) -> str:
-    words = (key if value == "" else f"{key}:{value_text(value)}" for key, value in task["tag"].items())
+def tags_text(tags: dict[str, Any]) -> str:
+    """Tags as words that may stand after ``-t``, or null."""
+    words = (key if value == "" else f"{key}:{value_text(value)}" for key, value in tags.items())
     return " ".join(words) or "null"
+
+
+def _tags(task: _Task) -> str:
+    return tags_text(task["tag"])
 
 
 _LINES: tuple[tuple[str, Callable[[_Task], str]], ...] = (

@@ -25,7 +25,18 @@ if TYPE_CHECKING:
     from hypershell.config import Config
     from hypershell.settings import InitSettings, ListSettings, RunSettings
 
-__all__ = ["EndEarly", "parse", "parse_arguments", "parse_initdb", "parse_list", "run_command"]
+__all__ = [
+    "EndEarly",
+    "collect",
+    "command_entry",
+    "configure",
+    "parse",
+    "parse_arguments",
+    "parse_initdb",
+    "parse_list",
+    "run_command",
+    "stdin_is_terminal",
+]
 
 _logger = logging.getLogger("hypershell")
 
@@ -39,6 +50,9 @@ _EXCLUSIVE = (
     *itertools.combinations(("failed", "succeeded", "completed", "remaining"), 2),
     *itertools.combinations(("format", "json", "csv"), 2),
     *itertools.combinations(("count", "list_fields", "tag_keys", "tag_values"), 2),
+    *itertools.combinations(("extract", "show_stdout", "show_stderr"), 2),
+    *itertools.combinations(("show_info", "show_status", "return_status"), 2),
+    *itertools.combinations(("info_format", "info_json", "info_yaml"), 2),
 )
 
 
@@ -57,13 +71,13 @@ def parse(command: str, argv: Sequence[str]) -> tuple[RunSettings, Config]:
     Raises `EndEarly` for help and usage, `UsageError` for bad arguments, `ConfigError` for bad configuration,
     `SiteError` for a site that cannot be made.
     """
-    if not argv and _stdin_is_terminal():
-        raise EndEarly(texts.command_usage(_command(command)), ExitStatus.USAGE)
+    if not argv and stdin_is_terminal():
+        raise EndEarly(texts.command_usage(command_entry(command)), ExitStatus.USAGE)
     given = parse_arguments(command, argv)
-    config = _configure(command, given)
+    config = configure(command, given)
     from hypershell.settings import RunSettings
 
-    values = _collect(RunSettings.__struct_fields__, given, config)
+    values = collect(RunSettings.__struct_fields__, given, config)
     site = config.sites.default
     settings = RunSettings(
         command=command,
@@ -80,12 +94,12 @@ def parse(command: str, argv: Sequence[str]) -> tuple[RunSettings, Config]:
 def parse_initdb(argv: Sequence[str]) -> tuple[InitSettings, Config]:
     """Settings of ``initdb``; otherwise as `parse`. Without arguments it works."""
     given = parse_arguments("initdb", argv)
-    config = _configure("initdb", given)
+    config = configure("initdb", given)
     from hypershell.settings import InitSettings
     from hypershell.site import ensure_directory
 
     site = config.sites.default
-    settings = InitSettings(site=site.root, **_collect(InitSettings.__struct_fields__, given, config))
+    settings = InitSettings(site=site.root, **collect(InitSettings.__struct_fields__, given, config))
     # An upgrade is of a file that is there.
     if not settings.upgrade and settings.db == os.path.abspath(site.database):
         ensure_directory(site.lib)
@@ -105,15 +119,15 @@ def parse_list(argv: Sequence[str]) -> tuple[ListSettings, Config]:
     for name in ("json", "csv"):
         if given.pop(name, False):
             given["format"] = name
-    config = _configure("list", given)
-    return ListSettings(**_collect(ListSettings.__struct_fields__, given, config)), config
+    config = configure("list", given)
+    return ListSettings(**collect(ListSettings.__struct_fields__, given, config)), config
 
 
 def parse_arguments(command: str, argv: Sequence[str]) -> dict[str, object]:
     """The typed values that `argv` gives, by `dest`; raises `EndEarly` for help and `UsageError`."""
     from cmdkit.cli import ArgumentError, HelpOption, Interface
 
-    entry = _command(command)
+    entry = command_entry(command)
     interface = Interface(
         f"hs {command}",
         texts.command_usage(entry),
@@ -226,11 +240,13 @@ def _write_traceback(details: str) -> str:
     return path
 
 
-def _command(name: str) -> Command:
+def command_entry(name: str) -> Command:
+    """The entry of a command in the table."""
     return next(entry for entry in COMMANDS if entry.name == name)
 
 
-def _stdin_is_terminal() -> bool:
+def stdin_is_terminal() -> bool:
+    """Whether a person would have to type what is read."""
     return sys.stdin is not None and not sys.stdin.closed and sys.stdin.isatty()
 
 
@@ -273,7 +289,7 @@ def _check_combinations(command: str, given: Mapping[str, object]) -> None:
         raise UsageError("Using --take-over requires --restart or --forever")
 
 
-def _configure(command: str, given: Mapping[str, object]) -> Config:
+def configure(command: str, given: Mapping[str, object]) -> Config:
     """Read the configuration and log as it says, including what is odd about it."""
     from hypershell.config import Config
 
@@ -286,7 +302,7 @@ def _configure(command: str, given: Mapping[str, object]) -> Config:
     return config
 
 
-def _collect(fields: Sequence[str], given: Mapping[str, object], config: Config) -> dict[str, Any]:
+def collect(fields: Sequence[str], given: Mapping[str, object], config: Config) -> dict[str, Any]:
     """The value of every option among `fields`, from the configuration where it has a key."""
     if "no_db" not in given:
         config.value("provider")  # another kind of database must not silently become SQLite

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from hypershell.data.where import Filter, Order
     from hypershell.settings import ListSettings
 
-__all__ = ["main"]
+__all__ = ["main", "prepare_stdout"]
 
 #: What is shown where nobody says what to show, from the columns of a terminal on that they need.
 _GLANCE = ("id", "state", "exit_status", "args")
@@ -43,7 +43,7 @@ def _list(argv: list[str]) -> int:
     settings, config = parse_list(argv)
     from hypershell.data.where import FIELDS
 
-    _prepare_stdout()
+    prepare_stdout()
     if settings.list_fields:
         print(*FIELDS)
         return ExitStatus.SUCCESS
@@ -179,7 +179,7 @@ def _print_none(form: Format, is_for_people: bool, path: str) -> None:
     print(f"no tasks in {path}" if is_for_people else form.end(), end="\n" if is_for_people else "")
 
 
-def _prepare_stdout() -> None:
+def prepare_stdout() -> None:
     """Text of tasks goes out as it is: UTF-8 and our own ends of line, whatever the system prefers for files."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         encoding = sys.stdout.encoding if sys.stdout.isatty() else "utf-8"

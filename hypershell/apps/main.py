@@ -5,6 +5,7 @@ Stays quick: no argparse, no configuration, no database. Called by `hypershell._
 
 from __future__ import annotations
 
+import importlib
 import sys
 
 from hypershell import __version__
@@ -15,6 +16,9 @@ from hypershell.options import COMMANDS
 
 __all__ = ["main"]
 
+#: Commands that help does not show.
+HIDDEN = {"task": "hypershell.apps.task"}
+
 _INFORMATION = ("--help", "--version", "--citation")
 
 
@@ -24,9 +28,9 @@ def main(argv: list[str]) -> int:
         return _tell(top_usage(), ExitStatus.USAGE)
     for command in COMMANDS:
         if command.name == argv[0]:
-            import importlib
-
             return int(importlib.import_module(command.module).main(argv[1:]))
+    if argv[0] in HIDDEN:
+        return int(importlib.import_module(HIDDEN[argv[0]]).main(argv[1:]))
     asked = _information(argv[0])
     if asked == "--help":
         return _tell(top_help())

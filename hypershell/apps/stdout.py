@@ -14,7 +14,7 @@ from collections.abc import Iterator
 
 from hypershell.errors import HyperShellError
 
-__all__ = ["StdoutError", "checked_stdout", "is_stdout_closed", "silence_stdout"]
+__all__ = ["StdoutError", "checked_stdout", "is_stdout_closed", "silence_stdout", "write_bytes"]
 
 _FULL = {getattr(errno, name) for name in ("ENOSPC", "EDQUOT", "EFBIG") if hasattr(errno, name)}
 
@@ -77,6 +77,14 @@ def _release(checked: _Checked) -> None:
         silence_stdout()
         with contextlib.suppress(OSError, StdoutError):
             checked.detach()
+
+
+def write_bytes(data: bytes) -> None:
+    """Write to stdout as it is; raises as everything that prints inside of `checked_stdout`."""
+    sys.stdout.flush()
+    with _told():
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
 
 
 def is_stdout_closed() -> bool:

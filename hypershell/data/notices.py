@@ -42,7 +42,7 @@ class Tuning(Struct, frozen=True):
     high: int = 32_768
     low: int = 8_192
     beat: float = BEAT
-    look: float = 0.2
+    look: float = 0.1
     """Time between two looks for new work (`Plan.forever`)."""
     tell_after: float = 1.0
     """A failing write is reported when it has failed for so long."""

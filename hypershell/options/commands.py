@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from hypershell.options.kinds import Command
 
-__all__ = ["ALL", "COMMANDS", "LIST", "RUN"]
+__all__ = ["ALL", "COMMANDS", "INFO", "LIST", "RUN", "SUBMIT", "WAIT"]
 
 #: Names of commands that share options.
 RUN = ("cluster", "mpi")
-ALL = ("cluster", "mpi", "initdb", "list")
+ALL = ("cluster", "mpi", "submit", "list", "info", "wait", "initdb")
 LIST = ("list",)
+SUBMIT = ("submit",)
+INFO = ("info",)
+WAIT = ("wait",)
 
 COMMANDS: tuple[Command, ...] = (
     Command(
@@ -31,11 +34,16 @@ COMMANDS: tuple[Command, ...] = (
         "warning",
     ),
     Command(
-        "initdb",
-        "hypershell.apps.initdb",
-        "Create or upgrade the database.",
-        "Creates the tables of the database. Nothing happens to a database that is up to date.",
-        ("hs initdb --yes", "hs initdb --upgrade --db old.db"),
+        "submit",
+        "hypershell.apps.submit",
+        "Put tasks into the database, to be run by a server.",
+        "Puts a command, or those of FILE or stdin, one per line, into the database. They run when a server takes "
+        "them: one with --forever at once, else the next with --restart.",
+        (
+            "hs submit tasks.in --tag prod instr:B12 site:us-west-1 batch:12",
+            "hs submit -t test -- ./simulate --seed 1",
+            "hs submit 'sort data.txt >sorted.txt'",
+        ),
         "info",
     ),
     Command(
@@ -49,6 +57,31 @@ COMMANDS: tuple[Command, ...] = (
             "hs list args -F -t site:west run | hs cluster",
             "hs list -s duration --desc -l 5 --json",
         ),
+        "info",
+    ),
+    Command(
+        "info",
+        "hypershell.apps.info",
+        "Show one task.",
+        "Shows everything about the task ID, one field of it, or what it printed. The beginning of an id is enough "
+        "where no other task has it.",
+        ("hs info 01a202f2-57d7", "hs info 01a202f2-57d7 -x args", "hs info 01a202f2-57d7 --stdout"),
+        "info",
+    ),
+    Command(
+        "wait",
+        "hypershell.apps.wait",
+        "Wait for one task.",
+        "Waits until the task ID has ended: until it succeeded, was cancelled, or failed and is not tried again.",
+        ("hs wait 01a202f2-57d7 -r && echo good",),
+        "info",
+    ),
+    Command(
+        "initdb",
+        "hypershell.apps.initdb",
+        "Create or upgrade the database.",
+        "Creates the tables of the database. Nothing happens to a database that is up to date.",
+        ("hs initdb --yes", "hs initdb --upgrade --db old.db"),
         "info",
     ),
 )

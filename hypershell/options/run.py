@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hypershell import values
-from hypershell.options.commands import RUN
+from hypershell.options.commands import RUN, SUBMIT
 from hypershell.options.kinds import Option
 
 __all__ = ["RUN_OPTIONS"]
@@ -65,7 +65,7 @@ RUN_OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "bundlewait",
-        RUN,
+        (*RUN, *SUBMIT),
         "Longest time that results or new tasks wait for a bundle to fill.",
         flags=("-w", "--bundlewait"),
         metavar="SEC",

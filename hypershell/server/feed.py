@@ -20,8 +20,9 @@ from hypershell.errors import InputError
 from hypershell.lines import parse_line
 from hypershell.reactor import Poller
 from hypershell.tags import Directives, TagError
+from hypershell.template import ExpansionError
 
-__all__ = ["MAX_LINE", "Batch", "Feed", "open_file"]
+__all__ = ["MAX_LINE", "Batch", "Feed", "open_file", "task_of"]
 
 log = logging.getLogger("hypershell.submit")
 
@@ -65,7 +66,9 @@ class Feed:
     """The lines behind one descriptor.
 
     Parameters: `fd`; `name` for messages; `submission` id; `new_id` gives ascending task ids; `wall` the time of
-    day in seconds; `defaults` what directives of lines are laid over.
+    day in seconds; `defaults` what directives of lines are laid over; `expand` makes the stored arguments of those
+    of a line (it raises ``ExpansionError``). With `strict` the reading stops before a bad line, which `bad` names,
+    instead of rejecting it and going on.
     """
 
     def __init__(
@@ -76,14 +79,19 @@ class Feed:
         new_id: Callable[[], str],
         wall: Callable[[], float],
         defaults: Directives | None = None,
+        expand: Callable[[str], str] | None = None,
+        strict: bool = False,
     ) -> None:
         self.fd = fd
         self.name = name
         self.ended = False
+        self.bad: str | None = None
         self._submission = submission
         self._new_id = new_id
         self._wall = wall
         self._defaults = defaults or Directives()
+        self._expand = expand
+        self._strict = strict
         self._hash = hashlib.sha256()
         self._offset = 0
         self._lines = 0
@@ -130,6 +138,11 @@ class Feed:
                 f"{self.name} has grown since it was submitted: restore it, "
                 "or run it without --restart to run all of it again"
             )
+
+    @property
+    def buffered(self) -> bool:
+        """Whether whole lines wait that `read` gives without reading from the descriptor."""
+        return self._next < len(self._todo)
 
     def ready(self, poller: Poller) -> bool:
         """Whether `read` will not block; where it would, the poller wakes the loop when it no longer does."""
@@ -217,35 +230,37 @@ class Feed:
         now = self._wall()
         tasks: list[Task] = []
         rejected: list[tuple[Task, str]] = []
-        new_id, submission, plain = self._new_id, self._submission, self._defaults == Directives()
+        new_id, submission = self._new_id, self._submission
+        plain = self._defaults == Directives() and self._expand is None
         if self._overlong is not None and self._overlong.whole:
-            rejected.append(self._too_long(self._overlong, now))
+            self._too_long(self._overlong, now, rejected)
             self._overlong = None
+            lines = lines if self.bad is None else []
         for line in lines:
             self._hash.update(line)
             self._offset += len(line)
             self._lines += 1
+            is_text = True
             try:
                 text = line.decode()
-                raw = None
             except UnicodeDecodeError:
                 text = line.decode("utf-8", "surrogateescape")
-                raw = b""
-            if raw is None and plain and "#" not in text and "\0" not in text:
+                is_text = False
+            if is_text and plain and "#" not in text and "\0" not in text:
                 args = text.strip(" \t\r\n")
                 if self._lines == 1:
                     args = args.removeprefix("\ufeff").lstrip(" \t")
                 if args:
                     tasks.append(Task(new_id(), args, submission, submit_time=now))
                 continue
-            self._special(text, raw is not None, now, tasks, rejected)
-            plain = self._defaults == Directives()
+            self._special(text, now, tasks, rejected)
+            if self.bad is not None:
+                break
+            plain = self._defaults == Directives() and self._expand is None
         return Batch(tasks, rejected, self.mark())
 
-    def _special(
-        self, text: str, is_raw: bool, now: float, tasks: list[Task], rejected: list[tuple[Task, str]]
-    ) -> None:
-        """A line with a comment, a directive, a NUL, or bytes that are not UTF-8."""
+    def _special(self, text: str, now: float, tasks: list[Task], rejected: list[tuple[Task, str]]) -> None:
+        """A line that is more than its text: with a comment, a directive, a NUL, bytes that are not UTF-8."""
         if self._lines == 1:
             text = text.removeprefix("\ufeff")
         try:
@@ -254,9 +269,7 @@ class Feed:
         except TagError as error:
             line, reason = None, str(error)
         if reason is not None:
-            log.error("%s:%d: %s; the line was not run", self.name, self._lines, reason)
-            shown = _escaped(text.strip().replace("\0", "\\0"))
-            rejected.append((Task(self._new_id(), shown, self._submission, submit_time=now), reason))
+            self._reject(text.strip(), reason, now, rejected)
             return
         if line is None:
             return
@@ -264,28 +277,29 @@ class Feed:
             if line.directives is not None:
                 self._defaults = line.directives.over(self._defaults)
             return
+        args = line.args
+        if self._expand is not None:
+            try:
+                args = self._expand(args)
+            except ExpansionError as error:
+                self._reject(args, str(error), now, rejected)
+                return
         given = line.directives.over(self._defaults) if line.directives is not None else self._defaults
-        tasks.append(
-            Task(
-                self._new_id(),
-                _escaped(line.args) if is_raw else line.args,
-                self._submission,
-                group=given.group or 0,
-                raw=line.args.encode("utf-8", "surrogateescape") if is_raw else None,
-                timeout=given.timeout,
-                tag=dict(given.tags) or None,
-                submit_time=now,
-                cores=given.cores,
-                memory=given.memory,
-            )
-        )
+        tasks.append(task_of(self._new_id(), args, self._submission, given, now))
 
-    def _too_long(self, line: _Overlong, now: float) -> tuple[Task, str]:
+    def _reject(self, text: str, reason: str, now: float, rejected: list[tuple[Task, str]]) -> None:
+        """Leave a bad line out, or stop before it."""
+        if self._strict:
+            self.bad = f"{self.name}:{self._lines}: {reason}"
+            return
+        log.error("%s:%d: %s; the line was not run", self.name, self._lines, reason)
+        shown = _escaped(text.replace("\0", "\\0"))
+        rejected.append((Task(self._new_id(), shown, self._submission, submit_time=now), reason))
+
+    def _too_long(self, line: _Overlong, now: float, rejected: list[tuple[Task, str]]) -> None:
         self._lines += 1
         reason = f"the line has {line.length} bytes, more than the {MAX_LINE} that are read"
-        log.error("%s:%d: %s; the line was not run", self.name, self._lines, reason)
-        text = line.start.decode("utf-8", "backslashreplace").replace("\0", "\\0")
-        return Task(self._new_id(), text, self._submission, submit_time=now), reason
+        self._reject(line.start.decode("utf-8", "backslashreplace"), reason, now, rejected)
 
     def _learn(self, block: bytes) -> None:
         """Take up the global directives of lines that were read before a restart."""
@@ -298,6 +312,28 @@ class Feed:
                 continue
             if parsed is not None and not parsed.args and parsed.directives is not None:
                 self._defaults = parsed.directives.over(self._defaults)
+
+
+def task_of(id: str, args: str, submission: int, given: Directives, now: float) -> Task:
+    """A new task, submitted at `now`; lone surrogates in `args` stand for bytes that are not UTF-8."""
+    data = args.encode("utf-8", "surrogateescape")
+    try:
+        data.decode()
+        raw = None
+    except UnicodeDecodeError:
+        raw = data
+    return Task(
+        id,
+        args if raw is None else _escaped(args),
+        submission,
+        group=given.group or 0,
+        raw=raw,
+        timeout=given.timeout,
+        tag=dict(given.tags) or None,
+        submit_time=now,
+        cores=given.cores,
+        memory=given.memory,
+    )
 
 
 def _awake() -> None:

@@ -235,6 +235,8 @@ class Server:
     def _from_client(self, peer: int, message: object) -> None:
         if isinstance(message, msg.Results):
             self._tell(ev.ResultsReceived(peer, message.results, message.returned))
+            if not self._scheduler.inflight():
+                self._writer.hurry()  # no other result will share the commit, and somebody may wait for this one
         elif isinstance(message, msg.Output):
             self.out.put(message.out, peer)
             self.err.put(message.err, peer)

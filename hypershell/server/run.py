@@ -34,6 +34,7 @@ from hypershell.server.loop import Server, Signals
 from hypershell.server.output import Sink, open_output
 from hypershell.server.report import Failures, Progress, Reporter, exit_status, last_line
 from hypershell.server.signals import SignalWatch
+from hypershell.server.terms import Expander, Terms
 from hypershell.settings import RunSettings
 from hypershell.template import Template
 from hypershell.transport import Endpoint
@@ -207,7 +208,17 @@ class Run:
     def _reopen(self, submission: Submission, mark: FeedMark) -> Feed:
         """The rest of a FILE that was left half read. Raises ``InputError`` where it is gone or changed."""
         path = submission.path or ""
-        feed = Feed(open_file(path), path, submission.id, self._ids.task, self._wall)
+        terms = Terms.of_options(submission.options)
+        template = Template(terms.template)
+        feed = Feed(
+            open_file(path),
+            path,
+            submission.id,
+            self._ids.task,
+            self._wall,
+            terms.defaults,
+            None if template.trivial else Expander(template, submission.cwd),
+        )
         try:
             feed.resume(mark)
         except InputError:

@@ -1,0 +1,91 @@
+"""Arguments of ``hs submit``, ``hs info`` and ``hs wait`` to their settings; see ``frame`` for what they share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from hypershell.apps.frame import (
+    EndEarly,
+    collect,
+    command_entry,
+    configure,
+    parse_arguments,
+    stdin_is_terminal,
+)
+from hypershell.apps.help import command_usage
+from hypershell.errors import ExitStatus, UsageError
+from hypershell.options import options_of
+
+if TYPE_CHECKING:
+    from hypershell.config import Config
+    from hypershell.settings import InfoSettings, SubmitSettings, WaitSettings
+
+__all__ = ["parse_info", "parse_submit", "parse_wait"]
+
+
+def parse_submit(argv: Sequence[str]) -> tuple[SubmitSettings, Config]:
+    """Settings of ``submit``; words after ``-t`` that are tags, and no files, belong to it.
+
+    Raises as `hypershell.apps.frame.parse`.
+    """
+    from hypershell.apps.words import spread
+    from hypershell.settings import SubmitSettings
+    from hypershell.tags import is_tag
+
+    if not argv and stdin_is_terminal():
+        raise EndEarly(command_usage(command_entry("submit")), ExitStatus.USAGE)
+    options = options_of("submit")
+    option = next(option for option in options if option.dest == "tag")
+    words = spread(argv, options, option, lambda word: is_tag(word) and not os.path.exists(word))
+    given = parse_arguments("submit", words)
+    if given.get("words") and "task_file" in given:
+        raise UsageError("Cannot specify both -f/--task-file and positional arguments")
+    if "tag" in given and not given.get("words") and "task_file" not in given and stdin_is_terminal():
+        raise UsageError("nothing to submit: words after -t/--tag are tags, put -- in front of the command")
+    config = configure("submit", given)
+    values = collect(SubmitSettings.__struct_fields__, given, config)
+    if "timeout" not in given:
+        values["timeout"] = config.value("task_timeout")
+    task_cwd = config.value("task_cwd")
+    values["task_cwd"] = None if task_cwd is None else os.path.abspath(str(task_cwd))
+    return SubmitSettings(**values), config
+
+
+def parse_info(argv: Sequence[str]) -> tuple[InfoSettings, Config]:
+    """Settings of ``info``; raises as `hypershell.apps.frame.parse`."""
+    from hypershell.data.where import check_field
+    from hypershell.settings import InfoSettings
+
+    given = _about_one("info", argv)
+    for flag in ("show_stdout", "show_stderr"):
+        if flag in given and "info_format" in given:
+            raise UsageError(f"Using --{flag[5:]} with -f/--format is invalid: output is printed as it is")
+    if "extract" in given:
+        check_field(str(given["extract"]))
+    config = configure("info", given)
+    return InfoSettings(**collect(InfoSettings.__struct_fields__, given, config)), config
+
+
+def parse_wait(argv: Sequence[str]) -> tuple[WaitSettings, Config]:
+    """Settings of ``wait``; raises as `hypershell.apps.frame.parse`."""
+    from hypershell.settings import WaitSettings
+
+    given = _about_one("wait", argv)
+    if "info_format" in given and "show_info" not in given:
+        raise UsageError("Using -f/--format requires -i/--info")
+    config = configure("wait", given)
+    return WaitSettings(**collect(WaitSettings.__struct_fields__, given, config)), config
+
+
+def _about_one(command: str, argv: Sequence[str]) -> dict[str, object]:
+    if not argv:
+        raise EndEarly(command_usage(command_entry(command)), ExitStatus.USAGE)
+    given = parse_arguments(command, argv)
+    if given.get("task_id") is None:
+        raise UsageError("the following arguments are required: ID")
+    for name in ("json", "yaml"):
+        if given.pop(f"info_{name}", False):
+            given["info_format"] = name
+    return given

@@ -1,0 +1,208 @@
+"""``hs submit [ARGS...]``: a command, or the lines of a FILE or of stdin, into the database."""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import shlex
+import stat
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hypershell.errors import ExitStatus, UsageError
+
+if TYPE_CHECKING:
+    from hypershell.data.submit import Servers, Submitter
+    from hypershell.server.submitting import Handing
+    from hypershell.settings import SubmitSettings
+
+__all__ = ["join_words", "main", "main_single"]
+
+log = logging.getLogger("hypershell.submit")
+
+_STDIN = "<stdin>"
+
+
+def main(argv: list[str]) -> int:
+    """Run the command; the exit status."""
+    from hypershell.apps.frame import run_command
+
+    return run_command(lambda: _submit(argv))
+
+
+def main_single(argv: list[str]) -> int:
+    """Run ``hs task submit``: always a single command, whose id goes to stdout."""
+    from hypershell.apps.frame import run_command
+
+    return run_command(lambda: _submit_single(argv))
+
+
+def join_words(words: tuple[str, ...]) -> str:
+    """The command line of some words: a single one is it already, of several the shell sees the same words."""
+    line = words[0] if len(words) == 1 else shlex.join(words)
+    if not line.strip():
+        raise UsageError("the command is empty")
+    return line
+
+
+def _submit(argv: list[str]) -> int:
+    from hypershell.apps.parse_task import parse_submit
+
+    settings, config = parse_submit(argv)
+    _prepare(settings, config.sites.default.database, config.sites.default.lib)
+    path, line = _decide(settings)
+    if line is not None:
+        with _Opened(settings, argv) as opened:
+            log.debug("Submitted single task (explicit)")
+            log.info("Submitted task (%s)", opened.handing.command(line))
+            opened.tell_servers()
+        return ExitStatus.SUCCESS
+    _submit_lines(settings, argv, path)
+    return ExitStatus.SUCCESS
+
+
+def _submit_single(argv: list[str]) -> int:
+    from hypershell.apps.parse_task import parse_submit
+
+    if not argv:
+        raise UsageError("the following arguments are required: ARGS")
+    settings, config = parse_submit(argv)
+    if settings.task_file is not None or not settings.words:
+        raise UsageError("hs task submit takes one command: use hs submit for a FILE or stdin")
+    _prepare(settings, config.sites.default.database, config.sites.default.lib)
+    line = join_words(settings.words)
+    with _Opened(settings, argv) as opened:
+        task_id = opened.handing.command(line)
+        log.info("Submitted task (%s)", task_id)
+        opened.tell_servers()
+    print(task_id)
+    return ExitStatus.SUCCESS
+
+
+def _decide(settings: SubmitSettings) -> tuple[str | None, str | None]:
+    """The path of a FILE, or a single command; neither is stdin."""
+    words = settings.words
+    if settings.task_file is not None:
+        return (None if settings.task_file == "-" else settings.task_file), None
+    if not words or words == ("-",):
+        return None, None
+    if len(words) == 1 and os.path.exists(words[0]) and not os.access(words[0], os.X_OK):
+        return words[0], None
+    return None, join_words(words)
+
+
+def _prepare(settings: SubmitSettings, default: str, lib: str) -> None:
+    """Make sure that the database can be used, before anything is read."""
+    from hypershell.data.engine import preflight
+    from hypershell.site import ensure_directory
+    from hypershell.template import Template
+
+    if not settings.expand.strip():
+        raise UsageError("the template is empty: '{}' stands for the line itself")
+    Template(settings.expand)
+    if settings.db == os.path.abspath(default):
+        ensure_directory(lib)
+    preflight(Path(settings.db))
+    if settings.initdb:
+        from hypershell.data.migrate import create
+
+        if create(Path(settings.db)):
+            logging.getLogger("hypershell.data").info("Database initialized automatically (%s)", settings.db)
+
+
+def _submit_lines(settings: SubmitSettings, argv: list[str], path: str | None) -> None:
+    from hypershell.server.feed import open_file
+
+    fd = 0 if path is None else open_file(path)
+    again = path is not None and stat.S_ISREG(os.fstat(fd).st_mode)
+    explicit = "explicit" if settings.task_file is not None or settings.words == ("-",) else "implicit"
+    try:
+        with _Opened(settings, argv) as opened:
+            if path is not None and again:
+                count = opened.handing.file(fd, path)
+            else:
+                count = opened.handing.stream(fd, path or _STDIN)
+            how = "implicit - not executable" if path is not None and explicit == "implicit" else explicit
+            log.debug("Submitted from %s (%s)", path or _STDIN, how)
+            log.info("Submitted %d tasks", count)
+            opened.tell_servers()
+    finally:
+        if fd > 2:
+            os.close(fd)
+    log.debug("Done")
+
+
+class _Opened:
+    """The database, open for submitting, and what hands tasks over to it."""
+
+    def __init__(self, settings: SubmitSettings, argv: list[str]) -> None:
+        self._settings = settings
+        self._argv = argv
+        self._submitter: Submitter
+        self.handing: Handing
+
+    def __enter__(self) -> _Opened:
+        from hypershell.apps.progress import Bar
+        from hypershell.data.engine import Sqlite
+        from hypershell.data.store import describe_run
+        from hypershell.data.submit import TRANSPORT, Submitter
+        from hypershell.ids import IdSource
+        from hypershell.mpi.environ import job_id
+        from hypershell.server.submitting import Handing
+        from hypershell.server.terms import Terms
+        from hypershell.tags import Directives, parse_tags
+
+        settings = self._settings
+        options = Directives({}, settings.task_group, settings.cores, settings.memory, settings.timeout)
+        given = parse_tags(settings.tag).over(options)
+        ids = IdSource()
+        run = describe_run(
+            ids.task(),
+            transport=TRANSPORT,
+            ranks=0,
+            slots=0,
+            job=job_id(os.environ),
+            command=shlex.join(["hs", "submit", *self._argv]),
+            cwd=os.getcwd(),
+            start_time=time.time(),
+        )
+        self._submitter = Submitter(Sqlite(Path(settings.db)), run, lambda line: log.warning("%s", line))
+        self.handing = Handing(
+            self._submitter,
+            ids,
+            run.id,
+            platform.node(),
+            settings.task_cwd or os.getcwd(),
+            Terms(settings.expand, given.tags, given.group, given.cores, given.memory, given.timeout),
+            rows=settings.commitsize,
+            wait=settings.bundlewait,
+            bar=Bar,
+        )
+        try:
+            self._submitter.open()
+        except BaseException:
+            self._submitter.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._submitter.close()
+
+    def tell_servers(self) -> None:
+        """One line where no server that is seen to live takes these tasks."""
+        line = _about_servers(self._submitter.servers(), self._settings.db)
+        if line is not None:
+            log.info("%s", line)
+
+
+def _about_servers(servers: Servers, db: str) -> str | None:
+    run_them = f"to run these tasks: hs cluster --restart --db {shlex.quote(db)}"
+    if not servers.seen and not servers.unseen:
+        return f"No server works on this database now ({run_them})"
+    if not servers.waiting:
+        return f"No server with --forever works on this database; others leave these tasks alone ({run_them})"
+    if not servers.seen:
+        return f"Whether {servers.unseen[0].describe()} still serves this database is not seen from here"
+    return None

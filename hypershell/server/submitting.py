@@ -1,0 +1,258 @@
+"""From a command, a FILE or a stream of lines to rows of the database that nobody owns yet.
+
+A FILE goes in whole or not at all: it is read twice, first to check every line. A stream cannot be read twice: its
+lines are committed while it is still written, each time as a submission of its own, so that a server may begin.
+Memory holds one batch. Knows no SQL; called by ``hs submit``.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import select
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
+
+from hypershell.core.model import FeedMark, Submission, Task
+from hypershell.data.store import Fenced
+from hypershell.errors import InputError, StoreError
+from hypershell.ids import IdSource
+from hypershell.server.feed import Feed, task_of
+from hypershell.server.terms import Expander, Terms
+from hypershell.template import ExpansionError, Template
+
+if TYPE_CHECKING:
+    from hypershell.data.submit import Submitter
+
+__all__ = ["Handing", "Shown"]
+
+log = logging.getLogger("hypershell.submit")
+
+#: Rows of a transaction where the user does not say: a tenth of a second, in which other writers wait.
+_ROWS = 8192
+#: Seconds after which what there is of a FILE is committed, which also renews the lease.
+_AGE = 1.0
+#: Seconds for which a line of a stream may wait for others where the user does not say.
+_PAUSE = 0.2
+
+
+class Shown(Protocol):
+    """What shows how far the reading is."""
+
+    def update(self, done: int, count: int) -> None: ...
+    def erase(self) -> None: ...
+
+
+class Handing:
+    """One act of handing over tasks. `bar` makes what shows progress from a label and a size in bytes.
+
+    `rows` is the number of rows of a transaction, None adapts; `wait` the seconds for which lines of a stream may
+    wait for so many.
+    """
+
+    def __init__(
+        self,
+        submitter: Submitter,
+        ids: IdSource,
+        submit_id: str,
+        host: str,
+        cwd: str,
+        terms: Terms,
+        *,
+        rows: int | None,
+        wait: float,
+        bar: Callable[[str, int], Shown],
+    ) -> None:
+        self._submitter = submitter
+        self._ids = ids
+        self._submit_id = submit_id
+        self._host = host
+        self._cwd = cwd
+        self._terms = terms
+        self._rows = rows
+        self._wait = wait
+        self._bar = bar
+        self._expander = Expander(Template(terms.template), cwd)
+        self._expand = None if Template(terms.template).trivial else self._expander
+
+    def command(self, line: str) -> str:
+        """Hand over a single command; its id. Raises ``InputError`` where the template cannot take it."""
+        try:
+            args = line if self._expand is None else self._expand(line)
+        except ExpansionError as error:
+            raise InputError(f"{error}; nothing was submitted") from None
+        submission = self._submission("command", None)
+        task = task_of(self._ids.task(), args, submission.id, self._terms.defaults, submission.submit_time)
+        self._submitter.add(submission, [task], FeedMark(submission.id, 0, 0, ""))
+        return task.id
+
+    # -- a FILE ------------------------------------------------------------------------------------------
+
+    def file(self, fd: int, name: str) -> int:
+        """Hand over a FILE that can be read again; the number of tasks.
+
+        Raises:
+            InputError: a bad line, or a FILE that changes meanwhile; nothing was submitted.
+        """
+        size = os.fstat(fd).st_size
+        checked = self._check(fd, name, size)
+        os.lseek(fd, 0, os.SEEK_SET)
+        submission = self._submission("file", os.path.realpath(name))
+        feed = self._feed(fd, name, submission.id, self._expand)
+        bar = self._bar("submitting", size)
+        try:
+            return self._file(feed, submission, checked, bar)
+        except Fenced as error:
+            raise StoreError(f"{name}: {error}") from None
+        except StoreError as error:
+            rest = f"{error}; a part of {name} is in the database, hs cluster --restart goes on with it"
+            raise StoreError(rest) from None
+        except (InputError, KeyboardInterrupt):
+            bar.erase()
+            self._submitter.discard()
+            raise
+        finally:
+            bar.erase()
+
+    def _check(self, fd: int, name: str, size: int) -> FeedMark:
+        """Read all of a FILE; how far that is. Commands of a template do not run for that."""
+        feed = self._feed(fd, name, 0, None if self._expander.runs_commands else self._expand, _no_id)
+        bar = self._bar("checking", size)
+        count = 0
+        try:
+            while not feed.ended and feed.bad is None:
+                batch = feed.read(_ROWS)
+                if batch is not None:
+                    count += len(batch.tasks)
+                    bar.update(batch.mark.offset, count)
+        finally:
+            bar.erase()
+        _refuse(feed)
+        return feed.mark()
+
+    def _file(self, feed: Feed, submission: Submission, checked: FeedMark, bar: Shown) -> int:
+        most, count, begun = self._rows or _ROWS, 0, False
+        pending: list[Task] = []
+        since = time.monotonic()
+        while not feed.ended:
+            batch = feed.read(most - len(pending))
+            _refuse(feed)
+            if batch is not None:
+                pending += batch.tasks
+                bar.update(batch.mark.offset, count + len(pending))
+                if batch.mark.offset > checked.offset:
+                    break
+            if pending and (len(pending) >= most or time.monotonic() - since >= _AGE):
+                if not begun:
+                    self._submitter.begin(submission)
+                    begun = True
+                self._submitter.append(pending, feed.mark())
+                count += len(pending)
+                log.debug("Submitted %d tasks", len(pending))
+                pending = []
+                since = time.monotonic()
+        mark = feed.mark(complete=True)
+        if mark.digest != checked.digest:
+            raise InputError(f"{feed.name} was changed meanwhile; nothing was submitted: submit it again")
+        if begun:
+            self._submitter.finish(pending, mark)
+        elif pending:
+            self._submitter.add(submission, pending, mark)
+        if pending:
+            log.debug("Submitted %d tasks", len(pending))
+        return count + len(pending)
+
+    # -- a stream ----------------------------------------------------------------------------------------
+
+    def stream(self, fd: int, name: str) -> int:
+        """Hand over lines as they come; the number of tasks.
+
+        Raises:
+            InputError: a bad line; the lines before it were submitted, and it says so.
+        """
+        feed = self._feed(fd, name, 0, self._expand)
+        count = 0
+        try:
+            while not feed.ended and feed.bad is None:
+                tasks, mark = self._gather(feed)
+                if tasks:
+                    self._add(tasks, mark)
+                    count += len(tasks)
+        except StoreError as error:
+            raise StoreError(f"{error}; the first {count} tasks were submitted") from None
+        except KeyboardInterrupt:
+            log.warning("The first %d tasks were submitted", count)
+            raise
+        if feed.bad is not None:
+            raise InputError(f"{feed.bad}; the {count} tasks before it were submitted")
+        return count
+
+    def _gather(self, feed: Feed) -> tuple[list[Task], FeedMark]:
+        """Lines for one transaction: as many as it takes, or those that came within the time."""
+        most = self._rows or _ROWS
+        patience = self._wait if self._rows else min(self._wait, _PAUSE)
+        tasks: list[Task] = []
+        due = 0.0
+        while len(tasks) < most and not feed.ended and feed.bad is None:
+            if not _is_there(feed, due - time.monotonic() if tasks else None):
+                break
+            batch = feed.read(most - len(tasks))
+            if batch is not None and batch.tasks:
+                if not tasks:
+                    due = time.monotonic() + patience
+                tasks += batch.tasks
+            if tasks and time.monotonic() >= due:
+                break
+        return tasks, feed.mark()
+
+    def _add(self, tasks: list[Task], mark: FeedMark) -> None:
+        submission = self._submission("stdin", None)
+        for task in tasks:
+            task.submission = submission.id
+        self._submitter.add(submission, tasks, mark)
+        log.debug("Submitted %d tasks", len(tasks))
+
+    # -- parts -------------------------------------------------------------------------------------------
+
+    def _feed(
+        self,
+        fd: int,
+        name: str,
+        submission: int,
+        expand: Callable[[str], str] | None,
+        new_id: Callable[[], str] | None = None,
+    ) -> Feed:
+        defaults = self._terms.defaults
+        return Feed(fd, name, submission, new_id or self._ids.task, time.time, defaults, expand, strict=True)
+
+    def _submission(self, source: str, path: str | None) -> Submission:
+        return Submission(
+            self._ids.submission(),
+            source,
+            path,
+            "{}",
+            self._terms.to_options(),
+            self._cwd,
+            self._submit_id,
+            self._host,
+            time.time(),
+        )
+
+
+def _no_id() -> str:
+    return ""
+
+
+def _refuse(feed: Feed) -> None:
+    if feed.bad is not None:
+        raise InputError(f"{feed.bad}; nothing was submitted")
+
+
+def _is_there(feed: Feed, patience: float | None) -> bool:
+    """Whether something can be read within `patience` seconds (None: however long that takes)."""
+    if feed.buffered or not feed.waits:
+        return True
+    probe = select.poll()
+    probe.register(feed.fd, select.POLLIN)
+    return bool(probe.poll(None if patience is None else max(0, int(patience * 1000))))

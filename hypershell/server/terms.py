@@ -1,0 +1,81 @@
+"""What a submission lays over the lines of its FILE before they are stored: tags, resources, a template.
+
+``hs submit`` expands its template at once, so the rows hold finished commands; its terms are kept with the
+submission, so that a server can read the rest of a FILE whose submitter was killed. Knows nothing of databases.
+"""
+
+from __future__ import annotations
+
+import subprocess
+
+import msgspec
+from msgspec import Struct
+
+from hypershell.core.model import Scalar
+from hypershell.tags import Directives
+from hypershell.template import ExpansionError, Template
+
+__all__ = ["Expander", "Terms"]
+
+_KEY = "submit"
+
+
+class Terms(Struct, frozen=True):
+    """Memory in bytes, timeout in seconds; None is not said."""
+
+    template: str = "{}"
+    tags: dict[str, Scalar] = {}
+    group: int | None = None
+    cores: int | None = None
+    memory: int | None = None
+    timeout: float | None = None
+
+    @property
+    def defaults(self) -> Directives:
+        """What directives of lines are laid over."""
+        return Directives(dict(self.tags), self.group, self.cores, self.memory, self.timeout)
+
+    def to_options(self) -> str:
+        """The text of column ``options``."""
+        return msgspec.json.encode({_KEY: self}, order="sorted").decode()
+
+    @classmethod
+    def of_options(cls, text: str) -> Terms:
+        """The terms in column ``options``; those that change nothing for a submission of a run."""
+        found = msgspec.json.decode(text, type=_Options).submit
+        return cls() if found is None else found
+
+
+class _Options(Struct):
+    submit: Terms | None = None
+
+
+class Expander:
+    """Makes the command of a line as ``Template.expand`` does, and runs the commands of ``{% %}`` here and now."""
+
+    def __init__(self, template: Template, cwd: str) -> None:
+        self._template = template
+        self._cwd = cwd
+        self.runs_commands = bool(template.commands(""))
+
+    def __call__(self, args: str) -> str:
+        """The command; raises ``ExpansionError``."""
+        outputs = [self._output(command) for command in self._template.commands(args)]
+        return self._template.expand(args, outputs)
+
+    def _output(self, command: str) -> str:
+        try:
+            done = subprocess.run(
+                ["/bin/sh", "-c", command.encode("utf-8", "surrogateescape")],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                cwd=self._cwd,
+                check=False,
+            )
+        except (OSError, ValueError) as error:
+            raise ExpansionError(f"template command cannot run: {error}: {command[:60]}") from None
+        if done.returncode:
+            raise ExpansionError(f"template command ended with status {done.returncode}: {command[:60]}")
+        if b"\0" in done.stdout:
+            raise ExpansionError(f"template command printed a NUL byte: {command[:60]}")
+        return done.stdout.decode("utf-8", "surrogateescape").strip()
