@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from hypershell.apps.frame import parse, parse_initdb, parse_list
+from hypershell.apps.frame import parse, parse_initdb, parse_list, parse_runs
 from hypershell.apps.help import command_help, command_usage, top_help
 from hypershell.errors import ConfigError, UsageError
 from hypershell.options import COMMANDS, ENV_PREFIX, OPTIONS, Option, find_option, options_of
-from hypershell.settings import InitSettings, ListSettings, RunSettings
+from hypershell.settings import InitSettings, ListSettings, RunSettings, RunsSettings
 
 # dest: arguments, and what the setting becomes
 FLAGS: dict[str, tuple[list[str], object]] = {
@@ -42,6 +42,12 @@ FLAGS: dict[str, tuple[list[str], object]] = {
     "take_over": (["--take-over", "--forever"], True),
     "upgrade": (["--upgrade"], True),
     "yes": (["-y"], True),
+    "vacuum": (["-v"], True),
+    "backup": (["-b", "/x/copy.db"], "/x/copy.db"),
+    "rotate": (["-r"], True),
+    "truncate": (["-t"], True),
+    "ignore_partitions": (["-i"], True),
+    "run": (["019a"], "019a"),
     "fields": (["id", "-c", "args"], ("id", "args")),
     "where": (["-w", "a == 1", "--where", "b"], ("a == 1", "b")),
     "tags": (["-t", "a", "b:1", "-t", "c"], ("a", "b:1", "c")),
@@ -106,12 +112,14 @@ def clean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def setting(dest: str, argv: list[str]) -> object:
     """The value that the settings of a command, or those of its log, hold after `argv`."""
-    settings: RunSettings | InitSettings | ListSettings
+    settings: RunSettings | InitSettings | ListSettings | RunsSettings
     commands = find_option(dest).commands
     if "mpi" in commands:
         settings, config = parse("mpi", argv or ["-"])
     elif "initdb" in commands:
         settings, config = parse_initdb(argv)
+    elif "list" not in commands:
+        settings, config = parse_runs(argv)
     else:
         settings, config = parse_list(argv)
         dest = "format" if dest in ("json", "csv") else dest

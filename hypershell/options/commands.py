@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from hypershell.options.kinds import Command
 
-__all__ = ["ALL", "COMMANDS", "LIST", "RUN"]
+__all__ = ["ALL", "COMMANDS", "LIST", "RUN", "RUNS"]
 
 #: Names of commands that share options.
 RUN = ("cluster", "mpi")
-ALL = ("cluster", "mpi", "initdb", "list")
+ALL = ("cluster", "mpi", "initdb", "list", "runs")
 LIST = ("list",)
+RUNS = ("runs",)
 
 COMMANDS: tuple[Command, ...] = (
     Command(
@@ -33,9 +34,10 @@ COMMANDS: tuple[Command, ...] = (
     Command(
         "initdb",
         "hypershell.apps.initdb",
-        "Create or upgrade the database.",
-        "Creates the tables of the database. Nothing happens to a database that is up to date.",
-        ("hs initdb --yes", "hs initdb --upgrade --db old.db"),
+        "Create the database and keep it in shape.",
+        "Creates the tables of the database. Nothing happens to a database that is up to date. Options upgrade it, "
+        "copy it, make it smaller, move tasks that ended out of it, or empty it.",
+        ("hs initdb --yes", "hs initdb --rotate --yes", "hs initdb --backup copy.db -y", "hs initdb --upgrade"),
         "info",
     ),
     Command(
@@ -49,6 +51,15 @@ COMMANDS: tuple[Command, ...] = (
             "hs list args -F -t site:west run | hs cluster",
             "hs list -s duration --desc -l 5 --json",
         ),
+        "info",
+    ),
+    Command(
+        "runs",
+        "hypershell.apps.runs",
+        "Show the runs of the database.",
+        "Shows the runs that the database remembers, the newest first: where each ran, on what, and how it ended. "
+        "With ID all that is known of one.",
+        ("hs runs", "hs runs -l 5 --json", "hs runs 019a"),
         "info",
     ),
 )
