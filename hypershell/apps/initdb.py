@@ -114,12 +114,17 @@ def _upgrade(path: Path) -> int:
 
 
 def _confirmed(action: str) -> bool:
-    """Ask on the terminal; an empty answer is yes.
+    """Ask on the terminal; an empty answer is yes, the end of input is no.
 
     Raises:
         StoreError: there is nobody to ask.
     """
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise StoreError("Non-interactive prompt cannot confirm (see --yes).")
-    answer = input(f"{action}? [Y]es/no: ").strip().lower()
+    # The prompt of input() may go to stderr, as stdout is not the interpreter's own.
+    print(f"{action}? [Y]es/no: ", end="", flush=True)
+    try:
+        answer = input().strip().lower()
+    except EOFError:
+        return False
     return answer in ("", "y", "yes")

@@ -71,7 +71,7 @@ def open_partition(path: Path, number: int) -> sqlite3.Connection:
         if raw is not None and is_partition(raw, number):
             return raw
     except StoreError as error:
-        reason = str(error).partition("; ")[0]
+        reason = str(error).rpartition("; ")[0] or str(error)
         raise StoreError(f"partition {number}: {reason}; leave it out with -i/--ignore-partitions") from error
     raise StoreError(
         f"partition {number}: database {path} is not the one that was rotated; put that one in its place, or leave "
