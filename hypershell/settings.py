@@ -8,7 +8,15 @@ from __future__ import annotations
 
 import msgspec
 
-__all__ = ["InfoSettings", "InitSettings", "ListSettings", "RunSettings", "SubmitSettings", "WaitSettings"]
+__all__ = [
+    "InfoSettings",
+    "InitSettings",
+    "ListSettings",
+    "RunSettings",
+    "RunsSettings",
+    "SubmitSettings",
+    "WaitSettings",
+]
 
 
 class RunSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,6 +63,10 @@ class InitSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     db: str
     upgrade: bool = False
+    vacuum: bool = False
+    backup: str | None = None
+    rotate: bool = False
+    truncate: bool = False
     yes: bool = False
     log_level: str = "info"
     log_style: str = "default"
@@ -83,11 +95,12 @@ class ListSettings(msgspec.Struct, frozen=True, kw_only=True):
     list_fields: bool = False
     tag_keys: bool = False
     tag_values: str | None = None
+    ignore_partitions: bool = False
 
     @property
     def is_bare(self) -> bool:
         """Whether nothing was asked for but the tasks."""
-        return self == ListSettings(db=self.db)
+        return self == ListSettings(db=self.db, ignore_partitions=self.ignore_partitions)
 
 
 class SubmitSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -133,3 +146,13 @@ class WaitSettings(msgspec.Struct, frozen=True, kw_only=True):
     show_status: bool = False
     return_status: bool = False
     info_format: str | None = None
+
+
+class RunsSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """All that ``runs`` needs. `run` is the begin of an id; `format` None is chosen by what is shown and where."""
+
+    db: str
+    run: str | None = None
+    limit: int | None = None
+    format: str | None = None
+    delimiter: str | None = None

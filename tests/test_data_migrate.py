@@ -230,7 +230,7 @@ def test_an_interrupted_upgrade_leaves_the_old_file(path: Path, monkeypatch: pyt
     def fail(*names: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(migrate, "_sync", fail)
+    monkeypatch.setattr(migrate, "sync", fail)
     with pytest.raises(StoreError, match="No space left on device; the old file is as it was"):
         migrate.upgrade(path)
     assert path.read_bytes() == before

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from hypershell.apps.frame import parse, parse_initdb, parse_list
+from hypershell.apps.frame import parse, parse_initdb, parse_list, parse_runs
 from hypershell.apps.help import command_help, command_usage, top_help
 from hypershell.apps.parse_task import parse_info, parse_submit, parse_wait
 from hypershell.errors import ConfigError, UsageError
@@ -20,6 +20,7 @@ from hypershell.settings import (
     InitSettings,
     ListSettings,
     RunSettings,
+    RunsSettings,
     SubmitSettings,
     WaitSettings,
 )
@@ -50,6 +51,12 @@ FLAGS: dict[str, tuple[list[str], object]] = {
     "take_over": (["--take-over", "--forever"], True),
     "upgrade": (["--upgrade"], True),
     "yes": (["-y"], True),
+    "vacuum": (["-v"], True),
+    "backup": (["-b", "/x/copy.db"], "/x/copy.db"),
+    "rotate": (["-r"], True),
+    "truncate": (["-t"], True),
+    "ignore_partitions": (["-i"], True),
+    "run": (["019a"], "019a"),
     "fields": (["id", "-c", "args"], ("id", "args")),
     "where": (["-w", "a == 1", "--where", "b"], ("a == 1", "b")),
     "tags": (["-t", "a", "b:1", "-t", "c"], ("a", "b:1", "c")),
@@ -138,7 +145,9 @@ def clean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def setting(dest: str, argv: list[str]) -> object:
     """The value that the settings of a command, or those of its log, hold after `argv`."""
-    settings: RunSettings | InitSettings | ListSettings | SubmitSettings | InfoSettings | WaitSettings
+    settings: (
+        RunSettings | InitSettings | ListSettings | RunsSettings | SubmitSettings | InfoSettings | WaitSettings
+    )
     commands = find_option(dest).commands
     if "mpi" in commands:
         settings, config = parse("mpi", argv or ["-"])
@@ -151,6 +160,8 @@ def setting(dest: str, argv: list[str]) -> object:
         dest = "info_format" if dest in ("info_json", "info_yaml") else dest
     elif "wait" in commands:
         settings, config = parse_wait(argv or ["0"])
+    elif "list" not in commands:
+        settings, config = parse_runs(argv)
     else:
         settings, config = parse_list(argv)
         dest = "format" if dest in ("json", "csv") else dest

@@ -22,7 +22,7 @@ from sqlalchemy.dialects import postgresql
 from hypershell.core.actions import ClientChange, Dispatch, Finished, Record
 from hypershell.core.model import ClientInfo, Result, Submission, Task
 from hypershell.core.states import FAILED, SUCCEEDED
-from hypershell.data import query, schema
+from hypershell.data import query, schema, walk
 from hypershell.data.engine import SCHEMA_VERSION
 from hypershell.data.reading import open_readonly
 from hypershell.data.store import describe_run, sqlite_store
@@ -347,8 +347,8 @@ def test_order_and_limit(
     first: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(query, "_FIRST", first)
-    monkeypatch.setattr(query, "_MOST_READ", 2)
+    monkeypatch.setattr(walk, "_FIRST", first)
+    monkeypatch.setattr(walk, "_MOST_READ", 2)
     assert order_of(link, order, limit) == expected[:limit]
 
 
@@ -414,7 +414,7 @@ def test_first_page_needs_little_reading(tmp_path: Path) -> None:
         raw.set_trace_callback(None)
         for statement in statements:
             plan += [row[3] for row in raw.execute(f"EXPLAIN QUERY PLAN {statement}")]
-    assert len(plan) == 3 and all(
+    assert len(plan) == 4 and all(
         re.match("SEARCH task USING .*INDEX sqlite_autoindex_task_1", step) for step in plan
     )
 

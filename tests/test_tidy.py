@@ -36,8 +36,8 @@ OWNERS = {"mpi4py": "mpi", "socket": "net", "ssl": "net", "sqlalchemy": "data", 
 #: What costs start-up time, and so is imported where it is used, when it is used.
 HEAVY = ["sqlalchemy", "mpi4py", "rich", "h5py", "psutil", "cryptography", "cmdkit", "ssl", "asyncio"]
 #: These hold schema and queries; they are imported lazily by others.
-SQL = {"bulk", "engine", "migrate", "ownership", "query", "reading", "rows", "schema", "single", "sql",
-       "submit", "where"}  # fmt: skip
+SQL = {"bulk", "engine", "migrate", "ownership", "partitions", "query", "reading", "rows", "runs", "schema",
+       "single", "sql", "submit", "walk", "where"}  # fmt: skip
 #: Imported by those who read configuration, when they do; it is built on cmdkit.
 LATE = {"hypershell.config"} | {f"hypershell.data.{module}" for module in SQL}
 PARTS = ["", "core", "proto", "executor", "data", "mpi", "net", "server", "cluster", "apps"]

@@ -23,7 +23,7 @@ from hypershell.options import COMMANDS, Command, Option, options_of
 
 if TYPE_CHECKING:
     from hypershell.config import Config
-    from hypershell.settings import InitSettings, ListSettings, RunSettings
+    from hypershell.settings import InitSettings, ListSettings, RunSettings, RunsSettings
 
 __all__ = [
     "EndEarly",
@@ -34,6 +34,7 @@ __all__ = [
     "parse_arguments",
     "parse_initdb",
     "parse_list",
+    "parse_runs",
     "run_command",
     "stdin_is_terminal",
 ]
@@ -49,6 +50,7 @@ _EXCLUSIVE = (
     ("capture", "errors"),
     *itertools.combinations(("failed", "succeeded", "completed", "remaining"), 2),
     *itertools.combinations(("format", "json", "csv"), 2),
+    *itertools.combinations(("upgrade", "vacuum", "backup", "rotate", "truncate"), 2),
     *itertools.combinations(("count", "list_fields", "tag_keys", "tag_values"), 2),
     *itertools.combinations(("extract", "show_stdout", "show_stderr"), 2),
     *itertools.combinations(("show_info", "show_status", "return_status"), 2),
@@ -100,8 +102,9 @@ def parse_initdb(argv: Sequence[str]) -> tuple[InitSettings, Config]:
 
     site = config.sites.default
     settings = InitSettings(site=site.root, **collect(InitSettings.__struct_fields__, given, config))
-    # An upgrade is of a file that is there.
-    if not settings.upgrade and settings.db == os.path.abspath(site.database):
+    # What is not made is there.
+    is_made = not (settings.upgrade or settings.vacuum or settings.backup or settings.rotate or settings.truncate)
+    if is_made and settings.db == os.path.abspath(site.database):
         ensure_directory(site.lib)
     return settings, config
 
@@ -116,11 +119,25 @@ def parse_list(argv: Sequence[str]) -> tuple[ListSettings, Config]:
     options = options_of("list")
     option = next(option for option in options if option.dest == "tags")
     given = parse_arguments("list", spread(argv, options, option, lambda word: is_tag(word) and word not in FIELDS))
+    _name_format(given)
+    config = configure("list", given)
+    return ListSettings(**collect(ListSettings.__struct_fields__, given, config)), config
+
+
+def parse_runs(argv: Sequence[str]) -> tuple[RunsSettings, Config]:
+    """Settings of ``runs``; otherwise as `parse`."""
+    from hypershell.settings import RunsSettings
+
+    given = parse_arguments("runs", argv)
+    _name_format(given)
+    config = configure("runs", given)
+    return RunsSettings(**collect(RunsSettings.__struct_fields__, given, config)), config
+
+
+def _name_format(given: dict[str, object]) -> None:
     for name in ("json", "csv"):
         if given.pop(name, False):
             given["format"] = name
-    config = configure("list", given)
-    return ListSettings(**collect(ListSettings.__struct_fields__, given, config)), config
 
 
 def parse_arguments(command: str, argv: Sequence[str]) -> dict[str, object]:
@@ -312,7 +329,7 @@ def collect(fields: Sequence[str], given: Mapping[str, object], config: Config) 
             keyed = option.key is not None
             value = config.value(option.dest) if keyed else given.get(option.dest, option.default)
             collected[option.dest] = tuple(cast(Sequence[str], value or ())) if option.many else value
-    for dest in ("db", "task_cwd"):
+    for dest in ("db", "task_cwd", "backup"):
         if collected.get(dest) is not None:
             collected[dest] = os.path.abspath(collected[dest])
     if collected.get("file") == "-":

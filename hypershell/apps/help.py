@@ -31,8 +31,7 @@ _COLORS = ((re.compile(r"(?m)^[a-z]+:"), "\033[1m"), (re.compile(r"(?<![\w'-])--
 
 def top_usage() -> str:
     """Usage of ``hs`` itself."""
-    names = ",".join(command.name for command in COMMANDS)
-    return f"usage: hs [-h] [-v] [--citation] {{{names}}} ...\nRun lists of shell commands in parallel.\n"
+    return "usage: hs [-h] [-v] [--citation] COMMAND ...\nRun lists of shell commands in parallel.\n"
 
 
 def top_help() -> str:

@@ -1,14 +1,20 @@
-"""``hs initdb``: create the tables of the database, or bring one of another version to ours."""
+"""``hs initdb``: create the tables of the database, bring one of another version to ours, and upkeep."""
 
 from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hypershell.apps.frame import parse_initdb, run_command
 from hypershell.errors import ExitStatus, StoreError
+from hypershell.units import format_size
+
+if TYPE_CHECKING:
+    from hypershell.settings import InitSettings
 
 __all__ = ["main"]
 
@@ -23,10 +29,64 @@ def main(argv: Sequence[str]) -> int:
 def _run(argv: Sequence[str]) -> int:
     settings, _ = parse_initdb(argv)
     path = Path(settings.db)
-    if not settings.yes and not _confirmed(f"{'Upgrade' if settings.upgrade else 'Initialize'} database {path}"):
+    action, work = _action(settings, path)
+    if not settings.yes and not _confirmed(action):
         log.info("Nothing was done")
         return ExitStatus.SUCCESS
-    return _upgrade(path) if settings.upgrade else _create(path)
+    return work()
+
+
+def _action(settings: InitSettings, path: Path) -> tuple[str, Callable[[], int]]:
+    """What is to be done, for the question and as a function."""
+    if settings.backup is not None:
+        target = Path(settings.backup)
+        return f"Back up database {path} to {target}", lambda: _back_up(path, target)
+    for wanted, word, work in (
+        (settings.upgrade, "Upgrade", _upgrade),
+        (settings.vacuum, "Vacuum", _vacuum),
+        (settings.rotate, "Rotate", _rotate),
+        (settings.truncate, "Truncate", _truncate),
+    ):
+        if wanted:
+            return f"{word} database {path}", partial(work, path)
+    return f"Initialize database {path}", lambda: _create(path)
+
+
+def _vacuum(path: Path) -> int:
+    from hypershell.data.upkeep import vacuum
+
+    freed = vacuum(path)
+    log.info("Freed %s, %d bytes (%s)", format_size(freed), freed, path)
+    return ExitStatus.SUCCESS
+
+
+def _back_up(path: Path, target: Path) -> int:
+    from hypershell.data.upkeep import back_up
+
+    size = back_up(path, target)
+    log.info("Backup of %s: %s (%s)", path, target, format_size(size))
+    return ExitStatus.SUCCESS
+
+
+def _rotate(path: Path) -> int:
+    from hypershell.data.rotate import rotate
+
+    done = rotate(path, log.info)
+    if done is None:
+        log.info("Nothing to rotate (%s)", path)
+        return ExitStatus.SUCCESS
+    log.info("Rotated %d tasks into partition %d (%s)", done.tasks, done.number, done.partition)
+    if not done.compacted:
+        log.warning("The database is in use and keeps its size: 'hs initdb --vacuum' makes it smaller (%s)", path)
+    return ExitStatus.SUCCESS
+
+
+def _truncate(path: Path) -> int:
+    from hypershell.data.upkeep import truncate
+
+    done = truncate(path, log.info)
+    log.info("Removed %d tasks and %d runs (%s)", done.tasks, done.runs, path)
+    return ExitStatus.SUCCESS
 
 
 def _create(path: Path) -> int:
@@ -54,12 +114,17 @@ def _upgrade(path: Path) -> int:
 
 
 def _confirmed(action: str) -> bool:
-    """Ask on the terminal; an empty answer is yes.
+    """Ask on the terminal; an empty answer is yes, the end of input is no.
 
     Raises:
         StoreError: there is nobody to ask.
     """
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise StoreError("Non-interactive prompt cannot confirm (see --yes).")
-    answer = input(f"{action}? [Y]es/no: ").strip().lower()
+    # The prompt of input() may go to stderr, as stdout is not the interpreter's own.
+    print(f"{action}? [Y]es/no: ", end="", flush=True)
+    try:
+        answer = input().strip().lower()
+    except EOFError:
+        return False
     return answer in ("", "y", "yes")

@@ -6,20 +6,18 @@ import io
 import os
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hypershell.errors import ExitStatus, UsageError
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
-
     from hypershell.apps.formats import Format
-    from hypershell.data.where import Filter, Order
+    from hypershell.data.where import Filter
     from hypershell.settings import ListSettings
 
-__all__ = ["main", "prepare_stdout"]
+__all__ = ["check_delimiter", "main", "prepare_stdout"]
 
 #: What is shown where nobody says what to show, from the columns of a terminal on that they need.
 _GLANCE = ("id", "state", "exit_status", "args")
@@ -71,18 +69,18 @@ def _summarize(settings: ListSettings, chosen: Filter, is_default: bool) -> int:
     from hypershell.apps.formats import one_line, value_text
 
     lines: Sequence[object] = [0] if settings.count else []
-    raw = _open(settings.db, is_default)
+    raw = _open(settings, is_default)
     if raw is not None:
-        from hypershell.data import query
+        from hypershell.data.partitions import reading
 
-        with query.reading(raw, Path(settings.db)) as connection:
+        with reading(raw, Path(settings.db), settings.ignore_partitions) as tasks:
             if settings.count:
-                found = query.count(connection, chosen)
+                found = tasks.count(chosen)
                 lines = [found if settings.limit is None else min(found, settings.limit)]
             elif settings.tag_values is not None:
-                lines = query.tag_values(connection, chosen, settings.tag_values)
+                lines = tasks.tag_values(chosen, settings.tag_values)
             else:
-                lines = query.tag_keys(connection, chosen)
+                lines = tasks.tag_keys(chosen)
     for line in lines:
         print(one_line(value_text(line)))
     return ExitStatus.SUCCESS
@@ -103,33 +101,23 @@ def _show(settings: ListSettings, chosen: Filter, is_default: bool) -> int:
     if name == "table" or settings.is_bare:
         fields = fields or (_GLANCE if size is not None and size.columns < _WIDE else _GLANCE_WIDE)
     form, fields = _format(settings, name, fields, None if size is None else size.columns)
-    raw = _open(settings.db, is_default)
+    raw = _open(settings, is_default)
     if raw is None:
         _print_none(form, size is not None and name == "table", settings.db)
         return ExitStatus.SUCCESS
-    from hypershell.data import query
+    from hypershell.data.partitions import reading
 
-    with query.reading(raw, Path(settings.db)) as connection:
-        for text in _texts(connection, chosen, fields, order, limit, form):
-            sys.stdout.write(text)
-            sys.stdout.flush()
+    with reading(raw, Path(settings.db), settings.ignore_partitions) as tasks:
+        for page in tasks.pages(chosen, fields, order, limit):
+            _write(form.page(page))
+        _write(form.end())
     return ExitStatus.SUCCESS
 
 
-def _texts(
-    connection: Connection,
-    chosen: Filter,
-    fields: Sequence[str],
-    order: Order,
-    limit: int | None,
-    form: Format,
-) -> Iterator[str]:
-    from hypershell.data import query
-
-    for page in query.pages(connection, chosen, fields, order, limit):
-        if text := form.page(page):
-            yield text
-    yield form.end()
+def _write(text: str) -> None:
+    if text:
+        sys.stdout.write(text)
+        sys.stdout.flush()
 
 
 def _format(
@@ -141,7 +129,7 @@ def _format(
 
     delimiter = settings.delimiter
     if delimiter is not None:
-        _check_delimiter(name, delimiter)
+        check_delimiter(name, delimiter)
     if name == "normal":
         if fields:
             raise UsageError("Using --format=normal with FIELD is invalid: the blocks show all fields")
@@ -157,7 +145,8 @@ def _format(
     return (formats.Csv(fields, delimiter) if name == "csv" else formats.Json(fields)), fields
 
 
-def _check_delimiter(name: str, delimiter: str) -> None:
+def check_delimiter(name: str, delimiter: str) -> None:
+    """Make sure that the format `name` can have this delimiter; raises `UsageError`."""
     if name not in ("plain", "csv"):
         raise UsageError(f"Using -d/--delimiter with --format={name} is invalid: it is for plain and csv")
     if len(delimiter) > 100:
@@ -166,13 +155,13 @@ def _check_delimiter(name: str, delimiter: str) -> None:
         raise UsageError("argument -d/--delimiter: csv takes one character, no quote and no end of line")
 
 
-def _open(path: str, is_default: bool) -> Any:
+def _open(settings: ListSettings, is_default: bool) -> Any:
     """The database for reading, None where it has no tasks; that of the site need not exist yet."""
     from hypershell.data.reading import open_readonly
 
-    if is_default and not os.path.lexists(path):
+    if is_default and not os.path.lexists(settings.db):
         return None
-    return open_readonly(Path(path))
+    return open_readonly(Path(settings.db), with_partitions=not settings.ignore_partitions)
 
 
 def _print_none(form: Format, is_for_people: bool, path: str) -> None:

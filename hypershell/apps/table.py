@@ -6,7 +6,7 @@ The widths come from the first rows, so that any number of rows can follow. Know
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hypershell.apps.formats import one_line, value_text
@@ -27,11 +27,18 @@ class Table:
     """Rows in columns under a header; nothing at all without rows. See `formats.Format`.
 
     `width` is that of the terminal in characters: values are cut to fit in. None: nothing is cut. `ascii_only` for
-    a terminal that shows no other characters.
+    a terminal that shows no other characters. `kinds` are those of the fields.
     """
 
-    def __init__(self, fields: Sequence[str], width: int | None, ascii_only: bool = False) -> None:
+    def __init__(
+        self,
+        fields: Sequence[str],
+        width: int | None,
+        ascii_only: bool = False,
+        kinds: Mapping[str, Kind] = FIELDS,
+    ) -> None:
         self._fields = fields
+        self._kinds = [kinds[field] for field in fields]
         self._width = width
         self._rule, self._mark = ("-", "~") if ascii_only else ("─", "…")
         self._waiting: list[list[str]] = []
@@ -51,20 +58,21 @@ class Table:
         lines = [list(self._fields), *self._waiting]
         self._widths = [max(map(width_of, column)) for column in zip(*lines, strict=True)]
         if self._width is not None:
-            _shrink(self._widths, self._fields, self._width)
+            cuttable = list(map(_may_be_cut, self._fields, self._kinds))
+            _shrink(self._widths, cuttable, self._width)
         rule = [self._rule * width for width in self._widths]
         return "".join(map(self._line, [lines[0], rule, *self._waiting]))
 
     def _line(self, cells: list[str]) -> str:
         assert self._widths is not None
-        parts = [self._padded(*cell) for cell in zip(cells, self._widths, self._fields, strict=True)]
+        parts = [self._padded(*cell) for cell in zip(cells, self._widths, self._kinds, strict=True)]
         return _GAP.join(parts).rstrip() + "\n"
 
-    def _padded(self, text: str, width: int, field: str) -> str:
+    def _padded(self, text: str, width: int, kind: Kind) -> str:
         if self._width is not None:
             text = cut_to(text, width, self._mark)
         space = " " * (width - width_of(text))
-        return space + text if FIELDS[field] in _NUMBERS else text + space
+        return space + text if kind in _NUMBERS else text + space
 
 
 def width_of(text: str) -> int:
@@ -99,10 +107,10 @@ def _cell(value: Any) -> str:
     return one_line(value_text(value)).replace("\t", " ")
 
 
-def _shrink(widths: list[int], fields: Sequence[str], most: int) -> None:
+def _shrink(widths: list[int], cuttable: Sequence[bool], most: int) -> None:
     """Make columns narrower until all fit: the widest first; ids, numbers and times only if nothing else helps."""
-    free = [index for index, field in enumerate(fields) if _may_be_cut(field)]
-    for among in (free, range(len(fields))):
+    free = [index for index, may_be_cut in enumerate(cuttable) if may_be_cut]
+    for among in (free, range(len(cuttable))):
         while (over := sum(widths) + len(_GAP) * (len(widths) - 1) - most) > 0:
             widest = max(among, key=widths.__getitem__, default=None)
             if widest is None or widths[widest] <= _LEAST:
@@ -111,7 +119,5 @@ def _shrink(widths: list[int], fields: Sequence[str], most: int) -> None:
             widths[widest] = max(widths[widest] - over, min(next_width, widths[widest] - 1), _LEAST)
 
 
-def _may_be_cut(field: str) -> bool:
-    return FIELDS[field] is Kind.TAGS or (
-        FIELDS[field] is Kind.TEXT and field != "id" and not field.endswith("_id")
-    )
+def _may_be_cut(field: str, kind: Kind) -> bool:
+    return kind is Kind.TAGS or (kind is Kind.TEXT and field != "id" and not field.endswith("_id"))

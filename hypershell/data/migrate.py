@@ -6,7 +6,6 @@ the old file is whole. Called by ``hs initdb``; a server never alters another ve
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import sqlite3
@@ -24,6 +23,7 @@ from hypershell.core.states import CANCELLED, FAILED, PENDING, SUCCEEDED
 from hypershell.data.engine import Sqlite, check_schema, explain, is_hypershell, preflight
 from hypershell.data.files import check_file
 from hypershell.data.times import Stamper
+from hypershell.data.upkeep import sync
 from hypershell.errors import StoreError
 
 __all__ = ["Upgraded", "create", "upgrade"]
@@ -113,11 +113,11 @@ def _convert(old: sqlite3.Connection, path: Path) -> Upgraded:
     backup = _back_up(old, path)
     try:
         tasks, clients, dropped = _build(old, fresh)
-        _sync(fresh)
+        sync(fresh)
         if os.name == "nt":
             old.close()
         os.replace(fresh, path)
-        _sync(path.parent)
+        sync(path.parent)
     finally:
         fresh.unlink(missing_ok=True)
     return Upgraded(backup, tasks, clients, dropped)
@@ -136,21 +136,11 @@ def _back_up(old: sqlite3.Connection, path: Path) -> Path:
     try:
         with closing(sqlite3.connect(path, timeout=5.0)) as source, closing(sqlite3.connect(partial)) as copy:
             source.backup(copy)
-        _sync(partial)
+        sync(partial)
         os.replace(partial, target)
     finally:
         partial.unlink(missing_ok=True)
     return target
-
-
-def _sync(path: Path) -> None:
-    """Force a file or folder to disk; folders cannot be opened everywhere."""
-    with contextlib.suppress(PermissionError):
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
 
 
 def _build(old: sqlite3.Connection, fresh: Path) -> tuple[int, int, int]:

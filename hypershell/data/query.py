@@ -13,8 +13,7 @@ from __future__ import annotations
 import itertools
 import operator
 import sqlite3
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -29,7 +28,6 @@ from sqlalchemy import (
     Select,
     Text,
     and_,
-    bindparam,
     case,
     cast,
     create_engine,
@@ -46,20 +44,30 @@ from sqlalchemy.sql.functions import FunctionElement
 
 from hypershell.data.engine import explain
 from hypershell.data.schema import task as _task
+from hypershell.data.walk import Row, Walk
 from hypershell.data.where import FIELDS, Condition, Filter, Kind, Order, TagCondition
 from hypershell.errors import StoreError
 from hypershell.tags import Scalar
 
-__all__ = ["Row", "clause", "count", "pages", "reading", "rows", "tag_keys", "tag_values"]
+__all__ = [
+    "Row",
+    "by_id",
+    "by_key",
+    "clause",
+    "count",
+    "keys_among",
+    "pages",
+    "reading",
+    "rows",
+    "sorted_pages",
+    "tag_keys",
+    "tag_sets",
+    "tag_values",
+    "values_among",
+    "walk",
+]
 
-Row = Sequence[Any]
-
-#: Seconds that one statement should take.
-_PIECE = 0.02
-#: Rows that the first statement looks at: the first line of output must not wait.
-_FIRST = 256
-#: Rows that one statement looks at when it returns rows, and when it only counts.
-_MOST_READ = 10_000
+#: Rows that one statement looks at when it only counts.
 _MOST_COUNTED = 500_000
 
 _COMPARE: dict[str, Callable[[Any, Any], Any]] = {
@@ -141,18 +149,37 @@ def rows(
 def count(connection: Connection, chosen: Filter) -> int:
     """How many tasks a filter has."""
     statement = select(func.count()).select_from(_task)
-    return sum(page[0][0] for page in _in_pieces(connection, statement, chosen, most=_MOST_COUNTED))
+    pages = walk(connection, statement, chosen, most=_MOST_COUNTED).pages()
+    return sum(page[0][0] for page in pages)
 
 
 def tag_keys(connection: Connection, chosen: Filter) -> list[str]:
     """The keys of tags of the tasks of a filter, sorted."""
-    return sorted({key for tags in _tags(connection, chosen) for key in tags})
+    return keys_among(tag_sets(connection, chosen))
 
 
 def tag_values(connection: Connection, chosen: Filter, key: str) -> list[Scalar]:
     """The values that a tag has among the tasks of a filter, each once: null, false, true, numbers, texts."""
+    return values_among(tag_sets(connection, chosen), key)
+
+
+def tag_sets(connection: Connection, chosen: Filter) -> Iterator[dict[str, Scalar]]:
+    """The tags of the tasks of a filter; equal ones once for each piece."""
+    as_text = type_coerce(_task.c.tag, Text) if connection.dialect.name == "sqlite" else cast(_task.c.tag, Text)
+    for page in walk(connection, select(as_text).distinct(), chosen).pages():
+        for (text,) in page:
+            yield msgspec.json.decode(text)
+
+
+def keys_among(sets: Iterable[dict[str, Scalar]]) -> list[str]:
+    """The keys of sets of tags, sorted."""
+    return sorted({key for tags in sets for key in tags})
+
+
+def values_among(sets: Iterable[dict[str, Scalar]], key: str) -> list[Scalar]:
+    """The values of a key in sets of tags, as `tag_values` has them."""
     found: dict[str, Scalar] = {}
-    for tags in _tags(connection, chosen):
+    for tags in sets:
         if key in tags:
             found[repr(tags[key])] = tags[key]
     return sorted(found.values(), key=_rank)
@@ -170,63 +197,28 @@ def clause(chosen: Filter, dialect: str) -> ColumnElement[bool] | None:
 # -- pieces ------------------------------------------------------------------------------------------
 
 
-def _in_pieces(
-    connection: Connection,
-    statement: Select[Any],
-    chosen: Filter,
-    *,
-    descending: bool = False,
-    most: int = _MOST_READ,
-) -> Iterator[list[Row]]:
-    """Execute a statement for the tasks of a filter, range of ids after range of ids.
-
-    The time that one range took is the measure for the next, so that a costly filter, a cold disk or wide rows make
-    it smaller. Ids grow with time: what is added meanwhile lies behind the end.
-    """
-    end = connection.execute(select(func.max(_task.c.id))).scalar_one()
-    if end is None:
-        return
-    statement = statement.where(_task.c.id > bindparam("low"), _task.c.id <= bindparam("high"))
-    where = clause(chosen, connection.dialect.name)
-    if where is not None:
-        statement = statement.where(where)
-    next_cut = _cut(descending)
-    low, high, size = "", end, _FIRST
-    while True:
-        begin = time.monotonic()
-        # From below the cut is the last id of the range, from above the first one below it.
-        skip = size if descending else size - 1
-        cut = connection.execute(next_cut, {"low": low, "high": high, "skip": skip}).scalar()
-        if cut is None:
-            yield connection.execute(statement, {"low": low, "high": high}).fetchall()  # type: ignore[misc]
-            return
-        piece = {"low": cut, "high": high} if descending else {"low": low, "high": cut}
-        found = connection.execute(statement, piece).fetchall()
-        spent = time.monotonic() - begin
-        yield found  # type: ignore[misc]  # a Row of SQLAlchemy is a sequence
-        low, high = (low, cut) if descending else (cut, high)
-        size = min(size * 2, most) if spent < _PIECE / 2 else max(size // 2, 16) if spent > _PIECE else size
+def walk(connection: Connection, statement: Select[Any], chosen: Filter, **more: Any) -> Walk:
+    """The walk of a statement over the tasks of a filter; `more` as for `Walk`."""
+    return Walk(connection, statement, clause(chosen, connection.dialect.name), **more)
 
 
-def _cut(descending: bool) -> Select[Any]:
+def by_id(fields: Sequence[str], descending: bool, limit: int | None) -> Select[Any]:
+    """The statement for the id and `fields` of tasks, in the order of ids."""
     column = _task.c.id
-    among = select(column).where(column > bindparam("low"), column <= bindparam("high"))
-    among = among.order_by(column.desc() if descending else column)
-    return among.limit(1).offset(bindparam("skip", type_=BigInteger()))
+    statement = select(column, *map(_shown, fields)).order_by(column.desc() if descending else column)
+    return statement if limit is None else statement.limit(limit)
 
 
 def _pages_by_id(
     connection: Connection, chosen: Filter, fields: Sequence[str], descending: bool, limit: int | None
 ) -> Iterator[list[Row]]:
-    column = _task.c.id
-    statement = select(*(_shown(field) for field in fields)).order_by(column.desc() if descending else column)
-    statement = statement if limit is None else statement.limit(limit)
+    all_pages = walk(connection, by_id(fields, descending, limit), chosen, descending=descending).pages()
     left = limit
-    for page in _in_pieces(connection, statement, chosen, descending=descending):
+    for page in all_pages:
         if left is None:
-            yield page
+            yield [row[1:] for row in page]
             continue
-        yield page[:left]
+        yield [row[1:] for row in page[:left]]
         left -= min(left, len(page))
         if left == 0:
             return
@@ -235,25 +227,44 @@ def _pages_by_id(
 def _sorted_pages(
     connection: Connection, chosen: Filter, fields: Sequence[str], order: Order, limit: int | None
 ) -> Iterator[list[Row]]:
-    """Gather sort key, id and values piece by piece in a file of our own, then read that in order.
+    statement = by_key(connection.dialect.name, fields, order, limit)
+    return sorted_pages(lambda: walk(connection, statement, chosen).pages(), order, limit)
+
+
+def by_key(dialect: str, fields: Sequence[str], order: Order, limit: int | None) -> Select[Any]:
+    """The statement for sort key, id and `fields` of tasks, in an order."""
+    key = _sort_key(order.field, dialect)
+    ordering = (key.desc().nulls_last(), _task.c.id.desc()) if order.descending else (key.nulls_first(), _task.c.id)
+    statement = select(key, _task.c.id, *map(_shown, fields)).order_by(*ordering)
+    return statement if limit is None else statement.limit(limit)
+
+
+def sorted_pages(
+    gather: Callable[[], Iterator[list[Row]]],
+    order: Order,
+    limit: int | None,
+    is_whole: Callable[[], bool] = lambda: True,
+) -> Iterator[list[Row]]:
+    """Gather rows of `by_key` piece by piece in a file of our own, then read that in order.
 
     No index serves an arbitrary field, and one statement that sorts the table would hold a read transaction for as
-    long as that takes. With a limit only the best of each piece can be among the best.
+    long as that takes. With a limit only the best of each piece can be among the best. It is gathered again as long
+    as `is_whole` afterwards says no.
     """
-    key = _sort_key(order.field, connection.dialect.name)
     direction = "DESC" if order.descending else "ASC"
-    ordering = (key.desc().nulls_last(), _task.c.id.desc()) if order.descending else (key.nulls_first(), _task.c.id)
-    statement = select(key, _task.c.id, *(_shown(field) for field in fields)).order_by(*ordering)
-    statement = statement if limit is None else statement.limit(limit)
     with closing(sqlite3.connect("", isolation_level=None)) as scratch:
         try:
             scratch.execute("PRAGMA journal_mode=OFF")
             scratch.execute("CREATE TABLE found (key, id, line)")
-            for page in _in_pieces(connection, statement, chosen):
-                lines = [(row[0], row[1], msgspec.msgpack.encode(tuple(row[2:]))) for row in page]
-                scratch.execute("BEGIN")
-                scratch.executemany("INSERT INTO found VALUES (?, ?, ?)", lines)
-                scratch.execute("COMMIT")
+            while True:
+                for page in gather():
+                    lines = [(row[0], row[1], msgspec.msgpack.encode(tuple(row[2:]))) for row in page]
+                    scratch.execute("BEGIN")
+                    scratch.executemany("INSERT INTO found VALUES (?, ?, ?)", lines)
+                    scratch.execute("COMMIT")
+                if is_whole():
+                    break
+                scratch.execute("DELETE FROM found")
             most = -1 if limit is None else limit
             query = f"SELECT line FROM found ORDER BY key {direction}, id {direction} LIMIT ?"
             cursor = scratch.execute(query, (most,))
@@ -264,14 +275,6 @@ def _sorted_pages(
                 f"tasks cannot be ordered by {order.field}: temporary file: {error}; set SQLITE_TMPDIR to a place "
                 "with room, or use --limit"
             ) from error
-
-
-def _tags(connection: Connection, chosen: Filter) -> Iterator[dict[str, Scalar]]:
-    """The tags of the tasks of a filter; equal ones once for each piece."""
-    as_text = type_coerce(_task.c.tag, Text) if connection.dialect.name == "sqlite" else cast(_task.c.tag, Text)
-    for page in _in_pieces(connection, select(as_text).distinct(), chosen):
-        for (text,) in page:
-            yield msgspec.json.decode(text)
 
 
 def _rank(value: Scalar) -> tuple[int, float, str]:
@@ -353,12 +356,19 @@ def _tag_clause(tag: TagCondition, dialect: str) -> ColumnElement[bool]:
         kind = func.jsonb_typeof(value, type_=Text())
     if tag.any_value:
         return kind != "null"
+    if tag.key == "part" and tag.value == 0:
+        # The database itself, whose rows need not carry the tag.
+        return or_(kind.is_(None), _has_value(tag.value, kind, value, dialect))
     if tag.value is None:
         return or_(kind.is_(None), kind == "null")
+    return _has_value(tag.value, kind, value, dialect)
+
+
+def _has_value(wanted: Scalar, kind: Any, value: Any, dialect: str) -> ColumnElement[bool]:
     if dialect != "sqlite":
-        return value == func.to_jsonb(_bound(tag.value))
-    if isinstance(tag.value, bool):
-        return kind == ("true" if tag.value else "false")
-    if isinstance(tag.value, str):
-        return and_(kind == "text", value == _bound(tag.value))
-    return and_(kind.in_(("integer", "real")), value == _bound(tag.value))
+        return value == func.to_jsonb(_bound(wanted))  # type: ignore[no-any-return]
+    if isinstance(wanted, bool):
+        return kind == ("true" if wanted else "false")  # type: ignore[no-any-return]
+    if isinstance(wanted, str):
+        return and_(kind == "text", value == _bound(wanted))
+    return and_(kind.in_(("integer", "real")), value == _bound(wanted))

@@ -15,7 +15,7 @@ from enum import Enum
 
 from hypershell.core.states import CANCELLED, DISPATCHED, FAILED, FINAL, PENDING, SUCCEEDED
 from hypershell.errors import UsageError
-from hypershell.tags import Scalar, parse_tags
+from hypershell.tags import Scalar, coerce, parse_tags
 from hypershell.units import UnitError, parse_duration, parse_size, shown
 
 __all__ = [
@@ -211,9 +211,12 @@ def parse_condition(text: str) -> Condition:
 def parse_tag_filter(word: str) -> TagCondition | Condition | None:
     """The filter in ``key`` or ``key:value``; for a key that is a field of its own (``cores:4``) the condition.
 
-    None for ``part``, which every task has. Raises `hypershell.tags.TagError`.
+    ``part:N`` are the tasks of partition N, ``part:0`` those of the database itself; None for ``part``, which every
+    task has. Raises `hypershell.tags.TagError`.
     """
     directives = parse_tags((word,))
+    if word.startswith("part:"):
+        return TagCondition("part", coerce(word.partition(":")[2]))
     for field in ("group", "cores", "memory", "timeout"):
         value = getattr(directives, field)
         if value is not None:

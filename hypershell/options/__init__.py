@@ -14,6 +14,7 @@ from hypershell.options.logging import LOGGING_OPTIONS
 from hypershell.options.query import QUERY_OPTIONS
 from hypershell.options.run import RUN_OPTIONS
 from hypershell.options.task import TASK_OPTIONS
+from hypershell.options.upkeep import UPKEEP_OPTIONS
 
 __all__ = [
     "COMMANDS",
@@ -28,7 +29,14 @@ __all__ = [
     "options_of",
 ]
 
-OPTIONS: tuple[Option, ...] = (*TASK_OPTIONS, *RUN_OPTIONS, *QUERY_OPTIONS, *DATABASE_OPTIONS, *LOGGING_OPTIONS)
+OPTIONS: tuple[Option, ...] = (
+    *TASK_OPTIONS,
+    *RUN_OPTIONS,
+    *QUERY_OPTIONS,
+    *DATABASE_OPTIONS,
+    *UPKEEP_OPTIONS,
+    *LOGGING_OPTIONS,
+)
 
 
 def options_of(command: str) -> tuple[Option, ...]:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from hypershell.options.kinds import Command
 
-__all__ = ["ALL", "COMMANDS", "INFO", "LIST", "RUN", "SUBMIT", "WAIT"]
+__all__ = ["ALL", "COMMANDS", "INFO", "LIST", "RUN", "RUNS", "SUBMIT", "WAIT"]
 
 #: Names of commands that share options.
 RUN = ("cluster", "mpi")
-ALL = ("cluster", "mpi", "submit", "list", "info", "wait", "initdb")
+ALL = ("cluster", "mpi", "submit", "list", "info", "wait", "runs", "initdb")
 LIST = ("list",)
 SUBMIT = ("submit",)
 INFO = ("info",)
 WAIT = ("wait",)
+RUNS = ("runs",)
 
 COMMANDS: tuple[Command, ...] = (
     Command(
@@ -77,11 +78,21 @@ COMMANDS: tuple[Command, ...] = (
         "info",
     ),
     Command(
+        "runs",
+        "hypershell.apps.runs",
+        "Show the runs of the database.",
+        "Shows the runs that the database remembers, the newest first: where each ran, on what, and how it ended. "
+        "With ID all that is known of one.",
+        ("hs runs", "hs runs -l 5 --json", "hs runs 019a"),
+        "info",
+    ),
+    Command(
         "initdb",
         "hypershell.apps.initdb",
-        "Create or upgrade the database.",
-        "Creates the tables of the database. Nothing happens to a database that is up to date.",
-        ("hs initdb --yes", "hs initdb --upgrade --db old.db"),
+        "Create the database and keep it in shape.",
+        "Creates the tables of the database. Nothing happens to a database that is up to date. Options upgrade it, "
+        "copy it, make it smaller, move tasks that ended out of it, or empty it.",
+        ("hs initdb --yes", "hs initdb --rotate --yes", "hs initdb --backup copy.db -y", "hs initdb --upgrade"),
         "info",
     ),
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hypershell import values
-from hypershell.options.commands import LIST
+from hypershell.options.commands import LIST, RUNS
 from hypershell.options.kinds import Option
 
 __all__ = ["QUERY_OPTIONS"]
@@ -66,8 +66,8 @@ QUERY_OPTIONS: tuple[Option, ...] = (
     Option("desc", LIST, "With -s: the largest first.", flags=("--desc",), parse=values.flag, default=False),
     Option(
         "limit",
-        LIST,
-        "At most this number of tasks.",
+        LIST + RUNS,
+        "At most this number of them.",
         flags=("-l", "--limit"),
         metavar="NUM",
         parse=values.whole(0),
@@ -77,23 +77,29 @@ QUERY_OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "format",
-        LIST,
+        LIST + RUNS,
         "normal, plain, table, csv or json.",
         flags=("-f", "--format"),
         metavar="NAME",
         parse=values.choice("normal", "plain", "table", "csv", "json"),
-        default_text="plain with FIELD, else normal",
+        default_text="by what is shown and where",
         group="output",
     ),
-    Option(
-        "json", LIST, "Same as --format=json.", flags=("--json",), parse=values.flag, default=False, group="output"
-    ),
-    Option(
-        "csv", LIST, "Same as --format=csv.", flags=("--csv",), parse=values.flag, default=False, group="output"
+    *(
+        Option(
+            name,
+            LIST + RUNS,
+            f"Same as --format={name}.",
+            flags=(f"--{name}",),
+            parse=values.flag,
+            default=False,
+            group="output",
+        )
+        for name in ("json", "csv")
     ),
     Option(
         "delimiter",
-        LIST,
+        LIST + RUNS,
         "What stands between values, for plain and csv.",
         flags=("-d", "--delimiter"),
         metavar="STR",
