@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
-__all__ = ["InitSettings", "ListSettings", "RunSettings"]
+__all__ = ["InitSettings", "ListSettings", "RunSettings", "Selection", "UpdateSettings"]
 
 
 class RunSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,11 +61,10 @@ class InitSettings(msgspec.Struct, frozen=True, kw_only=True):
     site: str = ""
 
 
-class ListSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """All that ``list`` needs. `where` and `tags` are words as given; `format` None is chosen by what is shown."""
+class Selection(msgspec.Struct, frozen=True, kw_only=True):
+    """Which tasks a command is about. `where` and `tags` are words as given."""
 
     db: str
-    fields: tuple[str, ...] = ()
     where: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
     group: int | None = None
@@ -77,6 +76,12 @@ class ListSettings(msgspec.Struct, frozen=True, kw_only=True):
     order_by: str | None = None
     desc: bool = False
     limit: int | None = None
+
+
+class ListSettings(Selection, frozen=True, kw_only=True):
+    """All that ``list`` needs; `format` None is chosen by what is shown."""
+
+    fields: tuple[str, ...] = ()
     count: bool = False
     format: str | None = None
     delimiter: str | None = None
@@ -88,3 +93,14 @@ class ListSettings(msgspec.Struct, frozen=True, kw_only=True):
     def is_bare(self) -> bool:
         """Whether nothing was asked for but the tasks."""
         return self == ListSettings(db=self.db)
+
+
+class UpdateSettings(Selection, frozen=True, kw_only=True):
+    """All that ``update`` needs; `words` and `remove_tags` as given."""
+
+    words: tuple[str, ...] = ()
+    remove_tags: tuple[str, ...] = ()
+    cancel: bool = False
+    revert: bool = False
+    delete: bool = False
+    no_confirm: bool = False

@@ -36,7 +36,7 @@ OWNERS = {"mpi4py": "mpi", "socket": "net", "ssl": "net", "sqlalchemy": "data", 
 #: What costs start-up time, and so is imported where it is used, when it is used.
 HEAVY = ["sqlalchemy", "mpi4py", "rich", "h5py", "psutil", "cryptography", "cmdkit", "ssl", "asyncio"]
 #: These hold schema and queries; they are imported lazily by others.
-SQL = {"bulk", "engine", "migrate", "ownership", "query", "reading", "rows", "schema", "sql", "where"}
+SQL = {"bulk", "change", "engine", "migrate", "ownership", "query", "reading", "rows", "schema", "sql", "where"}
 #: Imported by those who read configuration, when they do; it is built on cmdkit.
 LATE = {"hypershell.config"} | {f"hypershell.data.{module}" for module in SQL}
 PARTS = ["", "core", "proto", "executor", "data", "mpi", "net", "server", "cluster", "apps"]

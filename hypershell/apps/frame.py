@@ -23,9 +23,9 @@ from hypershell.options import COMMANDS, Command, Option, options_of
 
 if TYPE_CHECKING:
     from hypershell.config import Config
-    from hypershell.settings import InitSettings, ListSettings, RunSettings
+    from hypershell.settings import InitSettings, ListSettings, RunSettings, UpdateSettings
 
-__all__ = ["EndEarly", "parse", "parse_arguments", "parse_initdb", "parse_list", "run_command"]
+__all__ = ["EndEarly", "parse", "parse_arguments", "parse_initdb", "parse_list", "parse_update", "run_command"]
 
 _logger = logging.getLogger("hypershell")
 
@@ -38,6 +38,7 @@ _EXCLUSIVE = (
     ("capture", "errors"),
     *itertools.combinations(("failed", "succeeded", "completed", "remaining"), 2),
     *itertools.combinations(("format", "json", "csv"), 2),
+    *itertools.combinations(("cancel", "revert", "delete"), 2),
     *itertools.combinations(("count", "list_fields", "tag_keys", "tag_values"), 2),
 )
 
@@ -107,6 +108,23 @@ def parse_list(argv: Sequence[str]) -> tuple[ListSettings, Config]:
             given["format"] = name
     config = _configure("list", given)
     return ListSettings(**_collect(ListSettings.__struct_fields__, given, config)), config
+
+
+def parse_update(argv: Sequence[str]) -> tuple[UpdateSettings, Config]:
+    """Settings of ``update``; otherwise as `parse`. Bare keys after ``--remove-tag`` belong to it."""
+    if not argv:
+        raise EndEarly(texts.command_usage(_command("update")), ExitStatus.USAGE)
+    from hypershell.apps.words import spread
+    from hypershell.data.edits import is_key
+    from hypershell.settings import UpdateSettings
+
+    options = options_of("update")
+    option = next(option for option in options if option.dest == "remove_tags")
+    given = parse_arguments("update", spread(argv, options, option, is_key))
+    if "order_by" in given and "limit" not in given:
+        raise UsageError("Using -s/--order-by requires -l/--limit: without it the order changes nothing")
+    config = _configure("update", given)
+    return UpdateSettings(**_collect(UpdateSettings.__struct_fields__, given, config)), config
 
 
 def parse_arguments(command: str, argv: Sequence[str]) -> dict[str, object]:

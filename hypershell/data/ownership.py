@@ -18,7 +18,7 @@ from hypershell.data.schema import submission as _submission
 from hypershell.data.schema import task as _task
 from hypershell.data.store import Claim, Taken
 
-__all__ = ["claims", "count_unfinished", "describe", "next_submission", "take"]
+__all__ = ["claims", "count_unfinished", "describe", "next_submission", "owner_of", "take"]
 
 _s = _submission.c
 
@@ -72,6 +72,12 @@ def claims(link: Connection, me: str, like: Submission | None) -> list[Claim]:
         unfinished = like is None or _has_work(link, number)
         found.append(Claim(number, holder, owner, unfinished))
     return found
+
+
+def owner_of(link: Connection, number: int) -> Owner | None:
+    """Whose submission `number` is; None: nobody's."""
+    row = link.execute(_WITH_OWNER, {"number": number}).mappings().first()
+    return None if row is None else _owner(row)
 
 
 def _unfinished(link: Connection) -> list[int]:

@@ -50,9 +50,12 @@ from hypershell.data.where import FIELDS, Condition, Filter, Kind, Order, TagCon
 from hypershell.errors import StoreError
 from hypershell.tags import Scalar
 
-__all__ = ["Row", "clause", "count", "pages", "reading", "rows", "tag_keys", "tag_values"]
+__all__ = ["LAST_ATTEMPT", "Row", "clause", "count", "pages", "reading", "rows", "tag_keys", "tag_values"]
 
 Row = Sequence[Any]
+
+#: No newer attempt exists.
+LAST_ATTEMPT = Condition("next_id", "==", None)
 
 #: Seconds that one statement should take.
 _PIECE = 0.02
@@ -164,6 +167,8 @@ def clause(chosen: Filter, dialect: str) -> ColumnElement[bool] | None:
     parts += [_tag_clause(tag, dialect) for tag in chosen.tags]
     if chosen.states:
         parts.append(_task.c.state.in_(chosen.states))
+    if chosen.ids:
+        parts.append(_task.c.id.in_(chosen.ids))
     return and_(*parts) if parts else None
 
 

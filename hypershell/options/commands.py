@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from hypershell.options.kinds import Command
 
-__all__ = ["ALL", "COMMANDS", "LIST", "RUN"]
+__all__ = ["ALL", "COMMANDS", "LIST", "RUN", "SELECT", "UPDATE"]
 
 #: Names of commands that share options.
 RUN = ("cluster", "mpi")
-ALL = ("cluster", "mpi", "initdb", "list")
+ALL = ("cluster", "mpi", "initdb", "list", "update")
 LIST = ("list",)
+UPDATE = ("update",)
+#: Those that select tasks.
+SELECT = (*LIST, *UPDATE)
 
 COMMANDS: tuple[Command, ...] = (
     Command(
@@ -48,6 +51,19 @@ COMMANDS: tuple[Command, ...] = (
             "hs list id args -w 'exit_status != 0' -w 'duration > 10m'",
             "hs list args -F -t site:west run | hs cluster",
             "hs list -s duration --desc -l 5 --json",
+        ),
+        "info",
+    ),
+    Command(
+        "update",
+        "hypershell.apps.update",
+        "Change, cancel, revert or delete tasks.",
+        "Changes the tasks of the database that satisfy all conditions, after it has told how many they are. All "
+        "that is given is done to the same tasks, or nothing is.",
+        (
+            "hs update timeout=2h prio:high --remove-tag old -R -t site:west",
+            "hs update --cancel -g 3",
+            "hs update --revert -F -w 'duration > 10m' -f",
         ),
         "info",
     ),
