@@ -64,10 +64,12 @@ def _change(path: Path, chosen: Filter, order: Order | None, edit: Edit, limit: 
         if not quiet and not _confirmed(count):
             log.info("Nothing was changed")
             return ExitStatus.SUCCESS
-        changed = changer.apply(edit)
-    if changed < count:
-        log.info("%d of the tasks changed meanwhile and stay as they are", count - changed)
-    log.info("%s %d tasks", "Deleted" if edit.action == "delete" else "Updated", changed)
+        changed, asked = changer.apply(edit)
+    if changed + asked < count:
+        log.info("%d of the tasks changed meanwhile and stay as they are", count - changed - asked)
+    if asked:
+        log.info("Asked the server of %d running tasks to stop them", asked)
+    log.info("%s %d tasks", "Deleted" if edit.action == "delete" else "Updated", changed + asked)
     return ExitStatus.SUCCESS
 
 

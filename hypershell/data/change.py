@@ -19,7 +19,7 @@ from sqlalchemy import Column, ColumnElement, Connection, MetaData, Table, Text,
 
 from hypershell.core.model import Special
 from hypershell.core.states import CANCELLED, DISPATCHED, PENDING
-from hypershell.data import ownership, query
+from hypershell.data import ownership, query, requests
 from hypershell.data.edits import Edit
 from hypershell.data.engine import check_schema
 from hypershell.data.files import check_file
@@ -85,18 +85,22 @@ class Changer:
             self._raw.execute("COMMIT")
         return self._count()
 
-    def apply(self, edit: Edit) -> int:
-        """Change the chosen tasks, all in one transaction; how many were. What is no longer in a state that allows
-        it stays as it is.
+    def apply(self, edit: Edit) -> tuple[int, int]:
+        """Change the chosen tasks, all in one transaction; how many were, and how many a server is asked to stop.
+
+        What is no longer in a state that allows it stays as it is.
 
         Raises:
-            StoreError: a living server has some of them; nothing was changed.
+            StoreError: a living server has some of them, and this cannot be done under its hands; nothing was
+                changed.
         """
         self._raw.execute("BEGIN IMMEDIATE")
         try:
             gone = select(_task.c.id).where(_task.c.id == _chosen.c.id, *self._allowed(edit))
             self._link.execute(_chosen.delete().where(~gone.exists()))
-            self._check_owners(edit)
+            asked = self._ask_owners(edit)
+            if edit.action == "revert":
+                requests.forget(self._link, select(_chosen.c.id))
             changed = self._count()
             if edit.action == "delete":
                 self._delete()
@@ -107,7 +111,7 @@ class Changer:
             if self._raw.in_transaction:
                 self._raw.execute("ROLLBACK")
             raise
-        return changed
+        return changed, asked
 
     # -- which -------------------------------------------------------------------------------------------
 
@@ -148,17 +152,32 @@ class Changer:
             if edit.action == "revert" and next_id is not None:
                 raise StoreError(f"task {key} was tried again as {next_id}: revert that one; nothing was changed")
 
-    def _check_owners(self, edit: Edit) -> None:
-        """Refuse to change under the hands of a living server what it has in memory or gave out."""
-        states = [state for state in edit.states or (PENDING, DISPATCHED) if (edit.action, state) not in _UNWATCHED]
+    def _ask_owners(self, edit: Edit) -> int:
+        """Tell living servers what changes of tasks that they have; how many of them they are asked to stop.
+
+        Those stay as they are here: their server says how they ended.
+        """
+        requests.ensure(self._link)
+        states = [state for state in edit.states or _LIVE if (edit.action, state) not in _UNWATCHED]
         touched = select(_task.c.submission, func.min(_task.c.id)).where(_IS_CHOSEN, _task.c.state.in_(states))
+        alive = []
         for number, key in self._link.execute(touched.group_by(_task.c.submission)).fetchall():
             owner = ownership.owner_of(self._link, number)
             if owner is not None and self._lives(owner):
-                raise StoreError(
-                    f"task {key} is in the hands of a run that goes on ({owner.describe()}): wait for its end, end "
-                    "it, or leave its tasks out; nothing was changed"
-                )
+                if edit.assigns or edit.action == "revert":
+                    raise StoreError(
+                        f"task {key} is in the hands of a run that goes on ({owner.describe()}): wait for its end, "
+                        "end it, or leave its tasks out; nothing was changed"
+                    )
+                alive.append(number)
+        asked = 0
+        for number in alive:
+            theirs = select(_task.c.id, _task.c.submission).where(_IS_CHOSEN, _task.c.submission == number)
+            requests.leave(self._link, theirs.where(_task.c.state == PENDING), settled=True)
+            flying = theirs.where(_task.c.state == DISPATCHED)
+            asked += requests.leave(self._link, flying, settled=False)
+            self._link.execute(_chosen.delete().where(_chosen.c.id.in_(flying.with_only_columns(_task.c.id))))
+        return asked
 
     def _lives(self, owner: Owner) -> bool:
         """One that cannot be seen from here counts as living."""
@@ -194,6 +213,8 @@ _REFUSALS = {
     "revert": "only a task that has ended can be reverted",
     "delete": "only a task that waits or has ended can be deleted (--cancel stops it)",
 }
+
+_LIVE = (PENDING, DISPATCHED)
 
 #: Rows that no server looks at again.
 _UNWATCHED = frozenset({("delete", "succeeded"), ("delete", "failed"), ("delete", "cancelled")})
