@@ -14,7 +14,9 @@ __all__ = [
     "ListSettings",
     "RunSettings",
     "RunsSettings",
+    "Selection",
     "SubmitSettings",
+    "UpdateSettings",
     "WaitSettings",
 ]
 
@@ -73,11 +75,10 @@ class InitSettings(msgspec.Struct, frozen=True, kw_only=True):
     site: str = ""
 
 
-class ListSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """All that ``list`` needs. `where` and `tags` are words as given; `format` None is chosen by what is shown."""
+class Selection(msgspec.Struct, frozen=True, kw_only=True):
+    """Which tasks a command is about. `where` and `tags` are words as given."""
 
     db: str
-    fields: tuple[str, ...] = ()
     where: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
     group: int | None = None
@@ -89,6 +90,12 @@ class ListSettings(msgspec.Struct, frozen=True, kw_only=True):
     order_by: str | None = None
     desc: bool = False
     limit: int | None = None
+
+
+class ListSettings(Selection, frozen=True, kw_only=True):
+    """All that ``list`` needs; `format` None is chosen by what is shown."""
+
+    fields: tuple[str, ...] = ()
     count: bool = False
     format: str | None = None
     delimiter: str | None = None
@@ -156,3 +163,14 @@ class RunsSettings(msgspec.Struct, frozen=True, kw_only=True):
     limit: int | None = None
     format: str | None = None
     delimiter: str | None = None
+
+
+class UpdateSettings(Selection, frozen=True, kw_only=True):
+    """All that ``update`` needs; `changes` and `remove_tags` as given."""
+
+    changes: tuple[str, ...] = ()
+    remove_tags: tuple[str, ...] = ()
+    cancel: bool = False
+    revert: bool = False
+    delete: bool = False
+    no_confirm: bool = False

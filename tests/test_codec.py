@@ -51,6 +51,7 @@ SERVER: dict[type, Any] = {
     msg.Drain: st.just(msg.Drain()),
     msg.Interrupt: st.builds(msg.Interrupt, real),
     msg.Bye: st.just(msg.Bye()),
+    msg.Cancel: st.builds(msg.Cancel, st.lists(identity, max_size=4)),
 }
 SIDES: list[tuple[Callable[[bytes], Any], dict[type, Any]]] = [(decode_client, CLIENT), (decode_server, SERVER)]
 
@@ -79,6 +80,7 @@ def test_tags_are_fixed_numbers() -> None:
     assert given_numbers == {
         msg.Hello: 1, msg.Results: 2, msg.Output: 3, msg.Leave: 4,
         msg.Welcome: 33, msg.Work: 34, msg.OutputTaken: 35, msg.Drain: 36, msg.Interrupt: 37, msg.Bye: 38,
+        msg.Cancel: 39,
     }  # fmt: skip
 
 

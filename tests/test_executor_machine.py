@@ -10,9 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hypershell.core.model import Special, Task
-from hypershell.executor.machine import INT, KILL, SUSPECT_TIME, TERM, Machine
+from hypershell.executor.ladder import INT, KILL, TERM
+from hypershell.executor.machine import SUSPECT_TIME, Machine
 from hypershell.executor.vocabulary import (
     Action,
+    CancelOrdered,
     Dismissed,
     DrainOrdered,
     End,
@@ -519,3 +521,57 @@ def test_every_execution_is_answered_exactly_once(
     ledger.now += 6.0
     ledger.tell(TimePassed())
     assert sorted(ledger.answered) == sorted(ledger.given)
+
+
+# Cancelling single tasks
+
+
+def errors(actions: list[Action]) -> list[tuple[str, int, str | None]]:
+    reports = [action for action in actions if isinstance(action, Report)]
+    return [(result.id, result.exit_status, result.error) for report in reports for result in report.results]
+
+
+def test_a_cancelled_task_is_stopped_by_the_ladder_and_reported_at_once() -> None:
+    machine = make(slots=1, bundlesize=100)
+    assert started(machine.handle(work(*"abcdef"), 0.0)) == ["a"]
+    assert signals(machine.handle(CancelOrdered([("a", 1)]), 1.0)) == [("a", INT)]
+    assert machine.deadline() == 11.0
+    assert signals(machine.handle(TimePassed(), 11.0)) == [("a", TERM)]
+    assert signals(machine.handle(TimePassed(), 21.0)) == [("a", KILL)]
+    actions = machine.handle(exited("a", -KILL), 21.5)
+    assert errors(actions) == [("a", -KILL, "cancelled")] and started(actions) == ["b"]
+    assert machine.handle(CancelOrdered([("a", 1)]), 22.0) == []
+
+
+def test_a_queued_task_is_cancelled_before_it_starts() -> None:
+    machine = make(slots=1)
+    machine.handle(work("a", "b", "c"), 0.0)
+    assert errors(machine.handle(CancelOrdered([("b", 1), ("c", 2), ("x", 1)]), 1.0)) == [("b", -100, "cancelled")]
+    assert machine.held == {"a": 1, "c": 1}
+    assert started(machine.handle(exited("a"), 2.0)) == ["c"]
+
+
+def test_cancel_takes_effect_while_a_template_is_expanded() -> None:
+    machine = make(slots=1)
+    machine.handle(work("a", template="{% date %}"), 0.0)
+    assert signals(machine.handle(CancelOrdered([("a", 1)]), 1.0)) == [("a", KILL)]
+    assert errors(machine.handle(Expanded("a", error="killed"), 1.5)) == [("a", -100, "cancelled")]
+
+
+def test_cancel_overrides_a_timeout_and_an_interrupt_keeps_it() -> None:
+    machine = make(slots=2)
+    machine.handle(work("a", timeout=5.0), 0.0)
+    machine.handle(work("b"), 0.0)
+    machine.handle(TimePassed(), 5.0)
+    machine.handle(CancelOrdered([("a", 1), ("b", 1)]), 6.0)
+    machine.handle(Interrupted(1.0), 7.0)
+    assert errors(machine.handle(exited("a", -INT), 7.5)) == [("a", -INT, "cancelled")]
+    assert errors(machine.handle(exited("b", -INT), 7.6)) == [("b", -INT, "cancelled")]
+
+
+def test_what_goes_back_or_has_ended_is_not_cancelled_here() -> None:
+    machine = make(slots=1)
+    machine.handle(work("a"), 0.0)
+    machine.handle(Interrupted(1.0), 1.0)
+    assert machine.handle(CancelOrdered([("a", 1)]), 1.5) == []
+    assert returned(machine.handle(exited("a", -INT), 1.6)) == [("a", 1)]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from hypershell.apps.frame import parse, parse_initdb, parse_list, parse_runs
+from hypershell.apps.frame import parse, parse_initdb, parse_list, parse_runs, parse_update
 from hypershell.apps.help import command_help, command_usage, top_help
 from hypershell.apps.parse_task import parse_info, parse_submit, parse_wait
 from hypershell.errors import ConfigError, UsageError
@@ -22,6 +22,7 @@ from hypershell.settings import (
     RunSettings,
     RunsSettings,
     SubmitSettings,
+    UpdateSettings,
     WaitSettings,
 )
 
@@ -98,6 +99,12 @@ FLAGS: dict[str, tuple[list[str], object]] = {
     "info_format": (["1", "-f", "JSON"], "json"),
     "info_json": (["1", "--json"], "json"),
     "info_yaml": (["1", "--yaml"], "yaml"),
+    "changes": (["cores=2", "-f", "a:1"], ("cores=2", "a:1")),
+    "remove_tags": (["--remove-tag", "a", "b", "c:1", "--remove-tag", "d"], ("a", "b", "d")),
+    "cancel": (["--cancel"], True),
+    "revert": (["--revert"], True),
+    "delete": (["--delete"], True),
+    "no_confirm": (["-f"], True),
 }
 
 # dest: text of a variable, the same value in TOML, and what the setting becomes
@@ -146,7 +153,14 @@ def clean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def setting(dest: str, argv: list[str]) -> object:
     """The value that the settings of a command, or those of its log, hold after `argv`."""
     settings: (
-        RunSettings | InitSettings | ListSettings | RunsSettings | SubmitSettings | InfoSettings | WaitSettings
+        RunSettings
+        | InitSettings
+        | ListSettings
+        | RunsSettings
+        | SubmitSettings
+        | InfoSettings
+        | WaitSettings
+        | UpdateSettings
     )
     commands = find_option(dest).commands
     if "mpi" in commands:
@@ -160,6 +174,8 @@ def setting(dest: str, argv: list[str]) -> object:
         dest = "info_format" if dest in ("info_json", "info_yaml") else dest
     elif "wait" in commands:
         settings, config = parse_wait(argv or ["0"])
+    elif commands == ("update",):
+        settings, config = parse_update(argv or ["-C"])
     elif "list" not in commands:
         settings, config = parse_runs(argv)
     else:

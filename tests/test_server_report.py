@@ -107,3 +107,15 @@ def test_progress_is_silent_in_a_pipe() -> None:
     progress.turn(0.0, Scheduler(Policy(), lambda: "id"), True)
     progress.turn(9.0, Scheduler(Policy(), lambda: "id"), True)
     assert pipe.getvalue() == "" and progress.deadline() is None
+
+
+def test_cancelled_tasks_are_counted_apart_and_are_no_failure() -> None:
+    ended_so = Finish(5, 0, 0, 0, "complete", cancelled=2)
+    assert last_line(ended_so, True, "find", None) == "2 tasks cancelled"
+    assert exit_status(ended_so, True, False) == 0
+    mixed = Finish(5, 1, 0, 0, "complete", cancelled=1)
+    assert last_line(mixed, True, "find", None) == "1 of 6 tasks failed (find); 1 task cancelled"
+    assert exit_status(mixed, True, False) == 7
+    scheduler = Scheduler(Policy(), lambda: "id")
+    scheduler.counts.succeeded, scheduler.counts.cancelled = 3, 2
+    assert Progress.text(2.0, scheduler, False) == "5/5+ done  0 out  0 failed  2 cancelled  2.5/s"

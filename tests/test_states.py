@@ -15,11 +15,14 @@ def test_every_state_can_be_reached_from_pending() -> None:
     reached = {states.PENDING}
     for _ in states.TRANSITIONS:
         reached |= {new for (old, _), new in states.TRANSITIONS.items() if old in reached}
-    assert reached == {states.PENDING, states.DISPATCHED} | states.FINAL
+    assert reached == {states.PENDING, states.DISPATCHED, states.GONE} | states.FINAL
 
 
-def test_nothing_leaves_a_final_state() -> None:
-    assert not [old for old, _ in states.TRANSITIONS if old in states.FINAL]
+def test_only_the_user_takes_a_task_out_of_a_final_state() -> None:
+    assert {event for old, event in states.TRANSITIONS if old in states.FINAL} == {"revert", "delete"}
+    assert set(states.from_which("revert")) == states.FINAL
+    assert set(states.from_which("delete")) == states.FINAL | {states.PENDING}
+    assert set(states.from_which("cancel")) == {states.PENDING, states.DISPATCHED}
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,8 @@ LAYERS = [{"core"}, {"proto"}, {"executor", "data", "mpi", "net"}, {"server", "c
 LEVEL = {name: level for level, names in enumerate(LAYERS, 1) for name in names}
 
 #: Modules that decide, and so neither block, nor tell time, nor draw, nor read or write.
-PURE = ["core", "proto", "executor/machine.py", "executor/vocabulary.py", "executor/packing.py",
+PURE = ["core", "proto", "executor/machine.py", "executor/vocabulary.py", "executor/held.py", "executor/ladder.py",
+        "executor/packing.py",
         "units.py", "tags.py", "lines.py", "template.py", "errors.py"]  # fmt: skip
 PURE_IMPORTS = {"__future__", "collections", "collections.abc", "dataclasses", "enum", "functools", "heapq",
                 "itertools", "math", "msgspec", "msgspec.structs", "operator", "re", "typing"}  # fmt: skip
@@ -36,8 +37,8 @@ OWNERS = {"mpi4py": "mpi", "socket": "net", "ssl": "net", "sqlalchemy": "data", 
 #: What costs start-up time, and so is imported where it is used, when it is used.
 HEAVY = ["sqlalchemy", "mpi4py", "rich", "h5py", "psutil", "cryptography", "cmdkit", "ssl", "asyncio"]
 #: These hold schema and queries; they are imported lazily by others.
-SQL = {"bulk", "engine", "migrate", "ownership", "partitions", "query", "reading", "rows", "runs", "schema",
-       "single", "sql", "submit", "walk", "where"}  # fmt: skip
+SQL = {"bulk", "change", "engine", "migrate", "ownership", "partitions", "query", "reading", "requests", "rows",
+       "runs", "schema", "single", "sql", "submit", "walk", "where"}  # fmt: skip
 #: Imported by those who read configuration, when they do; it is built on cmdkit.
 LATE = {"hypershell.config"} | {f"hypershell.data.{module}" for module in SQL}
 PARTS = ["", "core", "proto", "executor", "data", "mpi", "net", "server", "cluster", "apps"]

@@ -23,7 +23,7 @@ from hypershell.options import COMMANDS, Command, Option, options_of
 
 if TYPE_CHECKING:
     from hypershell.config import Config
-    from hypershell.settings import InitSettings, ListSettings, RunSettings, RunsSettings
+    from hypershell.settings import InitSettings, ListSettings, RunSettings, RunsSettings, UpdateSettings
 
 __all__ = [
     "EndEarly",
@@ -35,6 +35,7 @@ __all__ = [
     "parse_initdb",
     "parse_list",
     "parse_runs",
+    "parse_update",
     "run_command",
     "stdin_is_terminal",
 ]
@@ -51,6 +52,7 @@ _EXCLUSIVE = (
     *itertools.combinations(("failed", "succeeded", "completed", "remaining"), 2),
     *itertools.combinations(("format", "json", "csv"), 2),
     *itertools.combinations(("upgrade", "vacuum", "backup", "rotate", "truncate"), 2),
+    *itertools.combinations(("cancel", "revert", "delete"), 2),
     *itertools.combinations(("count", "list_fields", "tag_keys", "tag_values"), 2),
     *itertools.combinations(("extract", "show_stdout", "show_stderr"), 2),
     *itertools.combinations(("show_info", "show_status", "return_status"), 2),
@@ -138,6 +140,23 @@ def _name_format(given: dict[str, object]) -> None:
     for name in ("json", "csv"):
         if given.pop(name, False):
             given["format"] = name
+
+
+def parse_update(argv: Sequence[str]) -> tuple[UpdateSettings, Config]:
+    """Settings of ``update``; otherwise as `parse`. Bare keys after ``--remove-tag`` belong to it."""
+    if not argv:
+        raise EndEarly(texts.command_usage(command_entry("update")), ExitStatus.USAGE)
+    from hypershell.apps.words import spread
+    from hypershell.data.edits import is_key
+    from hypershell.settings import UpdateSettings
+
+    options = options_of("update")
+    option = next(option for option in options if option.dest == "remove_tags")
+    given = parse_arguments("update", spread(argv, options, option, is_key))
+    if "order_by" in given and "limit" not in given:
+        raise UsageError("Using -s/--order-by requires -l/--limit: without it the order changes nothing")
+    config = configure("update", given)
+    return UpdateSettings(**collect(UpdateSettings.__struct_fields__, given, config)), config
 
 
 def parse_arguments(command: str, argv: Sequence[str]) -> dict[str, object]:

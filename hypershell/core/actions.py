@@ -10,6 +10,7 @@ from hypershell.core.model import ClientInfo, FeedMark, Result, Task
 
 __all__ = [
     "Action",
+    "CancelTasks",
     "ClientChange",
     "Commit",
     "DismissClients",
@@ -38,7 +39,10 @@ class Dispatch(Struct, frozen=True, gc=False):
 
 
 class Finished(Struct, frozen=True, gc=False):
-    """dispatched -> succeeded or failed. `next_id` names the row of the retry, which the same Record inserts."""
+    """dispatched -> succeeded, failed or cancelled (the last also from pending).
+
+    `next_id` names the row of the retry, which the same Record inserts.
+    """
 
     client: int
     state: str
@@ -108,6 +112,13 @@ class DrainClients(Struct, frozen=True, gc=False):
     clients: list[int]
 
 
+class CancelTasks(Struct, frozen=True, gc=False):
+    """Tell this client to stop these executions (id, execution)."""
+
+    client: int
+    tasks: list[tuple[str, int]]
+
+
 class InterruptClients(Struct, frozen=True, gc=False):
     """Tell these clients to stop their tasks (INT, TERM, KILL)."""
 
@@ -139,6 +150,8 @@ class Finish(Struct, frozen=True, gc=False):
     """``complete``, ``drained``, ``interrupted``, ``group failed``, ``store failed`` or ``idle``."""
     failed_before: int = 0
     """Final failures, in earlier runs, of what this run took over."""
+    cancelled: int = 0
+    """Tasks that the user cancelled or deleted meanwhile."""
 
 
 Action: TypeAlias = (
@@ -149,6 +162,7 @@ Action: TypeAlias = (
     | PauseFeed
     | ResumeFeed
     | DrainClients
+    | CancelTasks
     | InterruptClients
     | DismissClients
     | Note

@@ -9,6 +9,7 @@ from msgspec import Struct
 from hypershell.core.model import ClientInfo, FeedMark, Result, Task
 
 __all__ = [
+    "CancelRequested",
     "ClientJoined",
     "ClientLeft",
     "ClientLost",
@@ -62,6 +63,13 @@ class TasksLoaded(Struct, frozen=True, gc=False):
     group: int
     tasks: list[Task]
     exhausted: bool
+
+
+class CancelRequested(Struct, frozen=True, gc=False):
+    """The user cancelled or deleted tasks. Of those in `settled` the store has the last word already."""
+
+    ids: list[str]
+    settled: list[str] = []
 
 
 class ClientJoined(Struct, frozen=True, gc=False):
@@ -131,6 +139,7 @@ Event: TypeAlias = (
     | FeedEnded
     | WorkFound
     | TasksLoaded
+    | CancelRequested
     | ClientJoined
     | ClientLeft
     | ClientLost

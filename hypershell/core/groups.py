@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from heapq import heappop, heappush
 
 from hypershell.core.model import Task
@@ -45,6 +45,18 @@ class Group:
     def take(self) -> Task:
         """The next task to send; the caller knows that there is one."""
         return self.front.popleft() if self.front else self.ready.popleft()
+
+    def withdraw(self, wanted: Set[str]) -> list[Task]:
+        """Take those of `wanted` out that are ready; they are none of this group any more."""
+        gone: list[Task] = []
+        for queue in (self.front, self.ready):
+            found = [task for task in queue if task.id in wanted]
+            if found:
+                gone += found
+                kept = [task for task in queue if task.id not in wanted]
+                queue.clear()
+                queue.extend(kept)
+        return gone
 
     def fail(self, task_id: str) -> None:
         self.failed += 1

@@ -14,8 +14,9 @@ from hypershell.core import events as ev
 from hypershell.core.bundles import BundleSizer
 from hypershell.core.clients import Clients
 from hypershell.core.groups import Group, Groups
-from hypershell.core.model import FeedMark, Task
+from hypershell.core.model import CANCELLED_BY_USER, FeedMark, Result, Special, Task
 from hypershell.core.policy import Counts, Policy
+from hypershell.core.states import CANCELLED
 
 __all__ = ["Ledger"]
 
@@ -33,6 +34,8 @@ class Ledger:
         self._clients = Clients()
         self._known: set[str] = set()
         self._settled: set[str] = set()
+        self._cancelling: dict[str, bool] = {}
+        """Dispatched tasks that the user cancelled; whether the store has the last word on them already."""
         self._loading = False
         self._seq = 0
         self._durable = 0
@@ -84,8 +87,31 @@ class Ledger:
         if mark is not None:
             self._changes().mark = mark
 
-    def _take_back(self, tasks: list[Task]) -> None:
+    def _forget(self, task: Task) -> None:
+        """The task is in memory no longer; a page that is on its way may still show it."""
+        self._known.discard(task.id)
+        if self._loading:
+            self._settled.add(task.id)
+
+    def _cancelled(self, client: int, task: Task, result: Result | None = None) -> None:
+        """The task ends as cancelled; without a result it never ran, or what it did is not known."""
+        self._forget(task)
+        self.counts.cancelled += 1
+        wall = self._wall
+        if result is None:
+            result = Result(task.id, task.execution, Special.CANCELLED, wall, wall, error=CANCELLED_BY_USER)
+        ended = act.Finished(client, CANCELLED, task.schedule_time or wall, result, None, task)
+        self._changes().finished.append(ended)
+
+    def _take_back(self, client: int, tasks: list[Task]) -> None:
+        """What `client` was given is ready again, except what the user cancelled meanwhile."""
         record = self._changes()
+        if self._cancelling:
+            gone = [task for task in tasks if self._cancelling.pop(task.id, None) is not None]
+            for task in gone:
+                self._groups.get(task.group).inflight -= 1
+                self._cancelled(client, task)
+            tasks = [task for task in tasks if task.id in self._known]
         for task in reversed(tasks):
             group = self._groups.get(task.group)
             group.inflight -= 1

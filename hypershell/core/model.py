@@ -11,6 +11,7 @@ from typing import Annotated, TypeAlias
 from msgspec import Meta, Struct
 
 __all__ = [
+    "CANCELLED_BY_USER",
     "ClientInfo",
     "FeedMark",
     "Result",
@@ -55,9 +56,14 @@ class Special:
     """
 
     CANCELLED = -100
+    """Before it ran; a task that was stopped keeps its own status."""
     TEMPLATE_FAILED = -101
     IMPOSSIBLE = -102
     NOT_STARTED = -103
+
+
+#: The `error` of a result whose task was stopped, or not started, because the user cancelled it.
+CANCELLED_BY_USER = "cancelled"
 
 
 class Result(Struct, array_like=True, gc=False, frozen=True):
@@ -70,7 +76,7 @@ class Result(Struct, array_like=True, gc=False, frozen=True):
     end: float
     command: str | None = None
     error: str | None = None
-    """Why there is no ordinary exit: ``timeout``, ``template: ...``, ``too long: ...``."""
+    """Why there is no ordinary exit: ``timeout``, ``template: ...``, ``too long: ...``, ``cancelled``."""
     outpath: str | None = None
     errpath: str | None = None
     utime: float | None = None

@@ -41,6 +41,8 @@ class Counts(Struct):
     """Final failures."""
     failed_before: int = 0
     """Final failures, in earlier runs, of what was taken over."""
+    cancelled: int = 0
+    """Taken out by the user."""
     retried: int = 0
     lost: int = 0
     """Executions that ended with their client."""

@@ -17,7 +17,7 @@ from hypershell.core import events as ev
 from hypershell.core.clients import Client
 from hypershell.core.groups import Group
 from hypershell.core.intake import NOBODY, Intake
-from hypershell.core.model import Result, Task
+from hypershell.core.model import CANCELLED_BY_USER, Result, Task
 from hypershell.core.policy import Counts, Policy
 from hypershell.core.states import FAILED, SUCCEEDED
 
@@ -35,6 +35,7 @@ class Scheduler(Intake):
             ev.FeedEnded: self._feed_ended,
             ev.WorkFound: self._work_found,
             ev.TasksLoaded: self._tasks_loaded,
+            ev.CancelRequested: self._cancel_requested,
             ev.ClientJoined: self._client_joined,
             ev.ClientLeft: self._client_left,
             ev.ClientLost: self._client_lost,
@@ -124,7 +125,7 @@ class Scheduler(Intake):
         held = list(client.holding.values())
         if reason is not None:
             self.counts.lost += len(held)
-        self._take_back(held)
+        self._take_back(number, held)
         client.holding.clear()
         self._outbox = deque(entry for entry in self._outbox if entry[1].client != number)
 
@@ -151,7 +152,7 @@ class Scheduler(Intake):
                 count += 1
         back = [task for key, n in event.returned if (task := self._claim(client, key, n)) is not None]
         if back:
-            self._take_back(back)
+            self._take_back(client.number, back)
         if count:
             self._sizer.observe(spent, count)
         self._clients.ask(client)
@@ -168,9 +169,11 @@ class Scheduler(Intake):
     def _finish_task(self, client: Client, task: Task, result: Result) -> None:
         group = self._groups.get(task.group)
         group.inflight -= 1
-        self._known.discard(task.id)
-        if self._loading:
-            self._settled.add(task.id)
+        settled = self._cancelling.pop(task.id, None)
+        if settled or (settled is not None and result.error == CANCELLED_BY_USER):
+            self._cancelled(client.number, task, result)
+            return
+        self._forget(task)
         record = self._changes()
         next_id = None
         state = SUCCEEDED
@@ -178,7 +181,7 @@ class Scheduler(Intake):
             self.counts.succeeded += 1
         else:
             state = FAILED
-            if task.attempt < self.policy.attempts:
+            if task.attempt < self.policy.attempts and settled is None:
                 next_id = self._retry(task, group, record)
             else:
                 self.counts.failed += 1
@@ -201,6 +204,42 @@ class Scheduler(Intake):
         else:
             self._groups.store(group)
         return again.id
+
+    # -- cancelling --------------------------------------------------------------------------------------
+
+    def _cancel_requested(self, event: ev.CancelRequested, now: float) -> None:
+        """Drop what is ready or not sent yet, and have the rest stopped by those who run it."""
+        settled = set(event.settled)
+        known = self._known
+        wanted = {key for key in event.ids if key in known}
+        # What only the store held is dealt with there.
+        self.counts.cancelled += sum(key not in known for key in event.settled)
+        if not wanted:
+            return
+        if self._groups.current is not None:
+            for task in self._groups.current.withdraw(wanted):
+                self._cancelled(NOBODY, task)
+        self._cancel_unsent(wanted)
+        for client in self._clients.all():
+            tasks = [(key, task.execution) for key, task in client.holding.items() if key in wanted]
+            if tasks:
+                self._cancelling.update((key, key in settled) for key, _ in tasks)
+                self._out.append(act.CancelTasks(client.number, tasks))
+
+    def _cancel_unsent(self, wanted: set[str]) -> None:
+        """Take what waits for its dispatch to be durable out of the outbox."""
+        outbox, self._outbox = self._outbox, deque()
+        for seq, send in outbox:
+            client = self._clients.get(send.client)
+            for task in send.tasks:
+                if task.id in wanted and client is not None:
+                    del client.holding[task.id]
+                    self._groups.get(task.group).inflight -= 1
+                    self._cancelled(send.client, task)
+                    self._clients.ask(client)
+            tasks = [task for task in send.tasks if task.id not in wanted]
+            if tasks:
+                self._outbox.append((seq, act.SendTasks(send.client, tasks)))
 
     # -- the end -----------------------------------------------------------------------------------------
 
@@ -236,7 +275,7 @@ class Scheduler(Intake):
         if client is not None:
             for task in send.tasks:
                 client.holding.pop(task.id, None)
-            self._take_back(send.tasks)
+            self._take_back(send.client, send.tasks)
 
     def _interrupt(self) -> None:
         self._interrupt_at = None
@@ -259,7 +298,9 @@ class Scheduler(Intake):
             held, unfinished = unfinished, 0
         self._out.append(act.DismissClients(self._clients.numbers()))
         done = self.counts
-        self._out.append(act.Finish(done.succeeded, done.failed, held, unfinished, reason, done.failed_before))
+        self._out.append(
+            act.Finish(done.succeeded, done.failed, held, unfinished, reason, done.failed_before, done.cancelled)
+        )
 
     def _end_reason(self) -> str | None:
         """Why the run is over, or None while it is not."""

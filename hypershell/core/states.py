@@ -10,10 +10,12 @@ __all__ = [
     "DISPATCHED",
     "FAILED",
     "FINAL",
+    "GONE",
     "PENDING",
     "SUCCEEDED",
     "TRANSITIONS",
     "diagram",
+    "from_which",
     "move",
 ]
 
@@ -22,6 +24,8 @@ DISPATCHED = "dispatched"
 SUCCEEDED = "succeeded"
 FAILED = "failed"
 CANCELLED = "cancelled"
+#: No row any more; the end mark of the diagram.
+GONE = "[*]"
 
 FINAL = frozenset({SUCCEEDED, FAILED, CANCELLED})
 
@@ -35,6 +39,13 @@ TRANSITIONS: dict[tuple[str, str], str] = {
     (DISPATCHED, "client lost"): PENDING,
     (DISPATCHED, "takeover"): PENDING,
     (DISPATCHED, "cancel"): CANCELLED,
+    (SUCCEEDED, "revert"): PENDING,
+    (FAILED, "revert"): PENDING,
+    (CANCELLED, "revert"): PENDING,
+    (PENDING, "delete"): GONE,
+    (SUCCEEDED, "delete"): GONE,
+    (FAILED, "delete"): GONE,
+    (CANCELLED, "delete"): GONE,
 }
 
 
@@ -43,11 +54,15 @@ def move(state: str, event: str) -> str | None:
     return TRANSITIONS.get((state, event))
 
 
+def from_which(event: str) -> tuple[str, ...]:
+    """The states in which `event` may happen."""
+    return tuple(old for old, what in TRANSITIONS if what == event)
+
+
 def diagram() -> str:
     """The table as a mermaid state diagram."""
     lines = ["stateDiagram-v2", f"    [*] --> {PENDING}: submit, retry"]
     lines += [f"    {old} --> {new}: {event}" for (old, event), new in TRANSITIONS.items()]
-    lines += [f"    {state} --> [*]" for state in (SUCCEEDED, FAILED, CANCELLED)]
     return "\n".join(lines)
 
 

@@ -257,10 +257,12 @@ class Sqlite:
 
     def create(self, connection: Connection, create: bool) -> None:
         """Make the tables in an empty database, inside the transaction of `connection`."""
+        from hypershell.data.requests import ensure
         from hypershell.data.schema import meta, metadata
 
         raw: Any = connection.connection.dbapi_connection
         if check_schema(raw, self.path):
+            ensure(connection)
             return
         if not create:
             raise StoreError(f"database {self.path} has no tables: run 'hs initdb'")
@@ -275,9 +277,13 @@ class Sqlite:
 
     def changed(self, connection: Connection) -> bool:
         """Whether another connection wrote since the last call (``PRAGMA data_version``)."""
-        version = connection.exec_driver_sql("PRAGMA data_version").scalar_one()
+        version = self.version(connection)
         before, self._version = self._version, version
         return before is not None and before != version
+
+    def version(self, connection: Connection) -> int:
+        """A number that differs after another connection wrote."""
+        return int(connection.exec_driver_sql("PRAGMA data_version").scalar_one())
 
     def check_place(self) -> None:
         """Make sure that the file is still the one that was opened: writes into a removed file would be lost."""

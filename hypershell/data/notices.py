@@ -10,7 +10,15 @@ from typing import Protocol, TypeAlias
 from msgspec import Struct
 
 from hypershell.core.actions import Finish, LoadMore, Record
-from hypershell.core.events import Durable, StoreFailed, StoreResumed, StoreStalled, TasksLoaded, WorkFound
+from hypershell.core.events import (
+    CancelRequested,
+    Durable,
+    StoreFailed,
+    StoreResumed,
+    StoreStalled,
+    TasksLoaded,
+    WorkFound,
+)
 from hypershell.core.model import FeedMark, Submission
 from hypershell.data.lease import BEAT
 from hypershell.errors import StoreError
@@ -43,7 +51,7 @@ class Tuning(Struct, frozen=True):
     low: int = 8_192
     beat: float = BEAT
     look: float = 0.1
-    """Time between two looks for new work (`Plan.forever`)."""
+    """Time between two looks for requests of users and, with `Plan.forever`, for new work."""
     tell_after: float = 1.0
     """A failing write is reported when it has failed for so long."""
     give_up: float = 300.0
@@ -86,6 +94,7 @@ Notice: TypeAlias = (
     Durable
     | TasksLoaded
     | WorkFound
+    | CancelRequested
     | StoreFailed
     | StoreStalled
     | StoreResumed

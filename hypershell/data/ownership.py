@@ -12,13 +12,14 @@ from sqlalchemy import ColumnElement, Connection, and_, bindparam, func, or_, se
 
 from hypershell.core.model import FeedMark, Submission
 from hypershell.core.states import DISPATCHED, PENDING
+from hypershell.data import requests
 from hypershell.data.lease import Owner
 from hypershell.data.schema import run as _run
 from hypershell.data.schema import submission as _submission
 from hypershell.data.schema import task as _task
 from hypershell.data.store import Claim, Taken
 
-__all__ = ["claims", "count_unfinished", "describe", "next_submission", "take"]
+__all__ = ["claims", "count_unfinished", "describe", "next_submission", "owner_of", "take"]
 
 _s = _submission.c
 
@@ -72,6 +73,12 @@ def claims(link: Connection, me: str, like: Submission | None) -> list[Claim]:
         unfinished = like is None or _has_work(link, number)
         found.append(Claim(number, holder, owner, unfinished))
     return found
+
+
+def owner_of(link: Connection, number: int) -> Owner | None:
+    """Whose submission `number` is; None: nobody's."""
+    row = link.execute(_WITH_OWNER, {"number": number}).mappings().first()
+    return None if row is None else _owner(row)
 
 
 def _unfinished(link: Connection) -> list[int]:
@@ -132,6 +139,7 @@ def take(link: Connection, me: str, claim: Claim) -> bool:
     grab = update(_submission).where(_s.id == number, same).values(owner=me, epoch=_s.epoch + 1)
     if not link.execute(grab).rowcount:
         return False
+    requests.take_over(link, number)
     again = {
         "state": PENDING,
         "execution": _task.c.execution + 1,

@@ -50,6 +50,7 @@ from hypershell.errors import StoreError
 from hypershell.tags import Scalar
 
 __all__ = [
+    "LAST_ATTEMPT",
     "Row",
     "by_id",
     "by_key",
@@ -66,6 +67,9 @@ __all__ = [
     "values_among",
     "walk",
 ]
+
+#: No newer attempt exists.
+LAST_ATTEMPT = Condition("next_id", "==", None)
 
 #: Rows that one statement looks at when it only counts.
 _MOST_COUNTED = 500_000
@@ -191,6 +195,8 @@ def clause(chosen: Filter, dialect: str) -> ColumnElement[bool] | None:
     parts += [_tag_clause(tag, dialect) for tag in chosen.tags]
     if chosen.states:
         parts.append(_task.c.state.in_(chosen.states))
+    if chosen.ids:
+        parts.append(_task.c.id.in_(chosen.ids))
     return and_(*parts) if parts else None
 
 

@@ -29,7 +29,7 @@ from sqlalchemy.types import TypeDecorator
 
 from hypershell.data.times import Stamper, seconds_of
 
-__all__ = ["UtcTime", "client", "meta", "metadata", "micros", "run", "submission", "task"]
+__all__ = ["UtcTime", "client", "meta", "metadata", "micros", "request", "run", "submission", "task"]
 
 
 class UtcTime(TypeDecorator[float]):
@@ -217,6 +217,20 @@ run = Table(
     Column("counter", BigInteger, nullable=False, server_default=text("0")),
     Column("fenced", Boolean, nullable=False, server_default=text("false")),
 )
+
+request = Table(
+    "request",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("task", Text, nullable=False),
+    Column("submission", BigInteger, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("settled", Boolean, nullable=False),
+    Column("time", UtcTime, nullable=False),
+    # A number is never given twice: servers remember how far they have read.
+    sqlite_autoincrement=True,
+)
+Index("request_task", request.c.task)
 
 meta = Table(
     "meta",

@@ -29,9 +29,10 @@ from sqlalchemy import (
 )
 
 from hypershell.core.actions import Dispatch, Finish, Finished, Record, Return
+from hypershell.core.events import CancelRequested
 from hypershell.core.model import FeedMark, Special, Submission, Task
 from hypershell.core.states import DISPATCHED, PENDING
-from hypershell.data import ownership, rows, schema
+from hypershell.data import ownership, requests, rows, schema
 from hypershell.data.batch import Batch
 from hypershell.data.bulk import Bulk, bulk_insert, bulk_update, incoming, insert_once
 from hypershell.data.lease import Owner
@@ -64,6 +65,10 @@ class SqlStore:
         self._rows: Any = None
         self._bulk: dict[str, Bulk] = {}
         self._paging: Any = None
+        self._looked: tuple[int, int] | None = None
+        """The version of the database, and the last request, when requests were read."""
+        self._asked: set[str] = set()
+        """Tasks with a request that may not have been met."""
         self.refused = 0
 
     # -- life ------------------------------------------------------------------------------------
@@ -94,6 +99,7 @@ class SqlStore:
 
     def end_run(self, finish: Finish) -> None:
         with self._transaction() as link:
+            requests.drop(link, self._asked)
             values = {
                 "end_time": time.time(),
                 "outcome": finish.reason,
@@ -112,6 +118,27 @@ class SqlStore:
     def changed(self) -> bool:
         with self._reading() as link:
             return self._database.changed(link)
+
+    def requests(self) -> CancelRequested | None:
+        with self._reading() as link:
+            version = self._database.version(link)
+            last = 0
+            if self._looked is not None:
+                before, last = self._looked
+                if before == version:
+                    return None
+            page = requests.read(link, last, self._owned)
+        more = page.last > last
+        # With a full page there may be more in the same version.
+        self._looked = (-1 if more else version, page.last)
+        if page.cancel is not None:
+            self._asked.update(page.cancel.ids)
+        return page.cancel
+
+    def drop_requests(self) -> None:
+        if self._asked:
+            with self._transaction() as link:
+                self._asked = requests.drop(link, self._asked)
 
     # -- writing -----------------------------------------------------------------------------------
 

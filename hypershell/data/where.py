@@ -137,11 +137,12 @@ class TagCondition:
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Tasks for which all of this holds; `states` empty: any."""
+    """Tasks for which all of this holds; `states` or `ids` empty: any."""
 
     conditions: tuple[Condition, ...] = ()
     tags: tuple[TagCondition, ...] = ()
     states: tuple[str, ...] = ()
+    ids: tuple[str, ...] = ()
 
     @classmethod
     def build(
@@ -151,6 +152,7 @@ class Filter:
         group: int | None = None,
         retries: bool = False,
         states: tuple[str, ...] = (),
+        ids: tuple[str, ...] = (),
     ) -> Filter:
         """The filter of a command line; raises `WhereError` and `hypershell.tags.TagError`."""
         conditions = [parse_condition(word) for word in where]
@@ -165,7 +167,7 @@ class Filter:
             conditions.append(Condition("group", "==", group))
         if retries:
             conditions.append(Condition("attempt", ">", 1))
-        return cls(tuple(conditions), tuple(of_tags), states)
+        return cls(tuple(conditions), tuple(of_tags), states, ids)
 
 
 @dataclass(frozen=True, slots=True)

@@ -189,9 +189,7 @@ class Writer:
         beat = clock() + tuning.beat
         look = clock() + tuning.look
         while True:
-            forever = self._plan.forever
-            due = min(beat, look) if forever else beat
-            self._sleep(due)
+            self._sleep(min(beat, look))
             ended, wrote = self._drain(store)
             if ended:
                 return
@@ -201,9 +199,18 @@ class Writer:
             elif now >= beat:
                 self._try(store.beat)
                 beat = clock() + tuning.beat
-            if forever and now >= look:
-                self._try(lambda: recovery.look(self._post))
+            if now >= look:
+                self._look(store, recovery)
                 look = clock() + tuning.look
+
+    def _look(self, store: Store, recovery: Recovery) -> None:
+        """What did others write that is for us?"""
+        if self._plan.forever:
+            self._try(lambda: recovery.look(self._post))
+        asked = self._try(store.requests)
+        if asked is not None:
+            self._post(asked)
+            self._try(store.drop_requests)
 
     def _sleep(self, due: float) -> None:
         """Wait for something or `due`; then until the batch is old or large, or somebody waits for it."""

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from hypershell.core.model import Task
 from hypershell.executor.capture import capture_paths, open_capture
 from hypershell.executor.env import LONGEST, Environment
-from hypershell.executor.machine import KILL
+from hypershell.executor.ladder import KILL
 from hypershell.executor.output import Output, Pipe
 from hypershell.executor.reap import RSS_UNIT, next_exit
 from hypershell.executor.spawn import NotStarted, Spawner

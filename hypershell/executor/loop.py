@@ -24,6 +24,7 @@ from hypershell.executor.reap import Reaper
 from hypershell.executor.spawn import open_standard_descriptors, seal_descriptors
 from hypershell.executor.vocabulary import (
     Action,
+    CancelOrdered,
     Dismissed,
     DrainOrdered,
     End,
@@ -189,6 +190,8 @@ class Executor:
             self._tell(DrainOrdered())
         elif kind is messages.Interrupt:
             self._tell(Interrupted(message.grace))
+        elif kind is messages.Cancel:
+            self._tell(CancelOrdered(message.tasks))
         elif kind is messages.Bye:
             self._tell(Dismissed())
         elif kind is Lost:

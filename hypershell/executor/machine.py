@@ -9,9 +9,12 @@ from __future__ import annotations
 
 from collections import deque
 
-from hypershell.core.model import Result, Special, Task
+from hypershell.core.model import CANCELLED_BY_USER, Result, Special, Task
+from hypershell.executor.held import Run, Submission, shown, text_of
+from hypershell.executor.ladder import KILL, ladder
 from hypershell.executor.vocabulary import (
     Action,
+    CancelOrdered,
     Dismissed,
     DrainOrdered,
     End,
@@ -31,13 +34,10 @@ from hypershell.executor.vocabulary import (
     Warn,
     WorkArrived,
 )
-from hypershell.proto.messages import ClientSettings, Context, Leave
-from hypershell.template import ExpansionError, Template, TemplateError
+from hypershell.proto.messages import ClientSettings, Leave
+from hypershell.template import ExpansionError
 
-__all__ = ["HURRY", "Machine"]
-
-# Numbers of POSIX, the same on every system that has these signals; Windows' module signal lacks SIGKILL.
-INT, KILL, TERM = 2, 9, 15
+__all__ = ["Machine"]
 
 #: Statuses of tasks that died of a signal by which launchers end jobs: INT, USR1, USR2, TERM. Some (Slurm) send
 #: it to every process of a step, tasks included: such a task was stopped, it did not fail.
@@ -47,42 +47,7 @@ LAUNCHER_DEATHS = frozenset({-2, -10, -12, -15})
 SUSPECT_TIME = 0.25
 SIGNAL_TIME = 2.0
 
-#: Seconds from TERM to KILL of a client that must end now: a launcher kills its ranks soon after it warned them.
-HURRY = 0.1
-
 _NEVER = float("inf")
-
-
-class _Run:
-    """A task in a slot: expanding, running, or being stopped."""
-
-    __slots__ = ("command", "dead", "error", "expanding", "returning", "steps", "task")
-
-    def __init__(self, task: Task) -> None:
-        self.task = task
-        self.command: str | None = None
-        self.error: str | None = None
-        self.expanding = False
-        self.returning = False
-        self.dead: Exited | None = None
-        """How it ended, while it is not clear whether it was stopped with us (`LAUNCHER_DEATHS`)."""
-        self.steps: list[tuple[float, int]] | None = None
-        """The signals that are still to be sent, the next one last, each with its time; None: not being stopped."""
-
-
-class _Submission:
-    """A context with its template, parsed once; `error` says why no task of it can run."""
-
-    __slots__ = ("context", "error", "template")
-
-    def __init__(self, context: Context) -> None:
-        self.context = context
-        self.error: str | None = None
-        self.template: Template | None = None
-        try:
-            self.template = Template(context.template)
-        except TemplateError as error:
-            self.error = str(error)
 
 
 class Machine:
@@ -97,15 +62,17 @@ class Machine:
         self.slots = settings.slots
         self._epoch = epoch
         self._queue: deque[Task] = deque()
-        self._running: dict[str, _Run] = {}
+        self._running: dict[str, Run] = {}
         self._held: dict[str, int] = {}
         self._due: dict[str, float] = {}
-        self._submissions: dict[int, _Submission] = {}
+        self._submissions: dict[int, Submission] = {}
         self._results: list[Result] = []
         self._returned: list[tuple[str, int]] = []
         self._oldest = now
         self._idle_since = now
         self._draining = False
+        self._waited_for = False
+        """Somebody waits for a result: it goes back at once."""
         self._ending: str | None = None
         self._leaving = False
         self._ended = False
@@ -142,11 +109,13 @@ class Machine:
             self._start_failed(event, now)
         elif isinstance(event, DrainOrdered):
             self._drain(event.leave, "drained")
+        elif isinstance(event, CancelOrdered):
+            self._cancel(event.tasks, now, actions)
         elif isinstance(event, SignalCame):
             self._signal_came(-event.number, now)
         elif isinstance(event, Interrupted):
             self._drain(event.leave, "interrupted")
-            self._stop_all(_ladder(event.grace, event.hurry, now), now, actions)
+            self._stop_all(ladder(event.grace, event.hurry, now), now, actions)
         elif isinstance(event, Dismissed):
             self._end("dismissed", now, actions)
         elif isinstance(event, ServerLost):
@@ -172,7 +141,7 @@ class Machine:
 
     def _work_arrived(self, event: WorkArrived, actions: list[Action]) -> None:
         for context in event.contexts:
-            self._submissions[context.submission] = _Submission(context)
+            self._submissions[context.submission] = Submission(context)
         held, queue, submissions = self._held, self._queue, self._submissions
         for task in event.tasks:
             id = task.id
@@ -203,12 +172,12 @@ class Machine:
             if limit is not None and not limit > 0:
                 self._fail(task, Special.NOT_STARTED, f"timeout of {limit} s: it must be positive", now)
                 continue
-            run = _Run(task)
+            run = Run(task)
             if not template.trivial:
                 try:
-                    commands = template.commands(_text(task))
+                    commands = template.commands(text_of(task))
                     if not commands:
-                        run.command = template.expand(_text(task))
+                        run.command = template.expand(text_of(task))
                 except ExpansionError as error:
                     self._fail(task, Special.TEMPLATE_FAILED, f"template: {error}", now)
                     continue
@@ -236,7 +205,7 @@ class Machine:
         submission = self._submissions[task.submission]
         if run.steps is None and event.error is None and submission.template is not None:
             try:
-                run.command = submission.template.expand(_text(task), event.outputs)
+                run.command = submission.template.expand(text_of(task), event.outputs)
             except ExpansionError as error:
                 self._close(run, now)
                 self._fail(task, Special.TEMPLATE_FAILED, f"template: {error}", now)
@@ -250,6 +219,8 @@ class Machine:
         self._close(run, now)
         if run.returning:
             self._give_back(task, now)
+        elif run.error == CANCELLED_BY_USER:
+            self._not_started(task, now)
         else:
             error_text = run.error or event.error or "no output"
             self._fail(task, Special.TEMPLATE_FAILED, f"template: {error_text}", now)
@@ -276,13 +247,14 @@ class Machine:
             run.returning = True
             self._finish(run, run.dead, now)
 
-    def _finish(self, run: _Run, event: Exited | None, now: float) -> None:
+    def _finish(self, run: Run, event: Exited | None, now: float) -> None:
         """The slot is free; a result, or the task goes back."""
         self._close(run, now)
         if run.returning or event is None:
             self._give_back(run.task, now)
             return
         self._note_oldest(now)
+        self._waited_for |= run.error == CANCELLED_BY_USER
         self._results.append(
             Result(
                 event.id,
@@ -290,7 +262,7 @@ class Machine:
                 event.status,
                 event.start,
                 event.end,
-                _shown(run.command),
+                shown(run.command),
                 run.error,
                 event.outpath,
                 event.errpath,
@@ -310,7 +282,7 @@ class Machine:
         else:
             self._fail(run.task, Special.NOT_STARTED, event.error, now, run.command)
 
-    def _close(self, run: _Run, now: float) -> None:
+    def _close(self, run: Run, now: float) -> None:
         """The slot is free again."""
         id = run.task.id
         del self._running[id]
@@ -324,7 +296,12 @@ class Machine:
         self._held.pop(task.id, None)
         self._note_oldest(now)
         wall = now + self._epoch
-        self._results.append(Result(task.id, task.execution, status, wall, wall, _shown(command), error))
+        self._results.append(Result(task.id, task.execution, status, wall, wall, shown(command), error))
+
+    def _not_started(self, task: Task, now: float) -> None:
+        """A result for a task that was cancelled before it ran."""
+        self._waited_for = True
+        self._fail(task, Special.CANCELLED, CANCELLED_BY_USER, now)
 
     def _give_back(self, task: Task, now: float) -> None:
         self._held.pop(task.id, None)
@@ -346,11 +323,13 @@ class Machine:
             queued < self.slots
             or len(self._results) >= (self.settings.bundlesize or queued / 2)
             or self._returned
+            or self._waited_for
             or now >= self._oldest + self.settings.bundlewait
         ):
             actions.append(Report(self._results, self._returned))
             self._results = []
             self._returned = []
+            self._waited_for = False
 
     # Stopping
 
@@ -364,10 +343,10 @@ class Machine:
             if run.steps is None:
                 run.error = "timeout"
                 actions.append(Warn(f"Task ({id}) reached its time limit: stopping it"))
-                run.steps = _ladder(0 if run.expanding else self.settings.signalwait, False, now)
+                run.steps = ladder(0 if run.expanding else self.settings.signalwait, False, now)
             self._step(run, now, actions)
 
-    def _step(self, run: _Run, now: float, actions: list[Action]) -> None:
+    def _step(self, run: Run, now: float, actions: list[Action]) -> None:
         """Send what is due of the ladder of one task, and note when the next step is."""
         id, steps = run.task.id, run.steps
         while steps and steps[-1][0] <= now:
@@ -399,11 +378,25 @@ class Machine:
                 run.steps = [(now, KILL)] if run.expanding else steps.copy()
             self._step(run, now, actions)
 
+    def _cancel(self, tasks: list[tuple[str, int]], now: float, actions: list[Action]) -> None:
+        """Stop these tasks alone. One that has ended keeps its result, one that goes back is cancelled there."""
+        wanted = {id for id, execution in tasks if self._held.get(id) == execution}
+        for task in [task for task in self._queue if task.id in wanted]:
+            self._not_started(task, now)
+        self._queue = deque(task for task in self._queue if task.id not in wanted)
+        for id, run in self._running.items():
+            if id not in wanted or run.dead is not None or run.returning:
+                continue
+            run.error = CANCELLED_BY_USER
+            if run.steps is None:
+                run.steps = ladder(0 if run.expanding else self.settings.signalwait, False, now)
+                self._step(run, now, actions)
+
     def _end(self, reason: str, now: float, actions: list[Action]) -> None:
         self._drain(False, reason)
         self._ending = self._ending or reason
         self._leaving = False
-        self._stop_all(_ladder(0, True, now), now, actions)
+        self._stop_all(ladder(0, True, now), now, actions)
 
     def _rest(self, now: float, actions: list[Action]) -> None:
         """Nothing runs: end if that was awaited, or leave after a long time without work."""
@@ -419,24 +412,3 @@ class Machine:
             actions.append(Say(Leave(self._ending)))
         actions.append(End(self._ending))
         self._ended = True
-
-
-def _ladder(grace: float, hurry: bool, now: float) -> list[tuple[float, int]]:
-    """Signals with their times, the first one last."""
-    if hurry:
-        return [(now + HURRY, KILL), (now, TERM)]
-    if not grace > 0:
-        return [(now, KILL)]
-    return [(now + 2 * grace, KILL), (now + grace, TERM), (now, INT)]
-
-
-def _text(task: Task) -> str:
-    """The line of a task for a template; bytes that are not UTF-8 travel as lone surrogates (PEP 383)."""
-    return task.args if task.raw is None else task.raw.decode("utf-8", "surrogateescape")
-
-
-def _shown(command: str | None) -> str | None:
-    """A command as text that any encoder takes."""
-    if command is None or command.isascii():
-        return command
-    return command.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

@@ -11,6 +11,7 @@ from hypershell.proto.messages import Context, Leave
 
 __all__ = [
     "Action",
+    "CancelOrdered",
     "Dismissed",
     "DrainOrdered",
     "End",
@@ -88,6 +89,12 @@ class Interrupted(Struct, frozen=True, gc=False):
     hurry: bool = False
 
 
+class CancelOrdered(Struct, frozen=True, gc=False):
+    """The user wants these executions (id, execution) stopped or not started; the client goes on."""
+
+    tasks: list[tuple[str, int]]
+
+
 class Dismissed(Struct, frozen=True, gc=False):
     """The server said that nothing more will come."""
 
@@ -112,6 +119,7 @@ Event: TypeAlias = (
     | StartFailed
     | Exited
     | DrainOrdered
+    | CancelOrdered
     | Interrupted
     | SignalCame
     | Dismissed

@@ -14,6 +14,7 @@ from hypershell.options.logging import LOGGING_OPTIONS
 from hypershell.options.query import QUERY_OPTIONS
 from hypershell.options.run import RUN_OPTIONS
 from hypershell.options.task import TASK_OPTIONS
+from hypershell.options.update import UPDATE_OPTIONS
 from hypershell.options.upkeep import UPKEEP_OPTIONS
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
 OPTIONS: tuple[Option, ...] = (
     *TASK_OPTIONS,
     *RUN_OPTIONS,
+    *UPDATE_OPTIONS,
     *QUERY_OPTIONS,
     *DATABASE_OPTIONS,
     *UPKEEP_OPTIONS,

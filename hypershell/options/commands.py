@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from hypershell.options.kinds import Command
 
-__all__ = ["ALL", "COMMANDS", "INFO", "LIST", "RUN", "RUNS", "SUBMIT", "WAIT"]
+__all__ = ["ALL", "COMMANDS", "INFO", "LIST", "RUN", "RUNS", "SELECT", "SUBMIT", "UPDATE", "WAIT"]
 
 #: Names of commands that share options.
 RUN = ("cluster", "mpi")
-ALL = ("cluster", "mpi", "submit", "list", "info", "wait", "runs", "initdb")
+ALL = ("cluster", "mpi", "submit", "list", "info", "wait", "update", "runs", "initdb")
 LIST = ("list",)
+UPDATE = ("update",)
+#: Those that select tasks.
+SELECT = (*LIST, *UPDATE)
 SUBMIT = ("submit",)
 INFO = ("info",)
 WAIT = ("wait",)
@@ -75,6 +78,19 @@ COMMANDS: tuple[Command, ...] = (
         "Wait for one task.",
         "Waits until the task ID has ended: until it succeeded, was cancelled, or failed and is not tried again.",
         ("hs wait 01a202f2-57d7 -r && echo good",),
+        "info",
+    ),
+    Command(
+        "update",
+        "hypershell.apps.update",
+        "Change, cancel, revert or delete tasks.",
+        "Changes the tasks of the database that satisfy all conditions, after it has told how many they are. All "
+        "that is given is done to the same tasks, or nothing is.",
+        (
+            "hs update timeout=2h prio:high --remove-tag old -R -t site:west",
+            "hs update --cancel -g 3",
+            "hs update --revert -F -w 'duration > 10m' -f",
+        ),
         "info",
     ),
     Command(

@@ -14,6 +14,7 @@ from hypershell.core.model import ClientInfo, Result, Task
 __all__ = [
     "PROTOCOL_VERSION",
     "Bye",
+    "Cancel",
     "ClientMessage",
     "ClientSettings",
     "Context",
@@ -29,7 +30,7 @@ __all__ = [
     "Work",
 ]
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 
 
 class ClientSettings(Struct, array_like=True, frozen=True):
@@ -113,5 +114,11 @@ class Bye(Struct, array_like=True, frozen=True, tag=38):
     """Nothing more will come: end."""
 
 
+class Cancel(Struct, array_like=True, frozen=True, tag=39):
+    """Stop these executions (id, execution) by the usual signals; what has ended or is not there is left alone."""
+
+    tasks: list[tuple[str, int]]
+
+
 ClientMessage: TypeAlias = Hello | Results | Output | Leave
-ServerMessage: TypeAlias = Welcome | Work | OutputTaken | Drain | Interrupt | Bye
+ServerMessage: TypeAlias = Welcome | Work | OutputTaken | Drain | Interrupt | Bye | Cancel

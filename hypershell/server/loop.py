@@ -320,6 +320,8 @@ class Server:
             self._paused = False
         elif isinstance(action, act.DrainClients):
             self._broadcast(action.clients, msg.Drain())
+        elif isinstance(action, act.CancelTasks):
+            self._endpoint.send(action.client, msg.Cancel(action.tasks))
         elif isinstance(action, act.InterruptClients):
             grace = 0.0 if self._signals.term_kills else self._settings.signalwait
             self._broadcast(action.clients, msg.Interrupt(grace))

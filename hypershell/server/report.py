@@ -87,10 +87,12 @@ class Progress:
     def text(elapsed: float, scheduler: Scheduler, complete: bool) -> str:
         """The line itself; `elapsed` seconds, `complete`: the whole input has been read."""
         counts, left = scheduler.counts, scheduler.unfinished()
-        done = counts.succeeded + counts.failed
+        done = counts.succeeded + counts.failed + counts.cancelled
         rate = done / elapsed if elapsed > 0 else 0.0
         total = f"{done + left}" if complete else f"{done + left}+"
         parts = [f"{done}/{total} done", f"{scheduler.inflight()} out", f"{counts.failed} failed", f"{rate:.1f}/s"]
+        if counts.cancelled:
+            parts.insert(3, f"{counts.cancelled} cancelled")
         if complete and rate > 0:
             parts.append(f"ETA {format_duration(left / rate)}")
         return "  ".join(parts)
@@ -184,6 +186,8 @@ def last_line(
         parts.append(f"{finish.failed} of {_tasks(total)} failed ({find})")
     if finish.failed_before:
         parts.append(f"{_tasks(finish.failed_before)} failed in earlier runs" + ("" if parts else f" ({find})"))
+    if finish.cancelled:
+        parts.append(f"{_tasks(finish.cancelled)} cancelled")
     if finish.held:
         parts.append(f"{_tasks(finish.held)} in later groups held back")
     if finish.unfinished or (not feed_complete and finish.reason != "store failed"):

@@ -19,7 +19,7 @@ from tests.sim.plan import Plan
 __all__ = ["Checker"]
 
 _KEPT = ("args", "submission", "group", "raw", "timeout", "tag", "submit_time", "cores", "memory")
-_OVER = ("succeeded", "failed")
+_OVER = ("succeeded", "failed", "cancelled")
 
 
 @dataclass(slots=True)
@@ -34,6 +34,8 @@ class _Book:
     execution: int = 0
     status: int | None = None
     next: str | None = None
+    settled: bool = False
+    """Cancelled by a user while it was pending."""
 
 
 @dataclass(slots=True)
@@ -66,6 +68,10 @@ class _Life:
     seq: int = 0
     durable: int = 0
     counts: Counter[str] = field(default_factory=Counter)
+    told: dict[str, bool] = field(default_factory=dict)
+    """Tasks that the server knows to be cancelled; whether the store has the last word."""
+    withdrawn: set[str] = field(default_factory=set)
+    """Those of them that it need not say anything about any more."""
 
 
 class Checker:
@@ -77,6 +83,8 @@ class Checker:
         self._books: dict[str, _Book] = {}
         self._life = _Life(plan.policy)
         self._ran: dict[tuple[int, str, int], int | None] = {}
+        self._asked: set[str] = set()
+        """Tasks that a user ever cancelled."""
 
     def fault(self, text: str) -> None:
         self.wrong.append(text)
@@ -91,6 +99,8 @@ class Checker:
         """A new server finds what was committed; what was in flight is pending, one execution on."""
         self._life = life = _Life(policy)
         for key, book in self._books.items():
+            if key in self._asked and book.state not in _OVER:
+                book.state, book.status = "cancelled", -100
             if book.state == "dispatched":
                 book.state = "pending"
                 book.execution += 1
@@ -135,6 +145,23 @@ class Checker:
 
     def stop(self, reason: str) -> None:
         self._life.stops.append(reason)
+
+    def cancelled(self, keys: list[str], settled: list[str]) -> None:
+        """A user's command has been committed."""
+        self._asked.update(keys)
+        for key in settled:
+            book = self._books[key]
+            self._must(book.state == "pending", f"{key} is settled while {book.state}")
+            book.state, book.status, book.settled = "cancelled", -100, True
+
+    def told(self, keys: list[str], settled: list[str]) -> None:
+        """The server hears of it: what only the store has is no work of it any more."""
+        life = self._life
+        life.told.update((key, key in settled) for key in keys)
+        for key in settled:
+            if key in life.group_of and key not in life.withdrawn:
+                life.withdrawn.add(key)
+                life.unfinished[life.group_of[key]] -= 1
 
     def client_joined(self, client: int, slots: int) -> None:
         self._life.slots[client] = slots
@@ -203,6 +230,10 @@ class Checker:
             life.failed[group] += 1
             del life.group_of[key]
             return
+        if ended.state == "cancelled":
+            self._ended_cancelled(ended, group)
+            return
+        self._must(not life.told.get(key), f"{key} is {ended.state}, the store says cancelled")
         truth = self._ran.get((client, key, result.execution))
         self._must(truth == result.exit_status, f"{key} ended with {truth}, recorded is {result.exit_status}")
         line = self._plan.lines[int(ended.task.args)] if ended.task else None
@@ -211,7 +242,7 @@ class Checker:
         self._must(ended.state == right, f"{key} with status {truth} is {ended.state}")
         self._release(client, key, result.execution, "a result")
         life.unfinished[group] -= 1
-        again = not good and life.attempt_of[key] < life.policy.attempts
+        again = not good and life.attempt_of[key] < life.policy.attempts and key not in life.told
         told = f"{key}, attempt {life.attempt_of[key]}: next {ended.next_id}"
         self._must((ended.next_id is not None) == again, told)
         if good:
@@ -219,6 +250,23 @@ class Checker:
         elif not again:
             life.counts["failed"] += 1
             life.failed[group] += 1
+        del life.group_of[key]
+
+    def _ended_cancelled(self, ended: Finished, group: int) -> None:
+        """Only what a user wanted so; its status is that of its process, or that of none."""
+        life, result = self._life, ended.result
+        key, client = result.id, ended.client
+        self._must(key in life.told, f"{key} is cancelled, nobody wanted that")
+        self._must(ended.next_id is None, f"{key} is cancelled and tried again")
+        right = (-100, self._ran.get((client, key, result.execution)))
+        self._must(result.exit_status in right, f"{key} is cancelled with {result.exit_status}, not {right}")
+        if client < 0:
+            self._must(key not in life.holder, f"{key} is dropped while {life.holder.get(key)} has it")
+        else:
+            self._release(client, key, result.execution, "a cancel")
+        if key not in life.withdrawn:
+            life.unfinished[group] -= 1
+        life.counts["cancelled"] += 1
         del life.group_of[key]
 
     def _returned(self, back: Return) -> None:
@@ -246,6 +294,7 @@ class Checker:
         if group is None:
             self.fault(f"{key} is dispatched, but unknown or ended")
             return
+        self._must(key not in life.told, f"{key} is dispatched after it was cancelled")
         self._must(key not in life.holder, f"{key} is dispatched to {client} while {life.holder.get(key)} has it")
         newer = life.execution_of[key] + 1
         self._must(dispatch.execution == newer, f"{key} is dispatched as {dispatch.execution}, not {newer}")
@@ -302,7 +351,9 @@ class Checker:
             life.sent.add((task.id, task.execution))
             if life.policy.durable_dispatch:
                 book = self._books.get(task.id)
-                durable = book is not None and (book.state, book.execution) == ("dispatched", task.execution)
+                durable = book is not None and (
+                    book.settled or (book.state, book.execution) == ("dispatched", task.execution)
+                )
                 self._must(durable, f"{task.id} ({task.execution}) is sent before that is durable")
 
     # -- what is durable ----------------------------------------------------------------------------------
@@ -315,12 +366,17 @@ class Checker:
                 self._books[task.id] = _Book(int(task.args), task.group, task.attempt, task.previous_id)
             for ended in record.finished:
                 book = self._books[ended.result.id]
+                if book.settled:
+                    continue
                 self._must(book.state not in _OVER, f"{ended.result.id} ends a second time")
                 book.state, book.status, book.next = ended.state, ended.result.exit_status, ended.next_id
             for back in record.returned:
-                self._books[back.id].state = "pending"
+                if not self._books[back.id].settled:
+                    self._books[back.id].state = "pending"
             for dispatch in record.dispatched:
                 book = self._books[dispatch.id]
+                if book.settled:
+                    continue
                 self._must(book.state == "pending", f"{dispatch.id} is dispatched, it is {book.state}")
                 book.state, book.execution = "dispatched", dispatch.execution
 
@@ -338,7 +394,11 @@ class Checker:
         counts = (finish.succeeded, finish.failed)
         true = (life.counts["succeeded"], life.counts["failed"])
         self._must(counts == true, f"counts {counts}, true {true}")
-        self._must(finish.unfinished + finish.held == left, f"unfinished {finish}, true {left}")
+        # How many of those that only the store has are cancelled, a server finds out when it reads on.
+        more = finish.unfinished + finish.held - left
+        self._must(0 <= more <= len(life.withdrawn), f"unfinished {finish}, true {left}")
+        known = life.counts["cancelled"] <= finish.cancelled <= len(life.told)
+        self._must(known, f"{finish.cancelled} cancelled, {life.counts['cancelled']} said, {len(life.told)} asked")
         if reason == "complete":
             self._must(not left and not life.feed_open, f"complete with {left} left, feed open: {life.feed_open}")
         elif reason == "group failed":
@@ -374,6 +434,7 @@ class Checker:
     def _chain(self, key: str, book: _Book) -> None:
         """A first attempt and its retries: counted up, linked, as many as the line needs."""
         attempts = self._plan.policy.attempts
+        touched = key in self._asked
         while book.next is not None:
             after = self._books.get(book.next)
             if after is None:
@@ -382,10 +443,11 @@ class Checker:
             linked = after.previous == key and after.attempt == book.attempt + 1 and after.line == book.line
             self._must(linked and book.state == "failed", f"{key} and its retry {book.next} do not fit")
             key, book = book.next, after
+            touched = touched or key in self._asked
         self._must(book.attempt <= attempts, f"{key} has attempt {book.attempt} of {attempts}")
         line = self._plan.lines[book.line]
         if line.rejected or line.overdue():
             self._must(book.state != "succeeded", f"line {line.number} can not have succeeded")
-        elif not self._plan.faults.no_start and book.state in _OVER:
+        elif not touched and not self._plan.faults.no_start and book.state in _OVER:
             needed = min(line.failures + 1, attempts)
             self._must(book.attempt == needed, f"line {line.number} took {book.attempt} attempts, not {needed}")

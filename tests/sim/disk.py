@@ -9,7 +9,7 @@ from random import Random
 
 from hypershell.core.actions import LoadMore, Record
 from hypershell.core.events import Durable, Event, StoreFailed, TasksLoaded
-from hypershell.core.model import FeedMark, Task
+from hypershell.core.model import FeedMark, Special, Task
 from tests.sim.clock import Clock
 from tests.sim.plan import Faults
 
@@ -26,6 +26,8 @@ class Row:
     client: int | None = None
     status: int | None = None
     next_id: str | None = None
+    settled: bool = False
+    """A user cancelled it while it was pending: no change of a server counts any more."""
 
 
 class Disk:
@@ -34,13 +36,17 @@ class Disk:
     def __init__(self) -> None:
         self.rows: dict[str, Row] = {}
         self.mark: FeedMark | None = None
+        self.requests: set[str] = set()
+        """Tasks that a user wants stopped by the server that gave them out."""
         self.wrong: list[str] = []
 
     def take_over(self) -> tuple[dict[int, int], dict[int, int]]:
         """What a new server finds: pending tasks and final failures per group; what was in flight is pending."""
         pending: dict[int, int] = {}
         failed: dict[int, int] = {}
-        for row in self.rows.values():
+        for key, row in self.rows.items():
+            if key in self.requests and row.state in ("pending", "dispatched"):
+                row.state, row.status = "cancelled", Special.CANCELLED
             if row.state == "dispatched":
                 row.state = "pending"
                 row.execution += 1
@@ -50,6 +56,15 @@ class Disk:
             elif row.state == "failed" and row.next_id is None:
                 failed[group] = failed.get(group, 0) + 1
         return pending, failed
+
+    def cancel(self, key: str) -> bool:
+        """What a user's command does; whether that settles it."""
+        row = self.rows[key]
+        if row.state == "pending":
+            row.state, row.status, row.settled = "cancelled", Special.CANCELLED, True
+        else:
+            self.requests.add(key)
+        return row.settled
 
     def apply(self, record: Record) -> None:
         """One record, its changes in the order of time: ended and returned executions, then new dispatches."""
@@ -78,6 +93,8 @@ class Disk:
 
     def _row(self, key: str, state: str, execution: int) -> Row | None:
         row = self.rows.get(key)
+        if row is not None and row.settled:
+            return None
         if row is None or row.state != state or row.execution != execution:
             self.wrong.append(f"a change of {key} in execution {execution}, {state}, hits no row: {row}")
             return None

@@ -48,6 +48,8 @@ class Faults:
     """Chance of a task not to start on a client."""
     replay: float = 0.0
     """Chance of results to arrive a second time, later."""
+    cancel: float = 0.0
+    """A user cancels a few tasks."""
     idle_out: float | None = None
     """Seconds after which idle clients leave."""
 
@@ -167,4 +169,5 @@ def _faults(random: Random) -> Faults:
         no_start=sometimes(0.05, 0.2),
         replay=sometimes(0.1),
         idle_out=random.choice([None, None, None, 2.0]),
+        cancel=sometimes(random.choice([0.5, 5.0])),
     )

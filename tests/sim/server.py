@@ -136,6 +136,11 @@ class Server:
             self._world.checker.stop("interrupted")
             self.tell(ev.InterruptRequested("interrupted"))
 
+    def cancel(self, ids: list[str], settled: list[str]) -> None:
+        if self.begun and not self.over:
+            self._world.checker.told(ids, settled)
+            self.tell(ev.CancelRequested(ids, settled))
+
     def _settings(self, slots: int) -> msg.ClientSettings:
         idle = None if self._faults is None else self._faults.idle_out
         return msg.ClientSettings(
@@ -211,6 +216,8 @@ class Server:
         elif isinstance(action, act.ResumeFeed):
             self._paused = False
             self._read_later()
+        elif isinstance(action, act.CancelTasks):
+            self._send(action.client, msg.Cancel(action.tasks))
         elif isinstance(action, act.DrainClients):
             self._broadcast(action.clients, msg.Drain())
         elif isinstance(action, act.InterruptClients):

@@ -134,7 +134,31 @@ def _loses_tags(old: Callable[..., object]) -> Callable[..., object]:
     return retry
 
 
+def _deaf_to_users(_: Callable[..., object]) -> Callable[..., object]:
+    return lambda self, event, now: None
+
+
+def _tries_cancelled_again(_: Callable[..., object]) -> Callable[..., object]:
+    def finish(self: Scheduler, client: Client, task: Task, result: Result) -> None:
+        self._cancelling.pop(task.id, None)
+        Scheduler._finish_task(self, client, task, result)
+
+    return finish
+
+
+def _cancels_too_much(old: Callable[..., object]) -> Callable[..., object]:
+    def requested(self: Scheduler, event: ev.CancelRequested, now: float) -> None:
+        group = self._groups.current
+        more = [] if group is None else [task.id for task in group.ready][:1]
+        old(self, ev.CancelRequested([*event.ids, *more], event.settled), now)
+
+    return requested
+
+
 SABOTAGE = {
+    "what a user cancels goes on": ("_cancel_requested", _deaf_to_users, "cancelled"),
+    "a cancelled task is tried again": ("_finish_task", _tries_cancelled_again, "next"),
+    "more is cancelled than a user wants": ("_cancel_requested", _cancels_too_much, "nobody wanted that"),
     "groups start when they like": ("_may_start", _no_barrier, "before the end of the file"),
     "a task of a lost client is forgotten": ("_lose", _forgets_lost, "true"),
     "results of any execution count": ("_results_received", _takes_any, "recorded is"),

@@ -8,7 +8,7 @@ from itertools import count
 from hypershell.core import actions as act
 from hypershell.core import events as ev
 from hypershell.core.checks import check
-from hypershell.core.model import ClientInfo, FeedMark, Result, Task
+from hypershell.core.model import CANCELLED_BY_USER, ClientInfo, FeedMark, Result, Task
 from hypershell.core.scheduler import Policy, Scheduler
 
 __all__ = ["Run", "running", "task"]
@@ -71,6 +71,16 @@ class Run:
     def give_back(self, client: int, names: str) -> list[str]:
         return self.tell(ev.ResultsReceived(client, [], [self._execution(name) for name in names.split()]))
 
+    def cancel(self, names: str, settled: str = "") -> list[str]:
+        """The user wants tasks stopped; of those in `settled` the store has the last word."""
+        return self.tell(ev.CancelRequested([*names.split(), *settled.split()], settled.split()))
+
+    def stopped(self, client: int, names: str, status: int = -2) -> list[str]:
+        """What a client says of tasks that it stopped because it was told to."""
+        keys = [self._execution(name) for name in names.split()]
+        results = [Result(*key, status, 1000.0, 1001.0, error=CANCELLED_BY_USER) for key in keys]
+        return self.tell(ev.ResultsReceived(client, results))
+
     def load(self, tasks: Sequence[Task], exhausted: bool = True, group: int = 0) -> list[str]:
         return self.tell(ev.TasksLoaded(group, list(tasks), exhausted))
 
@@ -94,13 +104,16 @@ class Run:
             return self._record(action)
         if isinstance(action, act.SendTasks):
             return f"send {action.client}: " + " ".join(f"{t.id}.{t.execution}" for t in action.tasks)
+        if isinstance(action, act.CancelTasks):
+            return f"cancel {action.client}: " + " ".join(f"{key}.{number}" for key, number in action.tasks)
         if isinstance(action, act.LoadMore):
             return f"load group {action.group}, {action.limit}"
         if isinstance(action, act.Note):
             return f"{action.level}: {action.text}"
         if isinstance(action, act.Finish):
             counts = f"{action.succeeded} good, {action.failed} bad, {action.held} held, {action.unfinished} left"
-            return f"finish {action.reason}: {counts}"
+            cancelled = f", {action.cancelled} cancelled" if action.cancelled else ""
+            return f"finish {action.reason}: {counts}{cancelled}"
         clients = getattr(action, "clients", None)
         name = {"DrainClients": "drain", "InterruptClients": "interrupt", "DismissClients": "dismiss",
                 "PauseFeed": "pause", "ResumeFeed": "resume"}[type(action).__name__]  # fmt: skip

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from hypershell.core.model import ClientInfo, Special, Task
 from hypershell.executor.machine import Machine
 from hypershell.executor.vocabulary import (
+    CancelOrdered,
     Dismissed,
     DrainOrdered,
     End,
@@ -77,6 +78,8 @@ class Worker:
             self._tell(DrainOrdered())
         elif isinstance(message, msg.Interrupt):
             self._tell(Interrupted(message.grace))
+        elif isinstance(message, msg.Cancel):
+            self._tell(CancelOrdered(message.tasks))
         elif isinstance(message, msg.Bye):
             self._tell(Dismissed())
 

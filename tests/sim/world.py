@@ -163,6 +163,7 @@ class World:
         often(faults.kill, self._kill)
         often(faults.drain, self._drain)
         often(faults.interrupt, self._interrupt)
+        often(faults.cancel, self._cancel)
         if self.plan.policy.forever:
             self.clock.at(self.clock.now + (1.0 + random.random()) * length, self._drain, server)
 
@@ -225,6 +226,17 @@ class World:
 
     def _interrupt(self, server: Server) -> None:
         server.interrupt()
+
+    def _cancel(self, server: Server) -> None:
+        """A user cancels up to three tasks that have not ended; the server hears of it a little later."""
+        rows = self.disk.rows
+        alive = [key for key in sorted(rows) if rows[key].state in ("pending", "dispatched")]
+        if server.over or not server.begun or not alive:
+            return
+        chosen = self.random.sample(alive, min(len(alive), self.random.randint(1, 3)))
+        settled = [key for key in chosen if self.disk.cancel(key)]
+        self.checker.cancelled(chosen, settled)
+        self.clock.after(0.2 * self.random.random(), server.cancel, chosen, settled)
 
 
 def simulate(plan: Plan, make: type[Scheduler] = Scheduler) -> Outcome:

@@ -1,4 +1,4 @@
-"""``hs`` inside of the process of a test, which saves the time to start one."""
+"""Run ``hs`` inside of the process of the tests, which saves the time to start one."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from hypershell.__main__ import main
 from tests.testbed.cli import Done, Hs
 
 
-def run_inside(hs: Hs, *args: str, env: dict[str, str] | None = None) -> Done:
-    """Run ``hs ARGS`` in the site and the folder of `hs`; stdout and stderr are decoded with surrogate escapes."""
+def run_inside(hs: Hs, *args: str, input: str = "", env: dict[str, str] | None = None) -> Done:
+    """What `Hs.run` does, with the same streams and variables."""
     streams = [io.TextIOWrapper(io.BytesIO(), encoding="utf-8", newline="") for _ in range(2)]
     logger = logging.getLogger("hypershell")
     before, level = list(logger.handlers), logger.level
@@ -21,6 +21,7 @@ def run_inside(hs: Hs, *args: str, env: dict[str, str] | None = None) -> Done:
     with pytest.MonkeyPatch.context() as patch:
         for name, value in {"HYPERSHELL_SITE": str(hs.site), **(env or {})}.items():
             patch.setenv(name, value)
+        patch.setattr(sys, "stdin", io.StringIO(input))
         patch.setattr(sys, "stdout", streams[0])
         patch.setattr(sys, "stderr", streams[1])
         patch.setattr(logger, "propagate", False)

@@ -1,0 +1,54 @@
+"""What a client remembers of its tasks: one in a slot, and what a submission shares. Pure; used by ``machine``."""
+
+from __future__ import annotations
+
+from hypershell.core.model import Task
+from hypershell.executor.vocabulary import Exited
+from hypershell.proto.messages import Context
+from hypershell.template import Template, TemplateError
+
+__all__ = ["Run", "Submission", "shown", "text_of"]
+
+
+class Run:
+    """A task in a slot: expanding, running, or being stopped."""
+
+    __slots__ = ("command", "dead", "error", "expanding", "returning", "steps", "task")
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
+        self.command: str | None = None
+        self.error: str | None = None
+        self.expanding = False
+        self.returning = False
+        self.dead: Exited | None = None
+        """How it ended, while it is not clear whether it was stopped with us (`LAUNCHER_DEATHS`)."""
+        self.steps: list[tuple[float, int]] | None = None
+        """The signals that are still to be sent, the next one last, each with its time; None: not being stopped."""
+
+
+class Submission:
+    """A context with its template, parsed once; `error` says why no task of it can run."""
+
+    __slots__ = ("context", "error", "template")
+
+    def __init__(self, context: Context) -> None:
+        self.context = context
+        self.error: str | None = None
+        self.template: Template | None = None
+        try:
+            self.template = Template(context.template)
+        except TemplateError as error:
+            self.error = str(error)
+
+
+def text_of(task: Task) -> str:
+    """The line of a task for a template; bytes that are not UTF-8 travel as lone surrogates (PEP 383)."""
+    return task.args if task.raw is None else task.raw.decode("utf-8", "surrogateescape")
+
+
+def shown(command: str | None) -> str | None:
+    """A command as text that any encoder takes."""
+    if command is None or command.isascii():
+        return command
+    return command.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
