@@ -150,6 +150,15 @@ def test_a_server_goes_on_with_the_file_of_a_submitter_that_was_killed(
     assert hs.rows("SELECT complete, lines FROM submission") == [(1, 5)]
 
 
+def test_a_file_that_is_half_submitted_is_told_of(hs: Hs, gated: subprocess.Popen[bytes]) -> None:
+    gated.kill()
+    gated.wait()
+    open_gate(hs)
+    again = hs.run("submit", "tasks.in")
+    assert "WARNING [hypershell.submit] an earlier submission of tasks.in is unfinished" in again.err
+    assert "Submitted 5 tasks" in again.err and hs.states() == {"pending": 7}
+
+
 def test_ctrl_c_takes_back_what_there_is_of_the_file(hs: Hs, gated: subprocess.Popen[bytes]) -> None:
     gated.send_signal(signal.SIGINT)
     gated.wait(60)
