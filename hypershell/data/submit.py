@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
-from sqlalchemy import Connection, bindparam, delete, select, update
+from sqlalchemy import Connection, bindparam, delete, select, text, update
 
 from hypershell.core.model import FeedMark, Submission, Task
 from hypershell.data import rows, schema
@@ -170,15 +170,18 @@ class Submitter:
         """Who may work on this database."""
 
         def step() -> Servers:
-            if self._link is None:
-                raise StoreError("the database is not open")
-            with self._explained():
-                self._link.execution_options(reading=True)
-                try:
-                    with self._link.begin():
-                        return servers(self._link, self._me)
-                finally:
-                    self._link.execution_options(reading=False)
+            with self._reading() as link:
+                return servers(link, self._me)
+
+        return self._try(step)
+
+    def is_half_submitted(self, path: str) -> bool:
+        """Whether a submission of the FILE with this real path has not come to its end."""
+        found = select(_submission.c.id).where(_submission.c.path == path, text("NOT complete")).limit(1)
+
+        def step() -> bool:
+            with self._reading() as link:
+                return link.execute(found).first() is not None
 
         return self._try(step)
 
@@ -214,6 +217,18 @@ class Submitter:
         self._database.check_place()
         with self._explained(), self._link.begin():
             yield self._link
+
+    @contextmanager
+    def _reading(self) -> Iterator[Connection]:
+        if self._link is None:
+            raise StoreError("the database is not open")
+        with self._explained():
+            self._link.execution_options(reading=True)
+            try:
+                with self._link.begin():
+                    yield self._link
+            finally:
+                self._link.execution_options(reading=False)
 
     @contextmanager
     def _explained(self) -> Iterator[None]:

@@ -98,7 +98,14 @@ class Handing:
         size = os.fstat(fd).st_size
         checked = self._check(fd, name, size)
         os.lseek(fd, 0, os.SEEK_SET)
-        submission = self._submission("file", os.path.realpath(name))
+        path = os.path.realpath(name)
+        if self._submitter.is_half_submitted(path):
+            log.warning(
+                "an earlier submission of %s is unfinished, and a server goes on with it; "
+                "this one submits all of it once more",
+                name,
+            )
+        submission = self._submission("file", path)
         feed = self._feed(fd, name, submission.id, self._expand)
         bar = self._bar("submitting", size)
         try:

@@ -109,7 +109,7 @@ def gated(hs: Hs) -> Iterator[subprocess.Popen[bytes]]:
     os.mkfifo(hs.folder / "gate")
     os.mkfifo(hs.folder / "there")
     hs.file(["1", "2", "3", "4", "5"])
-    process = hs.start("submit", "tasks.in", "-b1", "--template", GATED)
+    process = hs.start("submit", "tasks.in", "-b1", "-c2", "-t", "k:1", "--template", GATED)
     with open(hs.folder / "there") as there:
         there.readline()
     assert hs.rows("SELECT count(*) FROM task") == [(2,)]
@@ -148,6 +148,16 @@ def test_a_server_goes_on_with_the_file_of_a_submitter_that_was_killed(
     assert (done.status, sorted(done.out.split())) == (0, list("12345"))
     assert hs.rows("SELECT args FROM task ORDER BY id") == [(f"echo {n}",) for n in range(1, 6)]
     assert hs.rows("SELECT complete, lines FROM submission") == [(1, 5)]
+    assert hs.rows("SELECT DISTINCT tag, cores FROM task") == [('{"k":1}', 2)]
+
+
+def test_a_file_that_is_half_submitted_is_told_of(hs: Hs, gated: subprocess.Popen[bytes]) -> None:
+    gated.kill()
+    gated.wait()
+    open_gate(hs)
+    again = hs.run("submit", "tasks.in")
+    assert "WARNING [hypershell.submit] an earlier submission of tasks.in is unfinished" in again.err
+    assert "Submitted 5 tasks" in again.err and hs.states() == {"pending": 7}
 
 
 def test_ctrl_c_takes_back_what_there_is_of_the_file(hs: Hs, gated: subprocess.Popen[bytes]) -> None:
