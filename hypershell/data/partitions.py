@@ -12,6 +12,7 @@ Called by the commands that select tasks, with the words of ``query``.
 from __future__ import annotations
 
 import itertools
+import operator
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -237,9 +238,15 @@ class _Joined:
     def _ready(self, is_sorted: bool) -> list[Row]:
         """What comes before all that is still to be read, each task once."""
         rows = self._waiting
-        if not is_sorted:
-            rows = sorted(rows, key=_id_of, reverse=self._descending)
-        if is_sorted or not self._walks:
+        if is_sorted:
+            # One file has each task once: only the first may be the last of another one.
+            self._waiting = []
+            if rows and rows[0][0] == self._last:
+                rows = rows[1:]
+            self._last = rows[-1][0] if rows else self._last
+            return rows
+        rows = sorted(rows, key=_id_of, reverse=self._descending)
+        if not self._walks:
             cut = len(rows)
         elif self._descending:
             edge = max(walk.high for _, walk in self._walks)
@@ -257,8 +264,7 @@ class _Joined:
         return [row for row, last in zip(rows, before, strict=False) if row[0] != last]
 
 
-def _id_of(row: Row) -> str:
-    return str(row[0])
+_id_of = operator.itemgetter(0)
 
 
 def _tag_sets(part: _Part, chosen: Filter) -> Iterator[dict[str, Scalar]]:
