@@ -56,6 +56,7 @@ def changing(path: Path) -> Iterator[Changer]:
     with query.reading(raw, path) as connection:
         raw.execute("PRAGMA synchronous=FULL")
         raw.execute("PRAGMA temp_store=FILE")
+        raw.execute("PRAGMA cache_size=-131072")  # KiB; a million changed rows touch most pages of every index
         yield Changer(connection, raw, path)
 
 

@@ -277,15 +277,16 @@ class Writer:
         return self._ending
 
     def _try(self, step: Callable[[], T]) -> T:
-        """Do `step`, again and again while its failure may pass; nothing is given up meanwhile."""
+        """Do `step`, again and again while its failure may pass, at least twice; nothing is given up meanwhile."""
         tuning, clock = self._tuning, self._clock
-        delay, since, told = 0.05, clock(), False
+        delay, since, told, tries = 0.05, clock(), False, 0
         while True:
             try:
                 result = step()
             except Transient as error:
                 waited = clock() - since
-                if waited >= tuning.give_up or self.backlog > tuning.most_rows:
+                tries += 1
+                if (waited >= tuning.give_up and tries > 1) or self.backlog > tuning.most_rows:
                     raise StoreError(f"{error} (gave up after {waited:.0f} s)") from error
                 if not told and waited >= tuning.tell_after:
                     told = True
