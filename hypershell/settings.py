@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
-__all__ = ["InitSettings", "ListSettings", "RunSettings"]
+__all__ = ["ExportSettings", "ImportSettings", "InitSettings", "ListSettings", "RunSettings"]
 
 
 class RunSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -88,3 +88,29 @@ class ListSettings(msgspec.Struct, frozen=True, kw_only=True):
     def is_bare(self) -> bool:
         """Whether nothing was asked for but the tasks."""
         return self == ListSettings(db=self.db)
+
+
+class ExportSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """All that ``export`` needs. `target` None or ``-`` is stdout; `export_format` None goes by its ending."""
+
+    db: str
+    target: str | None = None
+    export_format: str | None = None
+    outputs: bool = False
+    force: bool = False
+    where: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+    group: int | None = None
+    failed: bool = False
+    succeeded: bool = False
+    completed: bool = False
+    remaining: bool = False
+    retries: bool = False
+    limit: int | None = None
+
+
+class ImportSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """All that ``import`` needs."""
+
+    db: str
+    source: str | None = None

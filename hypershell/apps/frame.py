@@ -23,11 +23,23 @@ from hypershell.options import COMMANDS, Command, Option, options_of
 
 if TYPE_CHECKING:
     from hypershell.config import Config
-    from hypershell.settings import InitSettings, ListSettings, RunSettings
+    from hypershell.settings import ExportSettings, ImportSettings, InitSettings, ListSettings, RunSettings
 
-__all__ = ["EndEarly", "parse", "parse_arguments", "parse_initdb", "parse_list", "run_command"]
+__all__ = [
+    "EndEarly",
+    "parse",
+    "parse_arguments",
+    "parse_export",
+    "parse_import",
+    "parse_initdb",
+    "parse_list",
+    "run_command",
+]
 
 _logger = logging.getLogger("hypershell")
+
+#: Endings of files that ``export`` writes.
+EXPORT_ENDINGS = (".h5", ".hdf5", ".csv", ".jsonl", ".ndjson", ".parquet")
 
 _EXCLUSIVE = (
     ("forever", "restart"),
@@ -94,19 +106,48 @@ def parse_initdb(argv: Sequence[str]) -> tuple[InitSettings, Config]:
 
 def parse_list(argv: Sequence[str]) -> tuple[ListSettings, Config]:
     """Settings of ``list``; otherwise as `parse`. Words after ``-t`` that are tags, and no fields, belong to it."""
-    from hypershell.apps.words import spread
     from hypershell.data.where import FIELDS
     from hypershell.settings import ListSettings
-    from hypershell.tags import is_tag
 
-    options = options_of("list")
-    option = next(option for option in options if option.dest == "tags")
-    given = parse_arguments("list", spread(argv, options, option, lambda word: is_tag(word) and word not in FIELDS))
+    given = _parse_selection("list", argv, lambda word: word not in FIELDS)
     for name in ("json", "csv"):
         if given.pop(name, False):
             given["format"] = name
     config = _configure("list", given)
     return ListSettings(**_collect(ListSettings.__struct_fields__, given, config)), config
+
+
+def parse_export(argv: Sequence[str]) -> tuple[ExportSettings, Config]:
+    """Settings of ``export``; otherwise as `parse`. A word after ``-t`` that names a file to write is no tag."""
+    from hypershell.settings import ExportSettings
+
+    given = _parse_selection("export", argv, lambda word: not word.lower().endswith(EXPORT_ENDINGS))
+    config = _configure("export", given)
+    return ExportSettings(**_collect(ExportSettings.__struct_fields__, given, config)), config
+
+
+def parse_import(argv: Sequence[str]) -> tuple[ImportSettings, Config]:
+    """Settings of ``import``; otherwise as `parse`."""
+    from hypershell.settings import ImportSettings
+    from hypershell.site import ensure_directory
+
+    given = parse_arguments("import", argv)
+    config = _configure("import", given)
+    settings = ImportSettings(**_collect(ImportSettings.__struct_fields__, given, config))
+    site = config.sites.default
+    if settings.db == os.path.abspath(site.database):
+        ensure_directory(site.lib)
+    return settings, config
+
+
+def _parse_selection(command: str, argv: Sequence[str], may_be_tag: Callable[[str], bool]) -> dict[str, object]:
+    """Arguments of a command that selects tasks: further words after ``-t`` are tags where they can be."""
+    from hypershell.apps.words import spread
+    from hypershell.tags import is_tag
+
+    options = options_of(command)
+    option = next(option for option in options if option.dest == "tags")
+    return parse_arguments(command, spread(argv, options, option, lambda word: is_tag(word) and may_be_tag(word)))
 
 
 def parse_arguments(command: str, argv: Sequence[str]) -> dict[str, object]:

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
     from hypershell.apps.formats import Format
     from hypershell.data.where import Filter, Order
-    from hypershell.settings import ListSettings
+    from hypershell.settings import ExportSettings, ListSettings
 
-__all__ = ["main"]
+__all__ = ["build_filter", "main", "open_database", "prepare_stdout"]
 
 #: What is shown where nobody says what to show, from the columns of a terminal on that they need.
 _GLANCE = ("id", "state", "exit_status", "args")
@@ -43,18 +43,19 @@ def _list(argv: list[str]) -> int:
     settings, config = parse_list(argv)
     from hypershell.data.where import FIELDS
 
-    _prepare_stdout()
+    prepare_stdout()
     if settings.list_fields:
         print(*FIELDS)
         return ExitStatus.SUCCESS
-    chosen = _filter(settings)
+    chosen = build_filter(settings)
     is_default = settings.db == os.path.abspath(config.sites.default.database)
     if settings.count or settings.tag_keys or settings.tag_values is not None:
         return _summarize(settings, chosen, is_default)
     return _show(settings, chosen, is_default)
 
 
-def _filter(settings: ListSettings) -> Filter:
+def build_filter(settings: ListSettings | ExportSettings) -> Filter:
+    """The filter that the options of a command ask for."""
     from hypershell.data.where import OUTCOMES, Filter
 
     outcome = next((name for name in OUTCOMES if getattr(settings, name)), None)
@@ -71,7 +72,7 @@ def _summarize(settings: ListSettings, chosen: Filter, is_default: bool) -> int:
     from hypershell.apps.formats import one_line, value_text
 
     lines: Sequence[object] = [0] if settings.count else []
-    raw = _open(settings.db, is_default)
+    raw = open_database(settings.db, is_default)
     if raw is not None:
         from hypershell.data import query
 
@@ -103,7 +104,7 @@ def _show(settings: ListSettings, chosen: Filter, is_default: bool) -> int:
     if name == "table" or settings.is_bare:
         fields = fields or (_GLANCE if size is not None and size.columns < _WIDE else _GLANCE_WIDE)
     form, fields = _format(settings, name, fields, None if size is None else size.columns)
-    raw = _open(settings.db, is_default)
+    raw = open_database(settings.db, is_default)
     if raw is None:
         _print_none(form, size is not None and name == "table", settings.db)
         return ExitStatus.SUCCESS
@@ -166,20 +167,20 @@ def _check_delimiter(name: str, delimiter: str) -> None:
         raise UsageError("argument -d/--delimiter: csv takes one character, no quote and no end of line")
 
 
-def _open(path: str, is_default: bool) -> Any:
+def open_database(path: str, is_default: bool, without_tasks: bool = False) -> Any:
     """The database for reading, None where it has no tasks; that of the site need not exist yet."""
     from hypershell.data.reading import open_readonly
 
     if is_default and not os.path.lexists(path):
         return None
-    return open_readonly(Path(path))
+    return open_readonly(Path(path), without_tasks)
 
 
 def _print_none(form: Format, is_for_people: bool, path: str) -> None:
     print(f"no tasks in {path}" if is_for_people else form.end(), end="\n" if is_for_people else "")
 
 
-def _prepare_stdout() -> None:
+def prepare_stdout() -> None:
     """Text of tasks goes out as it is: UTF-8 and our own ends of line, whatever the system prefers for files."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         encoding = sys.stdout.encoding if sys.stdout.isatty() else "utf-8"

@@ -23,10 +23,12 @@ import msgspec
 from sqlalchemy import (
     BigInteger,
     Boolean,
+    Column,
     ColumnElement,
     Connection,
     Double,
     Select,
+    Table,
     Text,
     and_,
     bindparam,
@@ -43,14 +45,16 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.pool import NullPool
 from sqlalchemy.sql.functions import FunctionElement
+from sqlalchemy.types import NullType
 
 from hypershell.data.engine import explain
+from hypershell.data.schema import JsonObject, UtcTime
 from hypershell.data.schema import task as _task
 from hypershell.data.where import FIELDS, Condition, Filter, Kind, Order, TagCondition
 from hypershell.errors import StoreError
 from hypershell.tags import Scalar
 
-__all__ = ["Row", "clause", "count", "pages", "reading", "rows", "tag_keys", "tag_values"]
+__all__ = ["Row", "clause", "count", "pages", "raw_pages", "raw_rows", "reading", "rows", "tag_keys", "tag_values"]
 
 Row = Sequence[Any]
 
@@ -138,6 +142,28 @@ def rows(
     return itertools.chain.from_iterable(pages(connection, chosen, fields, order, limit))
 
 
+def raw_pages(connection: Connection, chosen: Filter, limit: int | None = None) -> Iterator[list[Row]]:
+    """Every column of the table for the tasks of a filter, by id: times are UTC text, the tag is JSON text."""
+    kept = [_raw(column, connection.dialect.name) for column in _task.columns]
+    statement = select(*kept).order_by(_task.c.id)
+    statement = statement if limit is None else statement.limit(limit)
+    return _limited(_in_pieces(connection, statement, chosen), limit)
+
+
+def raw_rows(connection: Connection, table: Table) -> Iterator[list[Row]]:
+    """Every column of every row of another table, by id, in pieces; values as in `raw_pages`."""
+    column = table.c.id
+    statement = select(*(_raw(one, connection.dialect.name) for one in table.columns)).order_by(column)
+    last: Any = None
+    while True:
+        after = statement if last is None else statement.where(column > last)
+        page = connection.execute(after.limit(_MOST_READ)).fetchall()
+        if not page:
+            return
+        last = page[-1][0]
+        yield page  # type: ignore[misc]  # a Row of SQLAlchemy is a sequence
+
+
 def count(connection: Connection, chosen: Filter) -> int:
     """How many tasks a filter has."""
     statement = select(func.count()).select_from(_task)
@@ -221,8 +247,13 @@ def _pages_by_id(
     column = _task.c.id
     statement = select(*(_shown(field) for field in fields)).order_by(column.desc() if descending else column)
     statement = statement if limit is None else statement.limit(limit)
+    return _limited(_in_pieces(connection, statement, chosen, descending=descending), limit)
+
+
+def _limited(found: Iterator[list[Row]], limit: int | None) -> Iterator[list[Row]]:
+    """The first `limit` rows of pages."""
     left = limit
-    for page in _in_pieces(connection, statement, chosen, descending=descending):
+    for page in found:
         if left is None:
             yield page
             continue
@@ -287,6 +318,15 @@ def _shown(field: str) -> ColumnElement[Any]:
     """The column of a field; times as text."""
     column = _task.c[field]
     return utc_text(column).label(field) if FIELDS[field] is Kind.TIME else column
+
+
+def _raw(column: Column[Any], dialect: str) -> ColumnElement[Any]:
+    """A column as the export takes it: times and tags as text, everything else without a conversion."""
+    if isinstance(column.type, UtcTime):
+        return utc_text(column)
+    if isinstance(column.type, JsonObject):
+        return type_coerce(column, Text()) if dialect == "sqlite" else cast(column, Text)
+    return type_coerce(column, NullType()) if dialect == "sqlite" else column
 
 
 def _as_text(field: str) -> ColumnElement[Any]:

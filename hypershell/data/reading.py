@@ -21,8 +21,10 @@ _BUSY = 10.0
 _CLOSED = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY)
 
 
-def open_readonly(path: Path) -> sqlite3.Connection | None:
+def open_readonly(path: Path, without_tasks: bool = False) -> sqlite3.Connection | None:
     """A connection that reads the tasks of `path`, None where there is none yet.
+
+    `without_tasks` also opens a database that has tables but no task; None is then one without tables.
 
     Raises:
         StoreError: no such file, no regular file, no database, or one of another version or program.
@@ -30,7 +32,7 @@ def open_readonly(path: Path) -> sqlite3.Connection | None:
     check_file(path)
     for way in _ways(path):
         try:
-            return _opened(path, way)
+            return _opened(path, way, without_tasks)
         except sqlite3.Error as error:
             last = error
             if (error.sqlite_errorcode or 0) & 0xFF not in _CLOSED:
@@ -50,12 +52,13 @@ def _ways(path: Path) -> list[str]:
     return ways
 
 
-def _opened(path: Path, way: str) -> sqlite3.Connection | None:
+def _opened(path: Path, way: str, without_tasks: bool) -> sqlite3.Connection | None:
     uri = f"{path.absolute().as_uri()}?{way}"
     connection = sqlite3.connect(uri, uri=True, timeout=_BUSY, isolation_level=None)
     try:
         connection.execute("PRAGMA query_only=ON")
-        if check_schema(connection, path) and connection.execute("SELECT 1 FROM task LIMIT 1").fetchone():
+        is_ours = check_schema(connection, path)
+        if is_ours and (without_tasks or connection.execute("SELECT 1 FROM task LIMIT 1").fetchone()):
             return connection
     except BaseException:
         connection.close()

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from hypershell.options.kinds import Command
 
-__all__ = ["ALL", "COMMANDS", "LIST", "RUN"]
+__all__ = ["ALL", "COMMANDS", "LIST", "RUN", "SELECT"]
 
 #: Names of commands that share options.
 RUN = ("cluster", "mpi")
-ALL = ("cluster", "mpi", "initdb", "list")
+ALL = ("cluster", "mpi", "initdb", "list", "export", "import")
 LIST = ("list",)
+SELECT = ("list", "export")
 
 COMMANDS: tuple[Command, ...] = (
     Command(
@@ -49,6 +50,27 @@ COMMANDS: tuple[Command, ...] = (
             "hs list args -F -t site:west run | hs cluster",
             "hs list -s duration --desc -l 5 --json",
         ),
+        "info",
+    ),
+    Command(
+        "export",
+        "hypershell.apps.export",
+        "Write tasks of the database to a file for analysis or safe keeping.",
+        "Writes the tasks that satisfy all conditions to FILE, whole or not at all: HDF5 (.h5, .hdf5), which 'hs "
+        "import' restores, CSV (.csv), JSON lines (.jsonl, .ndjson) or Parquet (.parquet).",
+        (
+            "hs export tasks.h5",
+            "hs export failed.parquet -F -w 'submit_time >= 2026-01-31'",
+            "hs export - --format jsonl -t site:west | jq .duration",
+        ),
+        "info",
+    ),
+    Command(
+        "import",
+        "hypershell.apps.restore",
+        "Restore an HDF5 export into an empty database.",
+        "Restores FILE, which 'hs export FILE.h5' wrote, into a database that is not there yet or empty.",
+        ("hs import tasks.h5 --db copy.db",),
         "info",
     ),
 )

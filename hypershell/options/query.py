@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hypershell import values
-from hypershell.options.commands import LIST
+from hypershell.options.commands import LIST, SELECT
 from hypershell.options.kinds import Option
 
 __all__ = ["QUERY_OPTIONS"]
@@ -20,7 +20,7 @@ QUERY_OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "where",
-        LIST,
+        SELECT,
         "Condition FIELD OP VALUE, OP one of == != > >= < <= and ~ (regular expression). Several: all hold.",
         flags=("-w", "--where"),
         metavar="COND",
@@ -29,7 +29,7 @@ QUERY_OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "tags",
-        LIST,
+        SELECT,
         "Tag that is there, or KEY:VALUE. Several, also after one -t: all hold.",
         flags=("-t", "--with-tag"),
         metavar="TAG",
@@ -38,7 +38,7 @@ QUERY_OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "group",
-        LIST,
+        SELECT,
         "Tasks of this group.",
         flags=("-g", "--group"),
         metavar="NUM",
@@ -46,7 +46,7 @@ QUERY_OPTIONS: tuple[Option, ...] = (
         group="selection",
     ),
     *(
-        Option(dest, LIST, text, flags=flags, parse=values.flag, default=False, group="selection")
+        Option(dest, SELECT, text, flags=flags, parse=values.flag, default=False, group="selection")
         for dest, text, flags in (
             ("failed", "Tasks that failed, every attempt of them.", ("-F", "--failed")),
             ("succeeded", "Tasks that succeeded.", ("-S", "--succeeded")),
@@ -66,7 +66,7 @@ QUERY_OPTIONS: tuple[Option, ...] = (
     Option("desc", LIST, "With -s: the largest first.", flags=("--desc",), parse=values.flag, default=False),
     Option(
         "limit",
-        LIST,
+        SELECT,
         "At most this number of tasks.",
         flags=("-l", "--limit"),
         metavar="NUM",
