@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from hypershell.apps.frame import parse, parse_initdb, parse_list
+from hypershell.apps.frame import parse, parse_export, parse_import, parse_initdb, parse_list
 from hypershell.apps.help import command_help, command_usage, top_help
 from hypershell.errors import ConfigError, UsageError
 from hypershell.options import COMMANDS, ENV_PREFIX, OPTIONS, Option, find_option, options_of
-from hypershell.settings import InitSettings, ListSettings, RunSettings
+from hypershell.settings import ExportSettings, ImportSettings, InitSettings, ListSettings, RunSettings
 
 # dest: arguments, and what the setting becomes
 FLAGS: dict[str, tuple[list[str], object]] = {
@@ -62,6 +62,11 @@ FLAGS: dict[str, tuple[list[str], object]] = {
     "list_fields": (["--fields"], True),
     "tag_keys": (["--tag-keys"], True),
     "tag_values": (["--tag-values", "site"], "site"),
+    "target": (["a.h5"], "a.h5"),
+    "export_format": (["--format", "CSV"], "csv"),
+    "outputs": (["--outputs"], True),
+    "force": (["--force"], True),
+    "source": (["a.h5"], "a.h5"),
 }
 
 # dest: text of a variable, the same value in TOML, and what the setting becomes
@@ -106,12 +111,16 @@ def clean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def setting(dest: str, argv: list[str]) -> object:
     """The value that the settings of a command, or those of its log, hold after `argv`."""
-    settings: RunSettings | InitSettings | ListSettings
+    settings: RunSettings | InitSettings | ListSettings | ExportSettings | ImportSettings
     commands = find_option(dest).commands
     if "mpi" in commands:
         settings, config = parse("mpi", argv or ["-"])
     elif "initdb" in commands:
         settings, config = parse_initdb(argv)
+    elif commands == ("export",):
+        settings, config = parse_export(argv)
+    elif commands == ("import",):
+        settings, config = parse_import(argv)
     else:
         settings, config = parse_list(argv)
         dest = "format" if dest in ("json", "csv") else dest

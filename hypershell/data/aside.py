@@ -50,8 +50,8 @@ def written_aside(path: Path, force: bool) -> Iterator[Path]:
     real = Path(os.path.realpath(path))
     aside = real.with_name(f".{real.name}.{os.getpid()}-{os.urandom(4).hex()}.partial")
     try:
-        os.close(os.open(aside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
         try:
+            os.close(os.open(aside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
             yield aside
             _sync(aside)
             _publish(aside, real, force)

@@ -55,51 +55,47 @@ def to_hdf5(source: Source, path: Path, outputs: bool, progress: Progress) -> Wr
     """
     import h5py
 
+    from hypershell.data.sink import Sink, interrupts_wait
+
+    sink = Sink(path)
+    try:
+        with interrupts_wait() as asked, h5py.File(sink, "w", libver=("earliest", "v110")) as file:
+
+            def check(done: int) -> None:
+                sink.check()
+                if asked:
+                    raise KeyboardInterrupt
+                progress(done)
+
+            written = _fill(file, source, outputs, check)
+        sink.check()
+    finally:
+        sink.close()
+    return written
+
+
+def _fill(file: Any, source: Source, outputs: bool, check: Progress) -> Written:
+    """Write everything; `check` is called after each block."""
     from hypershell.data.hdf5 import Hdf5Writer, blocks
     from hypershell.data.outputs import Outputs
 
-    # Nobody else has the file: a file system without locks will do.
-    file = h5py.File(path, "w", libver=("earliest", "v110"), locking="best-effort")
-    try:
-        writer = Hdf5Writer(file)
-        files = Outputs(file, TABLES["tasks"].columns.keys()) if outputs else None
-        before = _data_version(source.link)
-        if source.link is not None:
-            for block in blocks(query.raw_pages(source.link, source.chosen, source.limit)):
-                writer.append("tasks", block)
-                if files is not None:
-                    files.append(block)
-                progress(writer.counts["tasks"])
-            for table in ("submissions", "runs", "clients"):
-                for page in query.raw_rows(source.link, TABLES[table]):
-                    writer.append(table, page)
-        moved = _data_version(source.link) != before
-        about = {
-            "schema": SCHEMA_VERSION,
-            "version": source.version,
-            "query": source.words,
-            "moved": int(moved),
-        }
-        writer.finish(about)
-    except BaseException:
-        _close_quietly(file)
-        raise
-    file.close()
-    return Written(
-        writer.counts["tasks"],
-        writer.keys_left_out,
-        files.read if files else 0,
-        files.missing if files else 0,
-        moved,
-    )
-
-
-def _close_quietly(file: Any) -> None:
-    """Close after an error, which is the one to be told."""
-    try:
-        file.close()
-    except (OSError, RuntimeError, ValueError):
-        pass
+    writer = Hdf5Writer(file)
+    files = Outputs(file, TABLES["tasks"].columns.keys(), check) if outputs else None
+    before = _data_version(source.link)
+    if source.link is not None:
+        for block in blocks(query.raw_pages(source.link, source.chosen, source.limit)):
+            writer.append("tasks", block)
+            check(writer.counts["tasks"])
+            if files is not None:
+                files.append(block, writer.counts["tasks"])
+        for table in ("submissions", "runs", "clients"):
+            for page in query.raw_rows(source.link, TABLES[table]):
+                writer.append(table, page)
+                check(writer.counts["tasks"])
+    moved = _data_version(source.link) != before
+    writer.finish({"schema": SCHEMA_VERSION, "version": source.version, "query": source.words, "moved": int(moved)})
+    read, missing = (files.read, files.missing) if files else (0, 0)
+    return Written(writer.counts["tasks"], writer.keys_left_out, read, missing, moved)
 
 
 def _data_version(link: Connection | None) -> int | None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from hypershell.data.columns import ROWS
@@ -19,9 +19,12 @@ _STREAMS = {"stdout": "outpath", "stderr": "errpath"}
 
 
 class Outputs:
-    """Group ``outputs`` of the open ``h5py.File`` `file`. `read` and `missing` count files."""
+    """Group ``outputs`` of the open ``h5py.File`` `file`. `read` and `missing` count files.
 
-    def __init__(self, file: Any, columns: Sequence[str]) -> None:
+    `check` is called after each piece with the number of tasks that are done.
+    """
+
+    def __init__(self, file: Any, columns: Sequence[str], check: Callable[[int], None]) -> None:
         import numpy as np
 
         group = file.create_group("outputs")
@@ -41,9 +44,12 @@ class Outputs:
             self._streams.append((columns.index(column), data, places))
         self.read = 0
         self.missing = 0
+        self._check = check
+        self._done = 0
 
-    def append(self, rows: Sequence[Sequence[Any]]) -> None:
+    def append(self, rows: Sequence[Sequence[Any]], done: int) -> None:
         """Add the files of these rows of table ``task``; an absent file leaves -1."""
+        self._done = done
         for column, data, places in self._streams:
             lengths, offsets = [], []
             for row in rows:
@@ -78,4 +84,5 @@ class Outputs:
                 data.resize((end + len(piece),))
                 data[end:] = np.frombuffer(piece, dtype=np.uint8)
                 length += len(piece)
+                self._check(self._done)
         return length
