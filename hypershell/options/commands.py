@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from hypershell.options.kinds import Command
 
-__all__ = ["ALL", "COMMANDS", "INFO", "LIST", "RUN", "RUNS", "SELECT", "SUBMIT", "UPDATE", "WAIT"]
+__all__ = ["ALL", "COMMANDS", "INFO", "LIST", "ORDER", "RUN", "RUNS", "SELECT", "SUBMIT", "UPDATE", "WAIT"]
 
 #: Names of commands that share options.
 RUN = ("cluster", "mpi")
-ALL = ("cluster", "mpi", "submit", "list", "info", "wait", "update", "runs", "initdb")
+ALL = ("cluster", "mpi", "submit", "list", "info", "wait", "update", "export", "import", "runs", "initdb")
 LIST = ("list",)
 UPDATE = ("update",)
-#: Those that select tasks.
-SELECT = (*LIST, *UPDATE)
+#: Those that select tasks, and those that take them in an order.
+SELECT = ("list", "update", "export")
+ORDER = ("list", "update")
 SUBMIT = ("submit",)
 INFO = ("info",)
 WAIT = ("wait",)
@@ -91,6 +92,27 @@ COMMANDS: tuple[Command, ...] = (
             "hs update --cancel -g 3",
             "hs update --revert -F -w 'duration > 10m' -f",
         ),
+        "info",
+    ),
+    Command(
+        "export",
+        "hypershell.apps.export",
+        "Write tasks of the database to a file for analysis or safe keeping.",
+        "Writes the tasks that satisfy all conditions to FILE, whole or not at all: HDF5 (.h5, .hdf5), which 'hs "
+        "import' restores, CSV (.csv), JSON lines (.jsonl, .ndjson) or Parquet (.parquet).",
+        (
+            "hs export tasks.h5",
+            "hs export failed.parquet -F -w 'submit_time >= 2026-01-31'",
+            "hs export - --format jsonl -t site:west | jq .duration",
+        ),
+        "info",
+    ),
+    Command(
+        "import",
+        "hypershell.apps.restore",
+        "Restore an HDF5 export into an empty database.",
+        "Restores FILE, which 'hs export FILE.h5' wrote, into a database that is not there yet or empty.",
+        ("hs import tasks.h5 --db copy.db",),
         "info",
     ),
     Command(

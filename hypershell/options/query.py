@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hypershell import values
-from hypershell.options.commands import LIST, RUNS, SELECT
+from hypershell.options.commands import LIST, ORDER, RUNS, SELECT
 from hypershell.options.kinds import Option
 
 __all__ = ["QUERY_OPTIONS"]
@@ -57,13 +57,13 @@ QUERY_OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "order_by",
-        SELECT,
+        ORDER,
         "Order by this field, null first.",
         flags=("-s", "--order-by"),
         metavar="FIELD",
         default_text="id",
     ),
-    Option("desc", SELECT, "With -s: the largest first.", flags=("--desc",), parse=values.flag, default=False),
+    Option("desc", ORDER, "With -s: the largest first.", flags=("--desc",), parse=values.flag, default=False),
     Option(
         "limit",
         SELECT + RUNS,
