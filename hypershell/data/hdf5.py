@@ -87,8 +87,8 @@ class _Column:
     """One dataset that grows; rows that are all missing are not stored."""
 
     def __init__(self, group: Any, name: str, dtype: Any, fill: Any, **attributes: Any) -> None:
-        packed = dtype.kind != "O"
-        options: dict[str, Any] = {"compression": "gzip", "compression_opts": 1, "shuffle": True} if packed else {}
+        # Of text only the references are packed, which keeps the unused part of the last chunk small.
+        options: dict[str, Any] = {"compression": "gzip", "compression_opts": 1, "shuffle": True}
         if fill is not None:
             options["fillvalue"] = fill
         self.dataset = group.create_dataset(name, (0,), maxshape=(None,), chunks=(ROWS,), dtype=dtype, **options)
