@@ -22,13 +22,13 @@ def many_tasks(path: Path, rows: int) -> None:
     with closing(sqlite3.connect(path)) as link:
         link.execute(
             "INSERT INTO run (id, host, boot_id, pid, pid_start, transport, ranks, slots, command, cwd, "
-            "start_time) VALUES (?, 'login-1', 'boot', 7, 8, 'mpi', 3, 2, 'hs mpi tasks.in', '/work', ?)",
+            "start_time) VALUES (?, 'login-1', 'boot', 7, 8, 'mpi', 3, 2, 'hs mpi tasks.in', '/home/me', ?)",
             (server, now),
         )
         link.execute(
             "INSERT INTO submission (id, source, path, template, options, cwd, submit_id, submit_host, "
             "submit_time, owner, offset, complete) "
-            "VALUES (9, 'file', '/work/tasks.in', '{}', '{}', '/work', ?, 'login-1', ?, ?, 5, 1)",
+            "VALUES (9, 'file', '/home/me/tasks.in', '{}', '{}', '/home/me', ?, 'login-1', ?, ?, 5, 1)",
             (server, now, server),
         )
         link.execute(
