@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 
 __all__ = ["main", "main_cluster"]
@@ -28,9 +27,9 @@ def _open_standard_streams() -> None:
     """Put /dev/null where stdin, stdout or stderr is closed, before a file of ours gets such a number."""
     if sys.stdin is not None and sys.stdout is not None and sys.stderr is not None:
         return
-    while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
-        os.set_inheritable(fd, True)
-    os.close(fd)
+    from hypershell.executor.spawn import open_standard_descriptors
+
+    open_standard_descriptors()
     if sys.stdin is None:
         sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 - lives as long as we do
     if sys.stdout is None:

@@ -14,6 +14,7 @@ __all__ = [
     "InfoSettings",
     "InitSettings",
     "ListSettings",
+    "OrderedSelection",
     "RunSettings",
     "RunsSettings",
     "Selection",
@@ -89,12 +90,17 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True):
     completed: bool = False
     remaining: bool = False
     retries: bool = False
-    order_by: str | None = None
-    desc: bool = False
     limit: int | None = None
 
 
-class ListSettings(Selection, frozen=True, kw_only=True):
+class OrderedSelection(Selection, frozen=True, kw_only=True):
+    """A selection that is taken in an order."""
+
+    order_by: str | None = None
+    desc: bool = False
+
+
+class ListSettings(OrderedSelection, frozen=True, kw_only=True):
     """All that ``list`` needs; `format` None is chosen by what is shown."""
 
     fields: tuple[str, ...] = ()
@@ -167,7 +173,7 @@ class RunsSettings(msgspec.Struct, frozen=True, kw_only=True):
     delimiter: str | None = None
 
 
-class UpdateSettings(Selection, frozen=True, kw_only=True):
+class UpdateSettings(OrderedSelection, frozen=True, kw_only=True):
     """All that ``update`` needs; `changes` and `remove_tags` as given."""
 
     changes: tuple[str, ...] = ()
@@ -178,23 +184,13 @@ class UpdateSettings(Selection, frozen=True, kw_only=True):
     no_confirm: bool = False
 
 
-class ExportSettings(msgspec.Struct, frozen=True, kw_only=True):
+class ExportSettings(Selection, frozen=True, kw_only=True):
     """All that ``export`` needs. `target` None or ``-`` is stdout; `export_format` None goes by its ending."""
 
-    db: str
     target: str | None = None
     export_format: str | None = None
     outputs: bool = False
     force: bool = False
-    where: tuple[str, ...] = ()
-    tags: tuple[str, ...] = ()
-    group: int | None = None
-    failed: bool = False
-    succeeded: bool = False
-    completed: bool = False
-    remaining: bool = False
-    retries: bool = False
-    limit: int | None = None
 
 
 class ImportSettings(msgspec.Struct, frozen=True, kw_only=True):

@@ -15,7 +15,7 @@ from hypershell.errors import ExitStatus, UsageError
 if TYPE_CHECKING:
     from hypershell.apps.formats import Format
     from hypershell.data.where import Filter
-    from hypershell.settings import ExportSettings, ListSettings
+    from hypershell.settings import ListSettings, Selection
 
 __all__ = ["build_filter", "check_delimiter", "main", "open_database", "prepare_stdout"]
 
@@ -52,7 +52,7 @@ def _list(argv: list[str]) -> int:
     return _show(settings, chosen, is_default)
 
 
-def build_filter(settings: ListSettings | ExportSettings) -> Filter:
+def build_filter(settings: Selection) -> Filter:
     """The filter that the options of a command ask for."""
     from hypershell.data.where import OUTCOMES, Filter
 

@@ -182,7 +182,7 @@ class _Opened:
         )
         try:
             self._submitter.open()
-        except BaseException:
+        except BaseException:  # an interrupt too
             self._submitter.close()
             raise
         return self

@@ -108,7 +108,7 @@ class Changer:
             else:
                 self._link.execute(update(_task).where(_IS_CHOSEN).values(self._values(edit)))
             self._raw.execute("COMMIT")
-        except BaseException:
+        except BaseException:  # an interrupt too
             if self._raw.in_transaction:
                 self._raw.execute("ROLLBACK")
             raise

@@ -18,14 +18,12 @@ from sqlalchemy import (
     bindparam,
     case,
     delete,
-    false,
     func,
     literal,
     null,
     select,
     text,
     type_coerce,
-    update,
 )
 
 from hypershell.core.actions import Dispatch, Finish, Finished, Record, Return
@@ -35,6 +33,7 @@ from hypershell.core.states import DISPATCHED, PENDING
 from hypershell.data import ownership, requests, rows, schema
 from hypershell.data.batch import Batch
 from hypershell.data.bulk import Bulk, bulk_insert, bulk_update, incoming, insert_once
+from hypershell.data.connected import RENEW, Connected
 from hypershell.data.lease import Owner
 from hypershell.data.schema import micros
 from hypershell.data.store import Claim, Fenced, RunInfo, Taken
@@ -51,13 +50,11 @@ _MOST_COUNTED = 100_000
 _LIVE = _task.c.state.in_([PENDING, DISPATCHED])
 
 
-class SqlStore:
+class SqlStore(Connected):
     """See ``store.Store``."""
 
     def __init__(self, database: Sqlite) -> None:
-        self._database = database
-        self._engine: Any = None
-        self._link: Connection | None = None
+        super().__init__(database)
         self._run: RunInfo | None = None
         self._owned: dict[int, Submission] = {}
         self._cursors: dict[tuple[int, int], str] = {}
@@ -74,20 +71,7 @@ class SqlStore:
     # -- life ------------------------------------------------------------------------------------
 
     def open(self, create: bool = True) -> None:
-        self.close()
-        with self._explained():
-            self._engine = self._database.engine()
-            self._link = self._engine.connect()
-            with self._link.begin():
-                self._database.create(self._link, create)
-            self._database.check_place()
-
-    def close(self) -> None:
-        if self._link is not None:
-            with self._explained():
-                self._link.close()
-            self._link = None
-            self._engine.dispose()
+        self.connect(create)
 
     def begin_run(self, run: RunInfo) -> None:
         with self._transaction(guarded=False) as link:
@@ -116,11 +100,11 @@ class SqlStore:
             pass
 
     def changed(self) -> bool:
-        with self._reading() as link:
+        with self.reading() as link:
             return self._database.changed(link)
 
     def requests(self) -> CancelRequested | None:
-        with self._reading() as link:
+        with self.reading() as link:
             version = self._database.version(link)
             last = 0
             if self._looked is not None:
@@ -212,7 +196,7 @@ class SqlStore:
         tasks: list[Task] = []
         cursors: dict[tuple[int, int], str] = {}
         exhausted: set[tuple[int, int]] = set()
-        with self._reading() as link:
+        with self.reading() as link:
             for number in sorted(self._owned):
                 key = (number, group)
                 wanted = limit - len(tasks)
@@ -249,19 +233,19 @@ class SqlStore:
     # -- taking over -------------------------------------------------------------------------------------
 
     def claims(self, like: Submission | None) -> list[Claim]:
-        with self._reading() as link:
+        with self.reading() as link:
             return ownership.claims(link, self._me.id, like)
 
     def take(self, claims: Sequence[Claim]) -> Taken:
         with self._transaction() as link:
             numbers = [claim.submission for claim in claims if ownership.take(link, self._me.id, claim)]
-        with self._reading() as link:
+        with self.reading() as link:
             taken = ownership.describe(link, numbers)
         self._owned.update((one.id, one) for one in taken.submissions)
         return taken
 
     def left_alone(self, dead: Callable[[Owner], bool]) -> int:
-        with self._reading() as link:
+        with self.reading() as link:
             free = [c.submission for c in ownership.claims(link, self._me.id, None) if not c.owner or dead(c.owner)]
             return ownership.count_unfinished(link, free, _MOST_COUNTED, runnable=True)
 
@@ -286,43 +270,17 @@ class SqlStore:
     @contextmanager
     def _transaction(self, guarded: bool = True) -> Iterator[Connection]:
         """One write transaction; it begins by renewing our lease, which fails once we are fenced."""
-        if self._link is None:
-            raise StoreError("the store is not open")
+        link = self.link
         if guarded:
             self._database.check_place()
-        with self._explained(), self._link.begin():
-            if guarded and not self._link.execute(_RENEW, {"me": self._me.id}).rowcount:
+        with self.explained(), link.begin():
+            if guarded and not link.execute(RENEW, {"me": self._me.id}).rowcount:
                 raise Fenced(f"another server took over the tasks of this one (run {self._me.id}): it ends")
-            yield self._link
-
-    @contextmanager
-    def _reading(self) -> Iterator[Connection]:
-        """One read transaction."""
-        if self._link is None:
-            raise StoreError("the store is not open")
-        with self._explained():
-            self._link.execution_options(reading=True)
-            try:
-                with self._link.begin():
-                    yield self._link
-            finally:
-                self._link.execution_options(reading=False)
-
-    @contextmanager
-    def _explained(self) -> Iterator[None]:
-        """Turn errors of the driver into ours."""
-        try:
-            yield
-        except self._database.errors as error:
-            raise self._database.explain(error) from error
+            yield link
 
 
 _by_id = operator.attrgetter("id")
 _decode = msgspec.json.Decoder(list[Task]).decode
-
-_RENEW = (
-    update(_run).where(_run.c.id == bindparam("me"), _run.c.fenced.is_(false())).values(counter=_run.c.counter + 1)
-)
 
 
 def _page_query(dialect: str) -> Any:

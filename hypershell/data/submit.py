@@ -14,11 +14,12 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
-from sqlalchemy import Connection, bindparam, delete, select, text, update
+from sqlalchemy import Connection, delete, select, text
 
 from hypershell.core.model import FeedMark, Submission, Task
 from hypershell.data import rows, schema
 from hypershell.data.bulk import Bulk, bulk_insert, insert_once
+from hypershell.data.connected import RENEW, Connected
 from hypershell.data.lease import Life, Owner, ProcessIdentity, Watch
 from hypershell.data.store import Fenced, RunInfo, Transient
 from hypershell.errors import StoreError
@@ -40,9 +41,6 @@ _GIVE_UP = 300.0
 _TELL_AFTER = 2.0
 
 _task, _run, _submission = schema.task, schema.run, schema.submission
-_RENEW = (
-    update(_run).where(_run.c.id == bindparam("me"), _run.c.fenced.is_(False)).values(counter=_run.c.counter + 1)
-)
 
 
 class Servers(msgspec.Struct, frozen=True):
@@ -56,7 +54,7 @@ class Servers(msgspec.Struct, frozen=True):
     waiting: bool
 
 
-class Submitter:
+class Submitter(Connected):
     """One connection that adds tasks, used by one thread.
 
     `run` describes this process for its lease; `tell` gets a line when the database has to be waited for. Every
@@ -64,11 +62,9 @@ class Submitter:
     """
 
     def __init__(self, database: Sqlite, run: RunInfo, tell: Callable[[str], None]) -> None:
-        self._database = database
+        super().__init__(database)
         self._me = run
         self._tell = tell
-        self._engine: Any = None
-        self._link: Connection | None = None
         self._maker: Any = None
         self._insert: Bulk | None = None
         self._open: Submission | None = None
@@ -78,24 +74,9 @@ class Submitter:
         self._try(self._connect)
 
     def _connect(self) -> None:
-        self.close()
-        with self._explained():
-            self._engine = self._database.engine()
-            self._link = self._engine.connect()
-            with self._link.begin():
-                self._database.create(self._link, True)
-            self._database.check_place()
-        dialect = self._link.dialect
+        dialect = self.connect(create=True).dialect
         self._maker = rows.RowMaker(self._me.id, self._me.host, dialect.name == "postgresql")
         self._insert = bulk_insert(dialect, _task, rows.NEW)
-
-    def close(self) -> None:
-        """Release the connection; idempotent."""
-        if self._link is not None:
-            with self._explained():
-                self._link.close()
-            self._link = None
-            self._engine.dispose()
 
     def add(self, submission: Submission, tasks: list[Task], mark: FeedMark) -> None:
         """Hand over a whole submission; servers see all of it or nothing."""
@@ -170,7 +151,7 @@ class Submitter:
         """Who may work on this database."""
 
         def step() -> Servers:
-            with self._reading() as link:
+            with self.reading() as link:
                 return servers(link, self._me)
 
         return self._try(step)
@@ -180,7 +161,7 @@ class Submitter:
         found = select(_submission.c.id).where(_submission.c.path == path, text("NOT complete")).limit(1)
 
         def step() -> bool:
-            with self._reading() as link:
+            with self.reading() as link:
                 return link.execute(found).first() is not None
 
         return self._try(step)
@@ -207,35 +188,15 @@ class Submitter:
         self._insert.run(link, flat)
 
     def _renew(self, link: Connection) -> None:
-        if not link.execute(_RENEW, {"me": self._me.id}).rowcount:
+        if not link.execute(RENEW, {"me": self._me.id}).rowcount:
             raise Fenced("a server took this submission over while we stood still: it submits the rest")
 
     @contextmanager
     def _transaction(self) -> Iterator[Connection]:
-        if self._link is None:
-            raise StoreError("the database is not open")
+        link = self.link
         self._database.check_place()
-        with self._explained(), self._link.begin():
-            yield self._link
-
-    @contextmanager
-    def _reading(self) -> Iterator[Connection]:
-        if self._link is None:
-            raise StoreError("the database is not open")
-        with self._explained():
-            self._link.execution_options(reading=True)
-            try:
-                with self._link.begin():
-                    yield self._link
-            finally:
-                self._link.execution_options(reading=False)
-
-    @contextmanager
-    def _explained(self) -> Iterator[None]:
-        try:
-            yield
-        except self._database.errors as error:
-            raise self._database.explain(error) from error
+        with self.explained(), link.begin():
+            yield link
 
     def _try(self, step: Callable[[], T]) -> T:
         """Do `step` again while its failure may pass: a lock that another process holds, a full disk."""

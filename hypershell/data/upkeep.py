@@ -195,14 +195,14 @@ def without_servers(link: sqlite3.Connection, path: Path, tell: Tell, silence: f
             if not _living(link, path, watch):
                 break
             link.execute("ROLLBACK")
-        except BaseException:
+        except BaseException:  # an interrupt too
             link.execute("ROLLBACK")
             raise
     try:
         link.execute("UPDATE run SET fenced = 1 WHERE end_time IS NULL AND NOT fenced")
         yield
         link.execute("COMMIT")
-    except BaseException:
+    except BaseException:  # an interrupt too
         if link.in_transaction:
             link.execute("ROLLBACK")
         raise

@@ -1,0 +1,78 @@
+"""One connection to a database that is written, and its transactions: what the store and ``submit`` share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Connection, bindparam, false, update
+
+from hypershell.data.schema import run as _run
+from hypershell.errors import StoreError
+
+if TYPE_CHECKING:
+    from hypershell.data.engine import Sqlite
+
+__all__ = ["RENEW", "Connected"]
+
+#: Renews the lease of run ``:me``; hits no row once another server has taken over.
+RENEW = (
+    update(_run).where(_run.c.id == bindparam("me"), _run.c.fenced.is_(false())).values(counter=_run.c.counter + 1)
+)
+
+
+class Connected:
+    """A connection, used by one thread. Every method raises ``StoreError`` for what the driver raises."""
+
+    def __init__(self, database: Sqlite) -> None:
+        self._database = database
+        self._engine: Any = None
+        self._link: Connection | None = None
+
+    def connect(self, create: bool) -> Connection:
+        """Connect anew; make the tables where they are missing and `create` is true."""
+        self.close()
+        with self.explained():
+            self._engine = self._database.engine()
+            link: Connection = self._engine.connect()
+            self._link = link
+            with link.begin():
+                self._database.create(link, create)
+            self._database.check_place()
+        return link
+
+    def close(self) -> None:
+        """Release the connection; idempotent."""
+        if self._link is not None:
+            with self.explained():
+                self._link.close()
+            self._link = None
+            self._engine.dispose()
+
+    @property
+    def link(self) -> Connection:
+        """The connection; raises ``StoreError`` where there is none."""
+        if self._link is None:
+            raise StoreError("the database is not open")
+        return self._link
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """One read transaction."""
+        link = self.link
+        with self.explained():
+            link.execution_options(reading=True)
+            try:
+                with link.begin():
+                    yield link
+            finally:
+                link.execution_options(reading=False)
+
+    @contextmanager
+    def explained(self) -> Iterator[None]:
+        """Turn errors of the driver into ours."""
+        try:
+            yield
+        except self._database.errors as error:
+            raise self._database.explain(error) from error
