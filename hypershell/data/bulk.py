@@ -60,7 +60,8 @@ class Bulk:
 def _mark(dialect: Dialect, col: Column[Any]) -> str:
     """The placeholder of a column: PostgreSQL must be told the type in a bare list of values."""
     if dialect.name == "postgresql":
-        return f"CAST(%s AS {col.type.compile(dialect)})"
+        kind = col.type.compile(dialect).partition(" COLLATE ")[0]
+        return f"CAST(%s AS {kind})"
     return "?"
 
 

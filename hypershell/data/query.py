@@ -16,7 +16,6 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -44,7 +43,9 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.pool import NullPool
 from sqlalchemy.sql.functions import FunctionElement
 
+from hypershell.address import Address
 from hypershell.data.engine import explain
+from hypershell.data.places import Where
 from hypershell.data.schema import task as _task
 from hypershell.data.where import FIELDS, Condition, Filter, Kind, Order, TagCondition
 from hypershell.errors import StoreError
@@ -92,18 +93,29 @@ def _utc_text_postgresql(element: utc_text, compiler: Any, **kw: Any) -> str:
 
 
 @contextmanager
-def reading(raw: sqlite3.Connection, path: Path) -> Iterator[Connection]:
-    """A connection for the functions below, over one of ``reading.open_readonly``, which is closed at the end.
+def reading(raw: Any, where: Where) -> Iterator[Connection]:
+    """A connection for the functions below, over one of ``places.open_readonly``, which is closed at the end.
 
     Raises:
         StoreError: for what the driver raises while it is in use.
     """
-    engine = create_engine("sqlite://", creator=lambda: raw, poolclass=NullPool)
+    server = isinstance(where, Address)
+    # With a transaction around all of them a server would keep what others have deleted since.
+    kind, how = ("postgresql+psycopg://", {"isolation_level": "AUTOCOMMIT"}) if server else ("sqlite://", {})
+    engine = create_engine(kind, creator=lambda: raw, poolclass=NullPool, **how)
     try:
         with engine.connect() as connection:
             yield connection
     except (sqlite3.Error, SQLAlchemyError) as error:
-        raise explain(getattr(error, "orig", None) or error, path) from error
+        raise _explained(error, where) from error
+
+
+def _explained(error: Exception, where: Where) -> StoreError:
+    if isinstance(where, Address):
+        from hypershell.data.postgres import Postgres
+
+        return Postgres(where).explain(error)
+    return explain(getattr(error, "orig", None) or error, where)
 
 
 def pages(

@@ -86,12 +86,16 @@ def _micros_postgresql(element: micros, compiler: Any, **kw: Any) -> str:
     return f"CAST(EXTRACT(EPOCH FROM {inner}) * 1000000 AS BIGINT)"
 
 
+#: Tables whose ``info`` has ``announce``: PostgreSQL tells listening servers of these events. SQLite sees every write.
 metadata = MetaData()
+
+#: Ids are compared byte by byte in every database, which is also the order of their time.
+_Id = Text().with_variant(Text(collation="C"), "postgresql")
 
 task = Table(
     "task",
     metadata,
-    Column("id", Text, primary_key=True, nullable=False),
+    Column("id", _Id, primary_key=True, nullable=False),
     Column("group", Integer, nullable=False, server_default=text("0")),
     Column("args", Text, nullable=False),
     Column("submit_id", Text, nullable=False),
@@ -129,6 +133,7 @@ task = Table(
     Column("user_time", Double),
     Column("system_time", Double),
     Column("max_rss", Double),
+    info={"announce": "INSERT"},
 )
 
 
@@ -185,6 +190,7 @@ submission = Table(
     Column("lines", BigInteger, nullable=False, server_default=text("0")),
     Column("digest", Text, nullable=False, server_default=text("''")),
     Column("complete", Boolean, nullable=False, server_default=text("false")),
+    info={"announce": "INSERT OR UPDATE OF owner"},
 )
 Index("submission_path", submission.c.path, submission.c.id)
 Index(
@@ -216,6 +222,7 @@ run = Table(
     Column("unfinished", BigInteger),
     Column("counter", BigInteger, nullable=False, server_default=text("0")),
     Column("fenced", Boolean, nullable=False, server_default=text("false")),
+    info={"announce": "UPDATE OF end_time, fenced"},
 )
 
 meta = Table(

@@ -9,14 +9,16 @@ import operator
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import msgspec
 from sqlalchemy import (
     Connection,
+    Engine,
     Text,
     bindparam,
     case,
+    cast,
     delete,
     false,
     func,
@@ -39,10 +41,7 @@ from hypershell.data.schema import micros
 from hypershell.data.store import Claim, Fenced, RunInfo, Taken
 from hypershell.errors import StoreError
 
-if TYPE_CHECKING:
-    from hypershell.data.engine import Sqlite
-
-__all__ = ["SqlStore"]
+__all__ = ["Database", "SqlStore"]
 
 _task, _run, _submission, _client = schema.task, schema.run, schema.submission, schema.client
 #: Unfinished tasks of others are counted up to here.
@@ -50,10 +49,22 @@ _MOST_COUNTED = 100_000
 _LIVE = _task.c.state.in_([PENDING, DISPATCHED])
 
 
+class Database(Protocol):
+    """What differs between database systems: ``engine.Sqlite`` and ``postgres.Postgres``."""
+
+    @property
+    def errors(self) -> tuple[type[Exception], ...]: ...
+    def engine(self) -> Engine: ...
+    def create(self, connection: Connection, create: bool) -> bool: ...
+    def changed(self, connection: Connection) -> bool: ...
+    def check_place(self) -> None: ...
+    def explain(self, error: BaseException) -> StoreError: ...
+
+
 class SqlStore:
     """See ``store.Store``."""
 
-    def __init__(self, database: Sqlite) -> None:
+    def __init__(self, database: Database) -> None:
         self._database = database
         self._engine: Any = None
         self._link: Connection | None = None
@@ -78,10 +89,10 @@ class SqlStore:
             self._database.check_place()
 
     def close(self) -> None:
-        if self._link is not None:
+        link, self._link = self._link, None
+        if link is not None:
             with self._explained():
-                self._link.close()
-            self._link = None
+                link.close()
             self._engine.dispose()
 
     def begin_run(self, run: RunInfo) -> None:
@@ -223,7 +234,7 @@ class SqlStore:
 
     def claims(self, like: Submission | None) -> list[Claim]:
         with self._reading() as link:
-            return ownership.claims(link, self._me.id, like)
+            return ownership.claims(link, self._me.id, like, self._owned)
 
     def take(self, claims: Sequence[Claim]) -> Taken:
         with self._transaction() as link:
@@ -235,7 +246,8 @@ class SqlStore:
 
     def left_alone(self, dead: Callable[[Owner], bool]) -> int:
         with self._reading() as link:
-            free = [c.submission for c in ownership.claims(link, self._me.id, None) if not c.owner or dead(c.owner)]
+            found = ownership.claims(link, self._me.id, None, self._owned)
+            free = [claim.submission for claim in found if not claim.owner or dead(claim.owner)]
             return ownership.count_unfinished(link, free, _MOST_COUNTED, runnable=True)
 
     def _add_raw(self, link: Connection, tasks: list[Task]) -> None:
@@ -326,7 +338,8 @@ def _page_query(dialect: str) -> Any:
         "schedule_time": literal(0, literal_execute=True),
     }
     row = array(*(fields.get(name, inner.get(name)) for name in Task.__struct_fields__))
-    return select(func.coalesce(gather(row), "[]"), func.count(inner.args_raw))
+    found = gather(row) if sqlite else cast(gather(row), Text)
+    return select(func.coalesce(found, "[]"), func.count(inner.args_raw))
 
 
 def _mark_statement(mark: FeedMark) -> Any:
