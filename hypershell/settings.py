@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import msgspec
 
+from hypershell.address import Address
+
 __all__ = ["InitSettings", "ListSettings", "RunSettings"]
 
 
@@ -15,7 +17,8 @@ class RunSettings(msgspec.Struct, frozen=True, kw_only=True):
     """All that a run of ``cluster`` or ``mpi`` needs; durations in seconds, paths absolute where they name a site.
 
     `file` None is stdin. `slots` 0 is the number of cores, and `slots_given` tells whether the user chose it.
-    `bundlesize` None adapts. `max_retries` counts the tries after the first.
+    `server` is a database that goes before the file `db`. `bundlesize` None adapts. `max_retries` counts the tries
+    after the first.
     """
 
     command: str = "cluster"
@@ -30,6 +33,7 @@ class RunSettings(msgspec.Struct, frozen=True, kw_only=True):
     eager: bool = False
     no_db: bool = False
     db: str = ""
+    server: Address | None = None
     output: str | None = None
     errors: str | None = None
     failures: str | None = None
@@ -54,6 +58,7 @@ class InitSettings(msgspec.Struct, frozen=True, kw_only=True):
     """All that ``initdb`` needs."""
 
     db: str
+    server: Address | None = None
     upgrade: bool = False
     yes: bool = False
     log_level: str = "info"
@@ -65,6 +70,7 @@ class ListSettings(msgspec.Struct, frozen=True, kw_only=True):
     """All that ``list`` needs. `where` and `tags` are words as given; `format` None is chosen by what is shown."""
 
     db: str
+    server: Address | None = None
     fields: tuple[str, ...] = ()
     where: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
@@ -87,4 +93,4 @@ class ListSettings(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def is_bare(self) -> bool:
         """Whether nothing was asked for but the tasks."""
-        return self == ListSettings(db=self.db)
+        return self == ListSettings(db=self.db, server=self.server)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, cast
 from hypershell import log
 from hypershell.apps import help as texts
 from hypershell.apps.stdout import checked_stdout, is_stdout_closed, silence_stdout
-from hypershell.errors import ExitStatus, HyperShellError, UsageError
+from hypershell.errors import ConfigError, ExitStatus, HyperShellError, UsageError
 from hypershell.options import COMMANDS, Command, Option, options_of
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def parse_initdb(argv: Sequence[str]) -> tuple[InitSettings, Config]:
     site = config.sites.default
     settings = InitSettings(site=site.root, **_collect(InitSettings.__struct_fields__, given, config))
     # An upgrade is of a file that is there.
-    if not settings.upgrade and settings.db == os.path.abspath(site.database):
+    if not settings.upgrade and settings.server is None and settings.db == os.path.abspath(site.database):
         ensure_directory(site.lib)
     return settings, config
 
@@ -288,14 +288,14 @@ def _configure(command: str, given: Mapping[str, object]) -> Config:
 
 def _collect(fields: Sequence[str], given: Mapping[str, object], config: Config) -> dict[str, Any]:
     """The value of every option among `fields`, from the configuration where it has a key."""
-    if "no_db" not in given:
-        config.value("provider")  # another kind of database must not silently become SQLite
     collected: dict[str, Any] = {}
     for option in options_of(config.command):
         if option.dest in fields:
             keyed = option.key is not None
             value = config.value(option.dest) if keyed else given.get(option.dest, option.default)
             collected[option.dest] = tuple(cast(Sequence[str], value or ())) if option.many else value
+    if "no_db" not in given and "db" not in given:
+        collected.update(_place(config))
     for dest in ("db", "task_cwd"):
         if collected.get(dest) is not None:
             collected[dest] = os.path.abspath(collected[dest])
@@ -304,11 +304,40 @@ def _collect(fields: Sequence[str], given: Mapping[str, object], config: Config)
     return collected
 
 
+def _place(config: Config) -> dict[str, Any]:
+    """The database that the configuration names, where that is not the file of ``database.file``.
+
+    The keys of a server are read only where one is used: a command of ``_eval`` may ask somebody for a password.
+    """
+    from hypershell.address import Address, scheme_of, sqlite_path
+
+    provider = config.value("provider")
+    url = cast("str | None", config.value("db_url"))
+    if url is not None:
+        kind = scheme_of(url)
+        if provider != kind and config.which("database.provider").layer != "default":
+            origin = config.which("database.provider")
+            raise ConfigError(f"{origin}: database.provider is {provider} and database.url is of {kind} (keep one)")
+        if kind == "sqlite":
+            try:
+                return {"db": sqlite_path(url)}
+            except ValueError as error:
+                raise ConfigError(f"database.url: {error}") from None
+    elif provider == "sqlite":
+        return {}
+    names = ("host", "port", "user", "password", "schema")
+    parts: dict[str, Any] = {name: config.value(f"db_{name}") for name in names}
+    address = Address(url=url, database=cast("str | None", config.value("db_name")), **parts)
+    if url is None and address.database is None:
+        raise ConfigError("database.database is missing: name the database on the server (or set database.url)")
+    return {"server": address}
+
+
 def _make_directories(settings: RunSettings, config: Config) -> None:
     from hypershell.site import ensure_directory
 
     site = config.sites.default
-    if not settings.no_db and settings.db == os.path.abspath(site.database):
+    if not settings.no_db and settings.server is None and settings.db == os.path.abspath(site.database):
         ensure_directory(site.lib)
     if settings.capture:
         ensure_directory(site.task)

@@ -6,9 +6,13 @@ import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hypershell.apps.frame import parse_initdb, run_command
-from hypershell.errors import ExitStatus, StoreError
+from hypershell.errors import ExitStatus, StoreError, UsageError
+
+if TYPE_CHECKING:
+    from hypershell.data.places import Where
 
 __all__ = ["main"]
 
@@ -22,20 +26,22 @@ def main(argv: Sequence[str]) -> int:
 
 def _run(argv: Sequence[str]) -> int:
     settings, _ = parse_initdb(argv)
-    path = Path(settings.db)
-    if not settings.yes and not _confirmed(f"{'Upgrade' if settings.upgrade else 'Initialize'} database {path}"):
+    if settings.upgrade and settings.server is not None:
+        raise UsageError(f"Using --upgrade with {settings.server} is invalid: it is for SQLite files (--db PATH)")
+    where: Where = settings.server or Path(settings.db)
+    if not settings.yes and not _confirmed(f"{'Upgrade' if settings.upgrade else 'Initialize'} database {where}"):
         log.info("Nothing was done")
         return ExitStatus.SUCCESS
-    return _upgrade(path) if settings.upgrade else _create(path)
+    return _upgrade(Path(settings.db)) if settings.upgrade else _create(where)
 
 
-def _create(path: Path) -> int:
-    from hypershell.data.migrate import create
+def _create(where: Where) -> int:
+    from hypershell.data.places import create
 
-    if create(path):
-        log.info("Database initialized automatically (%s)", path)
+    if create(where):
+        log.info("Database initialized automatically (%s)", where)
     else:
-        log.info("Database is up to date (%s)", path)
+        log.info("Database is up to date (%s)", where)
     return ExitStatus.SUCCESS
 
 

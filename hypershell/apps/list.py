@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from hypershell.apps.formats import Format
+    from hypershell.data.places import Where
     from hypershell.data.where import Filter, Order
     from hypershell.settings import ListSettings
 
@@ -48,7 +49,7 @@ def _list(argv: list[str]) -> int:
         print(*FIELDS)
         return ExitStatus.SUCCESS
     chosen = _filter(settings)
-    is_default = settings.db == os.path.abspath(config.sites.default.database)
+    is_default = settings.server is None and settings.db == os.path.abspath(config.sites.default.database)
     if settings.count or settings.tag_keys or settings.tag_values is not None:
         return _summarize(settings, chosen, is_default)
     return _show(settings, chosen, is_default)
@@ -71,11 +72,12 @@ def _summarize(settings: ListSettings, chosen: Filter, is_default: bool) -> int:
     from hypershell.apps.formats import one_line, value_text
 
     lines: Sequence[object] = [0] if settings.count else []
-    raw = _open(settings.db, is_default)
+    where = settings.server or Path(settings.db)
+    raw = _open(where, is_default)
     if raw is not None:
         from hypershell.data import query
 
-        with query.reading(raw, Path(settings.db)) as connection:
+        with query.reading(raw, where) as connection:
             if settings.count:
                 found = query.count(connection, chosen)
                 lines = [found if settings.limit is None else min(found, settings.limit)]
@@ -103,13 +105,14 @@ def _show(settings: ListSettings, chosen: Filter, is_default: bool) -> int:
     if name == "table" or settings.is_bare:
         fields = fields or (_GLANCE if size is not None and size.columns < _WIDE else _GLANCE_WIDE)
     form, fields = _format(settings, name, fields, None if size is None else size.columns)
-    raw = _open(settings.db, is_default)
+    where = settings.server or Path(settings.db)
+    raw = _open(where, is_default)
     if raw is None:
-        _print_none(form, size is not None and name == "table", settings.db)
+        _print_none(form, size is not None and name == "table", str(where))
         return ExitStatus.SUCCESS
     from hypershell.data import query
 
-    with query.reading(raw, Path(settings.db)) as connection:
+    with query.reading(raw, where) as connection:
         for text in _texts(connection, chosen, fields, order, limit, form):
             sys.stdout.write(text)
             sys.stdout.flush()
@@ -166,13 +169,13 @@ def _check_delimiter(name: str, delimiter: str) -> None:
         raise UsageError("argument -d/--delimiter: csv takes one character, no quote and no end of line")
 
 
-def _open(path: str, is_default: bool) -> Any:
+def _open(where: Where, is_default: bool) -> Any:
     """The database for reading, None where it has no tasks; that of the site need not exist yet."""
-    from hypershell.data.reading import open_readonly
-
-    if is_default and not os.path.lexists(path):
+    if is_default and not os.path.lexists(str(where)):
         return None
-    return open_readonly(Path(path))
+    from hypershell.data.places import open_readonly
+
+    return open_readonly(where)
 
 
 def _print_none(form: Format, is_for_people: bool, path: str) -> None:

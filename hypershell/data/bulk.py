@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import Column, Connection, Dialect, Table, and_, column, table, update
+from sqlalchemy.exc import DataError
 from sqlalchemy.sql.elements import ColumnElement
 
 __all__ = ["Bulk", "bulk_insert", "bulk_update", "incoming", "insert_once"]
@@ -46,15 +47,26 @@ class Bulk:
     def run(self, connection: Connection, flat: Sequence[Any]) -> int:
         """Send rows given as one flat sequence of parameters; the number of rows that were hit."""
         width, hit, start, left = self.width, 0, 0, len(flat) // self.width
-        execute = connection.exec_driver_sql
         for size in self._sizes:
             text = self.text(size) if left >= size else ""
             while left >= size:
                 stop = start + size * width
-                hit += execute(text, tuple(flat[start:stop])).rowcount
+                hit += _send(connection, text, tuple(flat[start:stop]))
                 start = stop
                 left -= size
         return hit
+
+
+def _send(connection: Connection, text: str, values: tuple[Any, ...]) -> int:
+    """Execute; the number of rows that were hit."""
+    try:
+        return connection.exec_driver_sql(text, values).rowcount
+    except DataError:
+        # PostgreSQL has no NUL in a text; its driver says so before anything is sent. Looking first costs too much.
+        if not any(isinstance(value, str) and "\0" in value for value in values):
+            raise
+    without = [value.replace("\0", "\ufffd") if isinstance(value, str) else value for value in values]
+    return connection.exec_driver_sql(text, tuple(without)).rowcount
 
 
 def _mark(dialect: Dialect, col: Column[Any]) -> str:

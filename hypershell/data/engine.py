@@ -256,7 +256,7 @@ class Sqlite:
                 time.sleep(0.02)
 
     def create(self, connection: Connection, create: bool) -> bool:
-        """Make the tables in an empty database, inside the transaction of `connection`; False where they are there."""
+        """Make the tables in an empty database, in the transaction of `connection`; False where they are."""
         from hypershell.data.schema import meta, metadata
 
         raw: Any = connection.connection.dbapi_connection

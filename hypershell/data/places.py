@@ -16,15 +16,10 @@ from hypershell.data.store import Store, sqlite_store
 if TYPE_CHECKING:
     from hypershell.data.postgres import Postgres
 
-__all__ = ["Where", "create", "name_of", "open_readonly", "open_store", "preflight"]
+__all__ = ["Where", "create", "open_readonly", "open_store", "preflight"]
 
 Where: TypeAlias = Path | Address
 """An SQLite file, or a database on a server."""
-
-
-def name_of(where: Where) -> str:
-    """The database for messages; without a password."""
-    return str(where)
 
 
 def preflight(where: Where) -> None:

@@ -139,7 +139,7 @@ class Postgres:
         if self.address.schema is not None:
             settings["search_path"] = '"' + self.address.schema.replace('"', '""') + '"'
         calls = ", ".join("set_config(%s, %s, false)" for _ in settings)
-        raw.execute(f"SELECT {calls}", [word for pair in settings.items() for word in pair])  # type: ignore[arg-type]
+        raw.execute(f"SELECT {calls}", [word for pair in settings.items() for word in pair])
         # A result that was acknowledged must be on the disk.
         raw.execute(
             "SELECT set_config('synchronous_commit', 'on', false) "
@@ -159,7 +159,8 @@ class Postgres:
         from sqlalchemy.exc import SQLAlchemyError
         from sqlalchemy.pool import NullPool
 
-        self.errors = (*self.errors, SQLAlchemyError) if SQLAlchemyError not in self.errors else self.errors
+        if SQLAlchemyError not in self.errors:
+            self.errors = (*self.errors, SQLAlchemyError)
         return create_engine("postgresql+psycopg://", creator=self.connect, poolclass=NullPool)
 
     # -- tables --------------------------------------------------------------------------------------------
@@ -181,7 +182,7 @@ class Postgres:
             engine.dispose()
 
     def create(self, connection: Connection, create: bool) -> bool:
-        """Make the tables in an empty schema, inside the transaction of `connection`; False where they are there."""
+        """Make the tables in an empty schema, in the transaction of `connection`; False where they are there."""
         raw: Any = connection.connection.dbapi_connection
         if self._check(raw):
             return False
@@ -191,8 +192,8 @@ class Postgres:
         raw.execute("SELECT pg_advisory_xact_lock(%s)", (APPLICATION_ID,))
         if self._check(raw):
             return False
-        if self.address.schema is not None:
-            connection.exec_driver_sql(f"CREATE SCHEMA IF NOT EXISTS {self._quoted(self.address.schema)}")
+        if self.address.schema is not None and not self._has_schema(raw):
+            connection.exec_driver_sql(f"CREATE SCHEMA {self._quoted(self.address.schema)}")
         from hypershell.data import schema
 
         for table in schema.metadata.tables.values():
@@ -263,13 +264,17 @@ class Postgres:
         )
         return {row[0] for row in raw.execute(query, (self._schema, table)).fetchall()}
 
+    def _has_schema(self, raw: Any) -> bool:
+        query = "SELECT 1 FROM pg_catalog.pg_namespace WHERE nspname = %s"
+        return raw.execute(query, (self._schema,)).fetchone() is not None
+
     def _check_permission(self, raw: Raw) -> None:
         """Whether the tables could be made by this user."""
-        exists = raw.execute("SELECT 1 FROM pg_catalog.pg_namespace WHERE nspname = %s", (self._schema,)).fetchone()
+        exists = self._has_schema(raw)
         query = (
-            "SELECT has_schema_privilege(%s, 'CREATE')"
+            "SELECT has_schema_privilege(%s::text, 'CREATE')"
             if exists
-            else "SELECT has_database_privilege(current_database(), 'CREATE') WHERE %s IS NOT NULL"
+            else "SELECT has_database_privilege(current_database(), 'CREATE') WHERE %s::text IS NOT NULL"
         )
         row = raw.execute(query, (self._schema,)).fetchone()
         if row is None or not row[0]:

@@ -86,7 +86,8 @@ def _micros_postgresql(element: micros, compiler: Any, **kw: Any) -> str:
     return f"CAST(EXTRACT(EPOCH FROM {inner}) * 1000000 AS BIGINT)"
 
 
-#: Tables whose ``info`` has ``announce``: PostgreSQL tells listening servers of these events. SQLite sees every write.
+#: PostgreSQL tells listening servers of the events that ``announce`` in the ``info`` of a table names; with SQLite
+#: every write of others is seen.
 metadata = MetaData()
 
 #: Ids are compared byte by byte in every database, which is also the order of their time.

@@ -13,8 +13,10 @@ from typing import Any, Protocol
 
 import msgspec
 from sqlalchemy import (
+    BigInteger,
     Connection,
     Engine,
+    Integer,
     Text,
     bindparam,
     case,
@@ -26,6 +28,7 @@ from sqlalchemy import (
     null,
     select,
     text,
+    tuple_,
     type_coerce,
     update,
 )
@@ -313,20 +316,15 @@ _RENEW = (
 def _page_query(dialect: str) -> Any:
     """The next pending tasks of one submission and group as one JSON array of arrays in the order of ``Task``."""
     t = _task.c
+    sqlite = dialect == "sqlite"
     inner = (
         select(_task)
-        .where(
-            text("state = 'pending'"),
-            t.submission == bindparam("number"),
-            t.group == bindparam("grp"),
-            t.id > bindparam("after"),
-        )
+        .where(text("state = 'pending'"), *_behind_cursor(sqlite))
         .order_by(t.submission, t.group, t.id)
         .limit(bindparam("most"))
         .subquery("page")
         .c
     )
-    sqlite = dialect == "sqlite"
     array = func.json_array if sqlite else func.json_build_array
     gather = func.json_group_array if sqlite else func.json_agg
     tag = func.json(type_coerce(inner.tag, Text)) if sqlite else inner.tag
@@ -340,6 +338,24 @@ def _page_query(dialect: str) -> Any:
     row = array(*(fields.get(name, inner.get(name)) for name in Task.__struct_fields__))
     found = gather(row) if sqlite else cast(gather(row), Text)
     return select(func.coalesce(found, "[]"), func.count(inner.args_raw))
+
+
+def _behind_cursor(sqlite: bool) -> Sequence[Any]:
+    """The tasks of submission ``:number`` and group ``:grp`` with ids above ``:after``.
+
+    PostgreSQL is asked for a range of the partial index: given constants it may prefer to walk along the primary
+    key, over all that is final already.
+    """
+    t = _task.c
+    names = (("number", BigInteger()), ("grp", Integer()), ("after", Text()))
+    number, group, after = (cast(bindparam(name, type_=kind), kind) for name, kind in names)
+    if sqlite:
+        return (t.submission == bindparam("number"), t.group == bindparam("grp"), t.id > bindparam("after"))
+    here = (number, group)
+    return (
+        tuple_(t.submission, t.group, t.id) > tuple_(*here, after),
+        tuple_(t.submission, t.group) <= tuple_(*here),
+    )
 
 
 def _mark_statement(mark: FeedMark) -> Any:

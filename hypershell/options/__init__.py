@@ -13,6 +13,7 @@ from hypershell.options.kinds import ENV_PREFIX, EXPORT_PREFIX, LEVELS, STYLES, 
 from hypershell.options.logging import LOGGING_OPTIONS
 from hypershell.options.query import QUERY_OPTIONS
 from hypershell.options.run import RUN_OPTIONS
+from hypershell.options.server import SERVER_OPTIONS
 
 __all__ = [
     "COMMANDS",
@@ -27,7 +28,13 @@ __all__ = [
     "options_of",
 ]
 
-OPTIONS: tuple[Option, ...] = (*RUN_OPTIONS, *QUERY_OPTIONS, *DATABASE_OPTIONS, *LOGGING_OPTIONS)
+OPTIONS: tuple[Option, ...] = (
+    *RUN_OPTIONS,
+    *QUERY_OPTIONS,
+    *DATABASE_OPTIONS,
+    *SERVER_OPTIONS,
+    *LOGGING_OPTIONS,
+)
 
 
 def options_of(command: str) -> tuple[Option, ...]:

@@ -42,7 +42,7 @@ _HBA = "local all with_password scram-sha-256\nlocal all all trust\n"
 def binaries() -> Path | None:
     """The directory of the programs of a server, None where none is installed."""
     candidates = [*Path("/usr/lib/postgresql").glob("*/bin"), *Path("/usr").glob("pgsql-*/bin")]
-    candidates.sort(key=lambda path: [int(word) for word in path.parent.name.split("-")[-1].split(".")], reverse=True)
+    candidates.sort(key=lambda path: float(path.parent.name.rpartition("-")[2]), reverse=True)
     known = shutil.which("postgres")
     if known is not None:
         candidates.insert(0, Path(known).resolve().parent)
