@@ -28,12 +28,11 @@ _CONF = """
 listen_addresses = ''
 port = {port}
 unix_socket_directories = '{folder}'
-fsync = off
-full_page_writes = off
 shared_buffers = 32MB
 max_connections = 200
 max_wal_size = 128MB
 """
+_FAST = "fsync = off\nfull_page_writes = off\n"
 
 #: Everybody is trusted but one user, who needs the password.
 _HBA = "local all with_password scram-sha-256\nlocal all all trust\n"
@@ -50,9 +49,12 @@ def binaries() -> Path | None:
 
 
 class Server:
-    """Start it with `start`; `close` ends it and removes its files. As root it runs as user ``postgres``."""
+    """Start it with `start`; `close` ends it and removes its files. As root it runs as user ``postgres``.
 
-    def __init__(self) -> None:
+    Without `durable` it leaves out what only a power cut would need.
+    """
+
+    def __init__(self, durable: bool = False) -> None:
         found = binaries()
         assert found is not None
         self._bin = found
@@ -72,7 +74,9 @@ class Server:
         words = ["-D", str(data), "-U", "hs", "-A", "trust", "-E", "UTF8", "--no-locale", "--no-sync"]
         made = subprocess.run(self._command("initdb", *words), capture_output=True, text=True, cwd=self.folder)
         assert made.returncode == 0, made.stderr
-        (data / "postgresql.auto.conf").write_text(_CONF.format(port=PORT, folder=self.folder))
+        (data / "postgresql.auto.conf").write_text(
+            _CONF.format(port=PORT, folder=self.folder) + ("" if durable else _FAST)
+        )
         (data / "pg_hba.conf").write_text(_HBA)
 
     def _command(self, program: str, *args: str) -> list[str]:
