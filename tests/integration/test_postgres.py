@@ -95,7 +95,7 @@ def test_configuration_by_file_with_the_password_from_a_command(hs: Hs, postgres
         f'[database]\nprovider = "postgresql"\nhost = "{postgres.folder}"\nport = {PORT}\n'
         f'user = "with_password"\npassword_eval = "cat password"\ndatabase = "postgres"\nschema = "{schema}"\n'
     )
-    hs.file(["echo $(env | grep -c p@ss)"])
+    hs.file(["echo $(env | grep -c 'p[@]ss:')"])
     done = hs.run("cluster", "tasks.in")
     assert (done.status, done.out) == (0, "0\n"), done.err
     assert postgres.query("SELECT state FROM task", schema=schema) == [("succeeded",)]
