@@ -38,7 +38,7 @@ from hypershell.core.model import FeedMark, Special, Submission, Task
 from hypershell.core.states import DISPATCHED, PENDING
 from hypershell.data import ownership, rows, schema
 from hypershell.data.batch import Batch
-from hypershell.data.bulk import Bulk, bulk_insert, bulk_update, incoming, insert_once
+from hypershell.data.bulk import Bulk, JsonBulk, bulk_insert, bulk_update, incoming, insert_once
 from hypershell.data.lease import Owner
 from hypershell.data.schema import micros
 from hypershell.data.store import Claim, Fenced, RunInfo, Taken
@@ -76,7 +76,7 @@ class SqlStore:
         self._cursors: dict[tuple[int, int], str] = {}
         self._exhausted: set[tuple[int, int]] = set()
         self._rows: Any = None
-        self._bulk: dict[str, Bulk] = {}
+        self._bulk: dict[str, Bulk | JsonBulk] = {}
         self._paging: Any = None
         self.refused = 0
 
@@ -363,10 +363,10 @@ def _mark_statement(mark: FeedMark) -> Any:
     return _submission.update().where(_submission.c.id == mark.submission).values(values)
 
 
-def _compile(link: Connection, run: RunInfo) -> dict[str, Bulk]:
+def _compile(link: Connection, run: RunInfo) -> dict[str, Bulk | JsonBulk]:
     """The hot statements."""
     dialect = link.dialect
-    statements = {
+    statements: dict[str, Bulk | JsonBulk] = {
         "new": bulk_insert(dialect, _task, rows.NEW),
         "whole": bulk_insert(dialect, _task, rows.WHOLE),
         "joined": bulk_insert(dialect, _client, rows.CLIENT),
