@@ -1,10 +1,9 @@
 """One statement for many rows.
 
-SQLAlchemy compiles each statement for a single row. For PostgreSQL all rows travel in one JSON text (`JsonBulk`). For
-SQLite `Bulk` repeats the row of parameters and sends hundreds of rows
-with one call to the driver. The reason is the interpreter lock: ``sqlite3`` gives it up at every row of
-``executemany``, and beside a busy main thread gets it back only after a switch interval
-(benchmarks/writer_rate.py). Used by ``sql`` only.
+SQLAlchemy compiles each statement for a single row. For PostgreSQL all rows travel in one JSON text (`JsonBulk`);
+for SQLite `Bulk` repeats the row of parameters, and sends hundreds of rows with one call to the driver. The reason
+is the interpreter lock: ``sqlite3`` gives it up at every row of ``executemany``, and beside a busy main thread gets
+it back only after a switch interval (benchmarks/writer_rate.py). Used by ``sql`` only.
 """
 
 from __future__ import annotations
