@@ -130,8 +130,7 @@ def test_unknown_database(postgres: Server) -> None:
 
 
 def test_password(postgres: Server) -> None:
-    postgres.query("DROP ROLE IF EXISTS with_password")
-    postgres.query("CREATE ROLE with_password LOGIN PASSWORD 'right one'")
+    postgres.role("with_password", "right one")
     refused(
         postgres.address(user="with_password", password="hidden", schema=None), "password authentication failed"
     )
@@ -235,8 +234,7 @@ def test_without_psycopg_the_way_out_is_named(tmp_path: Path) -> None:
 
 
 def test_the_session_keeps_its_promises(postgres: Server) -> None:
-    postgres.query("DROP ROLE IF EXISTS careless")
-    postgres.query("CREATE ROLE careless LOGIN SUPERUSER")
+    postgres.role("careless", words="SUPERUSER")
     for setting in ("synchronous_commit = off", "default_transaction_isolation = 'serializable'"):
         postgres.query(f"ALTER ROLE careless SET {setting}")
     address = postgres.address(user="careless")

@@ -85,8 +85,7 @@ def test_a_server_that_is_not_there_is_one_line(hs: Hs, command: list[str]) -> N
 
 
 def test_configuration_by_file_with_the_password_from_a_command(hs: Hs, postgres: Server) -> None:
-    postgres.query("DROP ROLE IF EXISTS with_password")
-    postgres.query("CREATE ROLE with_password LOGIN PASSWORD 'p@ss:/?'")
+    postgres.role("with_password", "p@ss:/?")
     schema = postgres.new_schema()
     postgres.query(f"CREATE SCHEMA {schema} AUTHORIZATION with_password")
     hs.site.mkdir()

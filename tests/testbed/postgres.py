@@ -124,6 +124,13 @@ class Server:
             cursor = link.execute(text, values or None)
             return cursor.fetchall() if cursor.description else []
 
+    def role(self, name: str, password: str | None = None, words: str = "") -> None:
+        """Make a user, or give the one of an earlier test this password and these `words`."""
+        if not self.query("SELECT 1 FROM pg_roles WHERE rolname = %s", name):
+            self.query(f"CREATE ROLE {name}")
+        secret = "" if password is None else f"PASSWORD '{password}'"
+        self.query(f"ALTER ROLE {name} LOGIN {words} {secret}")
+
     def new_schema(self) -> str:
         """The name of a schema that is not there yet."""
         self._schemas += 1
