@@ -50,8 +50,8 @@ def _export(argv: Sequence[str]) -> int:
         from hypershell.data.aside import check_target
 
         check_target(Path(str(settings.target)), settings.force)
-    is_default = settings.db == os.path.abspath(config.sites.default.database)
-    raw = open_database(settings.db, is_default, without_tasks=True)
+    is_default = settings.is_at(config.sites.default.database)
+    raw = open_database(settings.place, is_default, without_tasks=True)
     from hypershell.data import query
     from hypershell.data.export import Source
 
@@ -59,7 +59,7 @@ def _export(argv: Sequence[str]) -> int:
     with Progress() as progress:
         if raw is None:
             return _write(settings, name, Source(None, chosen, words, __version__, settings.limit), progress)
-        with query.reading(raw, Path(settings.db)) as link:
+        with query.reading(raw, settings.place) as link:
             if progress.is_shown:
                 found = query.count(link, chosen)
                 progress.total = found if settings.limit is None else min(found, settings.limit)

@@ -30,9 +30,9 @@ def _import(argv: Sequence[str]) -> int:
     from hypershell.data.restore import restore
 
     with Progress() as progress:
-        done = restore(Path(settings.source), Path(settings.db), progress)
+        done = restore(Path(settings.source), settings.place, progress)
     counts = ", ".join(f"{number} {name}" for name, number in done.counts.items())
-    log.info("Restored %s (%s)", counts, settings.db)
+    log.info("Restored %s (%s)", counts, settings.place)
     if done.query:
         log.warning("The export holds only the tasks of: %s", done.query)
     if done.moved:

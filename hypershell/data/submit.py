@@ -11,21 +11,18 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 from sqlalchemy import Connection, delete, select, text
 
 from hypershell.core.model import FeedMark, Submission, Task
 from hypershell.data import rows, schema
-from hypershell.data.bulk import Bulk, bulk_insert, insert_once
-from hypershell.data.connected import RENEW, Connected
+from hypershell.data.bulk import Bulk, JsonBulk, bulk_insert, insert_once
+from hypershell.data.connected import RENEW, Connected, Database
 from hypershell.data.lease import Life, Owner, ProcessIdentity, Watch
 from hypershell.data.store import Fenced, RunInfo, Transient
 from hypershell.errors import StoreError
-
-if TYPE_CHECKING:
-    from hypershell.data.engine import Sqlite
 
 __all__ = ["TRANSPORT", "Servers", "Submitter", "servers"]
 
@@ -61,12 +58,12 @@ class Submitter(Connected):
     method raises ``StoreError`` where the database cannot be written.
     """
 
-    def __init__(self, database: Sqlite, run: RunInfo, tell: Callable[[str], None]) -> None:
+    def __init__(self, database: Database, run: RunInfo, tell: Callable[[str], None]) -> None:
         super().__init__(database)
         self._me = run
         self._tell = tell
         self._maker: Any = None
-        self._insert: Bulk | None = None
+        self._insert: Bulk | JsonBulk | None = None
         self._open: Submission | None = None
 
     def open(self) -> None:
