@@ -28,6 +28,7 @@ __all__ = [
     "vacuum",
 ]
 
+
 def preflight(where: Where) -> None:
     """Make sure that the database can be made or used; raises StoreError with what is wrong and the way out."""
     if isinstance(where, Address):

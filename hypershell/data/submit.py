@@ -163,6 +163,16 @@ class Submitter(Connected):
 
         return self._try(step)
 
+    def has(self, number: int) -> bool:
+        """Whether this submission is committed."""
+        found = select(_submission.c.id).where(_submission.c.id == number)
+
+        def step() -> bool:
+            with self.reading() as link:
+                return link.execute(found).first() is not None
+
+        return self._try(step)
+
     # -- parts -------------------------------------------------------------------------------------------
 
     @property
