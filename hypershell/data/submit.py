@@ -8,7 +8,6 @@ servers and other submitters write in between.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -21,7 +20,8 @@ from hypershell.data import rows, schema
 from hypershell.data.bulk import Bulk, JsonBulk, bulk_insert, insert_once
 from hypershell.data.connected import RENEW, Connected, Database
 from hypershell.data.lease import Life, Owner, ProcessIdentity, Watch
-from hypershell.data.store import Fenced, RunInfo, Transient
+from hypershell.data.patience import Patience
+from hypershell.data.store import Fenced, RunInfo
 from hypershell.errors import StoreError
 
 __all__ = ["TRANSPORT", "Servers", "Submitter", "servers"]
@@ -33,9 +33,7 @@ TRANSPORT = "submit"
 
 #: Rows of one deletion: a fraction of a second.
 _DELETED = 20_000
-#: Seconds for which a write is tried again whose failure may pass, and after which that is told.
-_GIVE_UP = 300.0
-_TELL_AFTER = 2.0
+_PATIENCE = Patience()
 
 _task, _run, _submission = schema.task, schema.run, schema.submission
 
@@ -207,19 +205,7 @@ class Submitter(Connected):
 
     def _try(self, step: Callable[[], T]) -> T:
         """Do `step` again while its failure may pass: a lock that another process holds, a full disk."""
-        delay, since, told = 0.02, time.monotonic(), False
-        while True:
-            try:
-                return step()
-            except Transient as error:
-                waited = time.monotonic() - since
-                if waited >= _GIVE_UP:
-                    raise StoreError(f"{error} (gave up after {waited:.0f} s)") from error
-                if not told and waited >= _TELL_AFTER:
-                    told = True
-                    self._tell(f"{error}; trying again for up to {_GIVE_UP:.0f} s")
-                time.sleep(delay)
-                delay = min(delay * 2, 1.0)
+        return _PATIENCE.persist(step, self._tell)[0]
 
 
 def _read(mark: FeedMark) -> dict[str, Any]:
