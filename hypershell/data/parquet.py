@@ -28,12 +28,12 @@ def schema_of_tasks(arrow: Any) -> Any:
     return arrow.schema([arrow.field(column.name, types[kind_of(column)], column.nullable) for column in columns])
 
 
-def table_of(arrow: Any, schema: Any, rows: Sequence[Sequence[Any]]) -> Any:
-    """Rows with all columns as an Arrow table."""
+def table_of(arrow: Any, schema: Any, columns: Sequence[Sequence[Any]]) -> Any:
+    """The values of all columns as an Arrow table."""
     import numpy as np
 
     arrays = []
-    for field, values in zip(schema, zip(*rows, strict=True), strict=True):
+    for field, values in zip(schema, map(list, columns), strict=True):
         if arrow.types.is_timestamp(field.type):
             micros = np.array(values, dtype="datetime64[us]")
             arrays.append(arrow.array(micros, arrow.timestamp("us")).cast(field.type))
