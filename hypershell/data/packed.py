@@ -107,6 +107,12 @@ class Fixed(Sequence[Any]):
         text = self.data[begin : begin + self.width]
         return text.decode() if text[0] else None
 
+    def __iter__(self) -> Iterator[str | None]:
+        joined = self.data.decode()
+        for begin in range(0, len(joined), self.width):
+            text = joined[begin : begin + self.width]
+            yield None if text[0] == "\0" else text
+
 
 class _IrregularError(Exception):
     """This block must be read row by row."""

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from hypershell.data.columns import TABLES, Kind, kind_of
+from hypershell.data.packed import Fixed, Same
 
 __all__ = ["schema_of_tasks", "table_of"]
 
@@ -33,11 +34,17 @@ def table_of(arrow: Any, schema: Any, columns: Sequence[Sequence[Any]]) -> Any:
     import numpy as np
 
     arrays = []
-    for field, values in zip(schema, map(list, columns), strict=True):
+    for field, column in zip(schema, columns, strict=True):
+        if isinstance(column, Same) and column.value is None:
+            arrays.append(arrow.nulls(len(column), field.type))
+            continue
         if arrow.types.is_timestamp(field.type):
-            micros = np.array(values, dtype="datetime64[us]")
+            texts = column.array() if isinstance(column, Fixed) else list(column)
+            micros = np.array(texts, dtype="datetime64[us]")
             arrays.append(arrow.array(micros, arrow.timestamp("us")).cast(field.type))
-        elif arrow.types.is_boolean(field.type):
+            continue
+        values = list(column)
+        if arrow.types.is_boolean(field.type):
             arrays.append(arrow.array([bool(value) for value in values], field.type))
         elif arrow.types.is_dictionary(field.type):
             arrays.append(arrow.array(values, arrow.string()).dictionary_encode())

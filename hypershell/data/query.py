@@ -237,6 +237,8 @@ def clause(chosen: Filter, dialect: str) -> ColumnElement[bool] | None:
 
 def walk(connection: Connection, statement: Select[Any], chosen: Filter, **more: Any) -> Walk:
     """The walk of a statement over the tasks of a filter; `more` as for `Walk`."""
+    if more.get("span") is None:
+        more["span"] = chosen.span()
     return Walk(connection, statement, clause(chosen, connection.dialect.name), **more)
 
 
