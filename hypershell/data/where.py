@@ -170,7 +170,7 @@ class Filter:
         return cls(tuple(conditions), tuple(of_tags), states, ids)
 
     def span(self) -> tuple[str, str]:
-        """Ids between which all tasks of the filter lie, above the first, up to the second: no other needs a look."""
+        """Ids between which all tasks of the filter lie: above the first, up to the second."""
         low, high = "", "\U0010ffff"
         for one in self.conditions:
             if one.field == "id" and isinstance(one.value, str):
