@@ -26,6 +26,8 @@ SUITE: Mapping[str, tuple[str, ...]] = {
     "server_rate": ("2000",),
     "writer_rate": ("--rows", "2000", "--rounds", "1"),
     "export_rate": ("--rows", "2000", "--rounds", "1"),
+    "submit_rate": ("--lines", "5000", "--rounds", "1"),
+    "large": ("--rows", "5000", "--rounds", "1", "--loads", "1"),
     "spawn_rate": ("--tasks", "50", "--rounds", "1"),
     "throughput": ("--tasks", "50", "--rounds", "1"),
     "startup": ("--rounds", "1"),

@@ -156,6 +156,11 @@ SOURCES: Mapping[str, tuple[str, Callable[[str, Rows], Found | None]]] = {
     **dict.fromkeys(("shell_c", "shell_bare", "echo_c"), ("throughput", _by_key)),
     "server": ("server_rate", _slowest),
     "export": ("export_rate", _by_key),
+    **dict.fromkeys(("submit", "submit_memory", "submit_flat"), ("submit_rate", _by_key)),
+    **dict.fromkeys(
+        ("bundle_flat", "large_head", "large_newest", "large_info", "large_count", "large_failed"),
+        ("large", _by_key),
+    ),
     "core": ("core_rate", _dearest("us/event")),
     "core_flat": ("core_rate", _dearest("ratio")),
     **dict.fromkeys(("big_database", "server_memory"), ("scale", _by_key)),

@@ -5,7 +5,9 @@ Reads in the short pieces of ``query``, so that a server beside it never waits. 
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,11 @@ from hypershell.data.where import FIELDS, Filter
 __all__ = ["Source", "Written", "json_lines", "rows_of", "to_hdf5", "to_parquet"]
 
 Progress = Callable[[int], None]
+
+#: Objects that may have been made before cycles of them are looked for: those of some blocks.
+_COLLECT = 200_000
+#: Bytes of unpacked chunks that HDF5 holds of each dataset: one after the other is filled.
+_CACHE = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +66,11 @@ def to_hdf5(source: Source, path: Path, outputs: bool, progress: Progress) -> Wr
 
     sink = Sink(path)
     try:
-        with interrupts_wait() as asked, h5py.File(sink, "w", libver=("earliest", "v110")) as file:
+        with (
+            _rare_collections(),
+            interrupts_wait() as asked,
+            h5py.File(sink, "w", libver=("earliest", "v110"), rdcc_nbytes=_CACHE) as file,
+        ):
 
             def check(done: int) -> None:
                 sink.check()
@@ -74,6 +85,17 @@ def to_hdf5(source: Source, path: Path, outputs: bool, progress: Progress) -> Wr
     return written
 
 
+@contextmanager
+def _rare_collections() -> Iterator[None]:
+    """Look for cycles of objects seldom: rows are many, none is in one, and looking takes a fifth of the time."""
+    before = gc.get_threshold()
+    gc.set_threshold(_COLLECT)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+
+
 def _fill(file: Any, source: Source, outputs: bool, check: Progress) -> Written:
     """Write everything; `check` is called after each block."""
     from hypershell.data.hdf5 import Hdf5Writer, blocks
@@ -83,19 +105,31 @@ def _fill(file: Any, source: Source, outputs: bool, check: Progress) -> Written:
     files = Outputs(file, TABLES["tasks"].columns.keys(), check) if outputs else None
     before = _data_version(source.link)
     if source.link is not None:
-        for block in blocks(query.raw_pages(source.link, source.chosen, source.limit)):
+        for block in _columns(source.link, source):
             writer.append("tasks", block)
             check(writer.counts["tasks"])
             if files is not None:
                 files.append(block, writer.counts["tasks"])
         for table in ("submissions", "runs", "clients"):
-            for page in query.raw_rows(source.link, TABLES[table]):
-                writer.append(table, page)
+            for block in blocks(query.raw_rows(source.link, TABLES[table])):
+                writer.append(table, block)
                 check(writer.counts["tasks"])
     moved = _data_version(source.link) != before
     writer.finish({"schema": SCHEMA_VERSION, "version": source.version, "query": source.words, "moved": int(moved)})
     read, missing = (files.read, files.missing) if files else (0, 0)
     return Written(writer.counts["tasks"], writer.keys_left_out, read, missing, moved)
+
+
+def _columns(link: Connection, source: Source) -> Iterator[Sequence[Sequence[Any]]]:
+    """The tasks as blocks of columns."""
+    from hypershell.data.hdf5 import blocks
+
+    if link.dialect.name == "sqlite" and source.chosen == Filter():
+        from hypershell.data.packed import Reader, ahead
+
+        raw: Any = link.connection.dbapi_connection
+        return ahead(Reader(raw).blocks(source.limit))
+    return blocks(query.raw_pages(link, source.chosen, source.limit))
 
 
 def _data_version(link: Connection | None) -> int | None:
@@ -137,15 +171,14 @@ def to_parquet(source: Source, path: Path, progress: Progress) -> int:
         raise ExportError(
             "Parquet needs pyarrow: pip install 'hypershell-mpi[parquet]', or name a .h5, .csv or .jsonl file"
         ) from None
-    from hypershell.data.hdf5 import blocks
     from hypershell.data.parquet import schema_of_tasks, table_of
 
     schema = schema_of_tasks(arrow)
     done = 0
-    with parquet.ParquetWriter(path, schema, compression="zstd") as writer:
+    with _rare_collections(), parquet.ParquetWriter(path, schema, compression="zstd") as writer:
         if source.link is not None:
-            for block in blocks(query.raw_pages(source.link, source.chosen, source.limit)):
+            for block in _columns(source.link, source):
                 writer.write_table(table_of(arrow, schema, block))
-                done += len(block)
+                done += len(block[0])
                 progress(done)
     return done

@@ -6,17 +6,22 @@ Owns how values become datasets (``docs/export.md``); `restore` is its inverse. 
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from hypershell.data.columns import FORMAT, ID_BYTES, KEYS, NO_NUMBER, ROWS, STATES, TABLES, Kind, escaped, kind_of
+from hypershell.data.packed import Fixed, Same
 from hypershell.errors import StoreError
 
 __all__ = ["Hdf5Writer", "blocks"]
 
 Values = Sequence[Any]
+
+#: Of zlib: more packs hardly better.
+_LEVEL = 1
 
 
 def _integers(values: Values) -> Any:
@@ -32,7 +37,8 @@ def _times(values: Values) -> Any:
     """UTC text to nanoseconds since the epoch; `NO_NUMBER` for null. Raises ValueError beyond the year 2262."""
     import numpy as np
 
-    micros = np.array(values, dtype="datetime64[us]").view(np.int64)
+    texts = values.array() if isinstance(values, Fixed) else values
+    micros = np.array(texts, dtype="datetime64[us]").view(np.int64)
     known = micros != NO_NUMBER
     if known.any() and abs(micros[known]).max() > 2**63 // 1000 - 1:
         raise ValueError("a time beyond the year 2262")
@@ -43,6 +49,8 @@ def _ids(values: Values) -> Any:
     """ASCII of at most 36 bytes; empty for null."""
     import numpy as np
 
+    if isinstance(values, Fixed):
+        return values.array()
     texts = [value or "" for value in values]
     if max(map(len, texts)) > ID_BYTES:
         raise ValueError(f"an id of more than {ID_BYTES} characters")
@@ -67,6 +75,14 @@ def _states(values: Values) -> Any:
     return np.fromiter(map(STATES.__getitem__, values), np.int8, len(values))
 
 
+def _objects(values: Values) -> Any:
+    import numpy as np
+
+    if isinstance(values, Same):
+        return np.full(len(values), values.value, dtype=object)
+    return np.array(values, dtype=object)
+
+
 class _Names(dict[str | None, int]):
     """Numbers names in the order in which they are met; null is -1."""
 
@@ -88,11 +104,12 @@ class _Column:
 
     def __init__(self, group: Any, name: str, dtype: Any, fill: Any, **attributes: Any) -> None:
         # Of text only the references are packed, which keeps the unused part of the last chunk small.
-        options: dict[str, Any] = {"compression": "gzip", "compression_opts": 1, "shuffle": True}
+        options: dict[str, Any] = {"compression": "gzip", "compression_opts": _LEVEL, "shuffle": True}
         if fill is not None:
             options["fillvalue"] = fill
         self.dataset = group.create_dataset(name, (0,), maxshape=(None,), chunks=(ROWS,), dtype=dtype, **options)
         self.fill = fill
+        self._packed = (b"", b"")
         for key, value in attributes.items():
             self.dataset.attrs[key] = value
 
@@ -102,6 +119,32 @@ class _Column:
         self.dataset.resize((end,))
         if self.fill is None or not self._is_missing(array):
             self.dataset[begin:end] = array
+
+    def append_at(self, places: Any, array: Any, count: int) -> None:
+        """Add `count` rows of which only those at `places` have a value: a text costs as much where it is empty."""
+        import h5py
+
+        begin = self.dataset.shape[0]
+        self.dataset.resize((begin + count,))
+        where = self.dataset.id.get_space()
+        where.select_elements((places + begin).reshape(-1, 1))
+        self.dataset.id.write(h5py.h5s.create_simple(places.shape), where, array.astype(self.dataset.dtype))
+
+    def append_same(self, one: Any, count: int) -> None:
+        """Add `count` times the only value of `one`: a whole chunk of them is packed once and written as it is."""
+        import numpy as np
+
+        begin = self.dataset.shape[0]
+        if count != ROWS or begin % ROWS or (self.fill is not None and self._is_missing(one)):
+            self.append(np.repeat(one, count))
+            return
+        value = one.tobytes()
+        if value != self._packed[0]:
+            # Shuffled are first all first bytes, then all second ones.
+            bytes_ = np.repeat(np.frombuffer(value, dtype=np.uint8), ROWS)
+            self._packed = (value, zlib.compress(bytes_.tobytes(), _LEVEL))
+        self.dataset.resize((begin + ROWS,))
+        self.dataset.id.write_direct_chunk((begin,), self._packed[1])
 
     def extend(self, rows: int) -> None:
         """Let the dataset be `rows` long; what is added is missing."""
@@ -130,15 +173,19 @@ class _Text:
         import numpy as np
 
         if self._missing is None:
-            self._texts.append(np.array(values, dtype=object))
+            self._texts.append(_objects(values))
             return
-        absent = [value is None for value in values]
-        if all(absent):
+        array = _objects(values)
+        absent = array == None  # noqa: E711  (of each element)
+        if absent.all():
             self.extend(self._texts.dataset.shape[0] + len(values))
             return
-        texts = ["" if value is None else value for value in values] if any(absent) else values
-        self._texts.append(np.array(texts, dtype=object))
-        self._missing.append(np.array(absent, dtype=np.uint8))
+        if absent.sum() * 2 > len(array):
+            self._texts.append_at(np.flatnonzero(~absent), array[~absent], len(array))
+        else:
+            array[absent] = ""
+            self._texts.append(array)
+        self._missing.append(absent.astype(np.uint8))
 
     def extend(self, rows: int) -> None:
         self._texts.extend(rows)
@@ -209,22 +256,20 @@ class Hdf5Writer:
         tasks = file["tasks"]
         self._tags = _Tags(tasks.create_group("tags"), tasks["missing"].create_group("tags"))
 
-    def append(self, table: str, rows: Sequence[Sequence[Any]]) -> None:
-        """Add rows, each with all columns of `table` in their order; times are text, tags JSON.
+    def append(self, table: str, columns: Sequence[Values]) -> None:
+        """Add rows: the values of all columns of `table` in their order; times are text, tags JSON.
 
         Raises:
             StoreError: a value that the column cannot hold; with the row's id and the column.
         """
-        if not rows:
-            return
-        for (name, append), values in zip(self._tables[table].items(), zip(*rows, strict=True), strict=True):
+        for (name, append), values in zip(self._tables[table].items(), columns, strict=True):
             try:
                 append(values)
                 if name == "tag":
                     self._tags.append(values)
             except (ValueError, TypeError, KeyError, OverflowError, msgspec.DecodeError) as error:
-                raise self._bad_value(table, name, append, values, rows) from error
-        self.counts[table] += len(rows)
+                raise self._bad_value(table, name, append, values, columns[0]) from error
+        self.counts[table] += len(columns[0])
 
     def finish(self, attributes: Mapping[str, Any]) -> None:
         """Write what is known at the end: names of hosts, `attributes`, counts."""
@@ -277,19 +322,26 @@ class Hdf5Writer:
         dtype, fill, convert, attributes = kinds[kind]
         unit = _UNITS.get(name)
         column = _Column(group, name, dtype, fill, **attributes, **({"units": unit} if unit else {}))
-        return lambda values: column.append(convert(values))
+
+        def append(values: Values) -> None:
+            if isinstance(values, Same):
+                column.append_same(convert((values.value,)), len(values))
+            else:
+                column.append(convert(values))
+
+        return append
 
     def _bad_value(
-        self, table: str, name: str, append: Callable[[Values], None], values: Values, rows: Sequence[Sequence[Any]]
+        self, table: str, name: str, append: Callable[[Values], None], values: Values, ids: Values
     ) -> StoreError:
         """The error that names the first row whose value cannot be written."""
-        for row, value in zip(rows, values, strict=True):
+        for id_, value in zip(ids, values, strict=True):
             try:
                 append((value,))
             except (ValueError, TypeError, KeyError, OverflowError) as error:
                 reason = " ".join(str(error).split()) or type(error).__name__
-                return StoreError(f"{table}: row {row[0]} has in column {name} what no export can hold: {reason}")
-        return StoreError(f"{table}: column {name} of rows {rows[0][0]} to {rows[-1][0]} cannot be exported")
+                return StoreError(f"{table}: row {id_} has in column {name} what no export can hold: {reason}")
+        return StoreError(f"{table}: column {name} of rows {ids[0]} to {ids[-1]} cannot be exported")
 
 
 _TIME_UNIT = "ns since 1970-01-01 UTC"
@@ -300,13 +352,13 @@ _UNITS: dict[str, str] = {
 }
 
 
-def blocks(pages: Iterable[list[Any]]) -> Iterator[list[Any]]:
-    """Pages of any size joined into blocks of `ROWS` rows, so that each chunk is written once."""
+def blocks(pages: Iterable[list[Any]]) -> Iterator[list[Values]]:
+    """Pages of any size joined into the columns of `ROWS` rows, so that each chunk is written once."""
     held: list[Any] = []
     for page in pages:
         held += page
         while len(held) >= ROWS:
-            yield held[:ROWS]
+            yield list(zip(*held[:ROWS], strict=True))
             held = held[ROWS:]
     if held:
-        yield held
+        yield list(zip(*held, strict=True))

@@ -47,14 +47,14 @@ class Outputs:
         self._check = check
         self._done = 0
 
-    def append(self, rows: Sequence[Sequence[Any]], done: int) -> None:
-        """Add the files of these rows of table ``task``; an absent file leaves -1."""
+    def append(self, columns: Sequence[Sequence[Any]], done: int) -> None:
+        """Add the files of rows of table ``task``, given by columns; an absent file leaves -1."""
         self._done = done
         for column, data, places in self._streams:
             lengths, offsets = [], []
-            for row in rows:
+            for path in columns[column]:
                 begin = data.shape[0]
-                length = -1 if row[column] is None else self._copy(row[column], data)
+                length = -1 if path is None else self._copy(path, data)
                 lengths.append(length)
                 offsets.append(-1 if length < 0 else begin)
             for place, values in zip(places, (offsets, lengths), strict=True):

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from hypershell.data.columns import TABLES, Kind, kind_of
+from hypershell.data.packed import Fixed, Same
 
 __all__ = ["schema_of_tasks", "table_of"]
 
@@ -28,16 +29,22 @@ def schema_of_tasks(arrow: Any) -> Any:
     return arrow.schema([arrow.field(column.name, types[kind_of(column)], column.nullable) for column in columns])
 
 
-def table_of(arrow: Any, schema: Any, rows: Sequence[Sequence[Any]]) -> Any:
-    """Rows with all columns as an Arrow table."""
+def table_of(arrow: Any, schema: Any, columns: Sequence[Sequence[Any]]) -> Any:
+    """The values of all columns as an Arrow table."""
     import numpy as np
 
     arrays = []
-    for field, values in zip(schema, zip(*rows, strict=True), strict=True):
+    for field, column in zip(schema, columns, strict=True):
+        if isinstance(column, Same) and column.value is None:
+            arrays.append(arrow.nulls(len(column), field.type))
+            continue
         if arrow.types.is_timestamp(field.type):
-            micros = np.array(values, dtype="datetime64[us]")
+            texts = column.array() if isinstance(column, Fixed) else list(column)
+            micros = np.array(texts, dtype="datetime64[us]")
             arrays.append(arrow.array(micros, arrow.timestamp("us")).cast(field.type))
-        elif arrow.types.is_boolean(field.type):
+            continue
+        values = list(column)
+        if arrow.types.is_boolean(field.type):
             arrays.append(arrow.array([bool(value) for value in values], field.type))
         elif arrow.types.is_dictionary(field.type):
             arrays.append(arrow.array(values, arrow.string()).dictionary_encode())

@@ -45,6 +45,7 @@ from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import NullType
 
 from hypershell.address import Address, Where
+from hypershell.data.counting import count_by_index
 from hypershell.data.engine import explain
 from hypershell.data.schema import JsonObject, UtcTime
 from hypershell.data.schema import task as _task
@@ -194,6 +195,8 @@ def raw_rows(connection: Connection, table: Table) -> Iterator[list[Row]]:
 
 def count(connection: Connection, chosen: Filter) -> int:
     """How many tasks a filter has."""
+    if chosen == Filter(states=chosen.states) and (known := count_by_index(connection, chosen.states)) is not None:
+        return known
     statement = select(func.count()).select_from(_task)
     pages = walk(connection, statement, chosen, most=_MOST_COUNTED).pages()
     return sum(page[0][0] for page in pages)
@@ -247,6 +250,8 @@ def clause(chosen: Filter, dialect: str) -> ColumnElement[bool] | None:
 
 def walk(connection: Connection, statement: Select[Any], chosen: Filter, **more: Any) -> Walk:
     """The walk of a statement over the tasks of a filter; `more` as for `Walk`."""
+    if more.get("span") is None:
+        more["span"] = chosen.span()
     return Walk(connection, statement, clause(chosen, connection.dialect.name), **more)
 
 

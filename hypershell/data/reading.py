@@ -149,7 +149,8 @@ def _ways(path: Path) -> list[str]:
 
 def _opened(path: Path, way: str, query: str) -> sqlite3.Connection | None:
     uri = f"{path.absolute().as_uri()}?{way}"
-    connection = sqlite3.connect(uri, uri=True, timeout=_BUSY, isolation_level=None)
+    # An export reads in a thread of its own; never are two of them at it at the same time.
+    connection = sqlite3.connect(uri, uri=True, timeout=_BUSY, isolation_level=None, check_same_thread=False)
     try:
         connection.execute("PRAGMA query_only=ON")
         if check_schema(connection, path) and connection.execute(query).fetchone():

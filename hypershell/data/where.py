@@ -169,6 +169,17 @@ class Filter:
             conditions.append(Condition("attempt", ">", 1))
         return cls(tuple(conditions), tuple(of_tags), states, ids)
 
+    def span(self) -> tuple[str, str]:
+        """Ids between which all tasks of the filter lie: above the first, up to the second."""
+        low, high = "", "\U0010ffff"
+        for one in self.conditions:
+            if one.field == "id" and isinstance(one.value, str):
+                if one.operator in ("==", ">=", ">"):
+                    low = max(low, one.value[:-1])  # the begin of an id is less than it
+                if one.operator in ("==", "<=", "<"):
+                    high = min(high, one.value)
+        return (max(low, min(self.ids)[:-1]), min(high, max(self.ids))) if self.ids else (low, high)
+
 
 @dataclass(frozen=True, slots=True)
 class Order:
