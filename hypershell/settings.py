@@ -54,6 +54,8 @@ class RunSettings(msgspec.Struct, frozen=True, kw_only=True):
     restart: bool = False
     forever: bool = False
     take_over: bool = False
+    update: bool = False
+    repeat: bool = False
     allow_failures: bool = False
     drain_time: float = 60.0
     task_cwd: str | None = None

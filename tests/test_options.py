@@ -300,6 +300,10 @@ def test_bad_value_in_file_is_named(option: Option, tmp_path: Path) -> None:
         (["--db", "x", "--no-db"], "Using --db with --no-db is invalid"),
         (["--capture", "-o", "x"], "Using --capture with -o/--output is invalid"),
         (["--capture", "-e", "x"], "Using --capture with -e/--errors is invalid"),
+        (["--update"], "Using --update requires --restart and FILE"),
+        (["tasks", "--update"], "Using --update requires --restart and FILE"),
+        (["--restart", "--repeat"], "Using --repeat requires --restart and FILE"),
+        (["tasks", "--restart", "--update", "--repeat"], "Using --update with --repeat is invalid"),
         (["--take-over"], "Using --take-over requires --restart or --forever"),
     ],
 )

@@ -7,7 +7,7 @@ Imports neither SQLAlchemy nor ``sqlite3``.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from msgspec.structs import replace
 
@@ -87,6 +87,9 @@ class MemoryStore:
 
     def take(self, claims: Sequence[Claim]) -> Taken:
         return Taken()
+
+    def lines(self, number: int) -> Iterator[list[Task]]:
+        return iter(())
 
     def left_alone(self, dead: Callable[[Owner], bool]) -> int:
         return 0

@@ -30,7 +30,7 @@ from hypershell.core.actions import Dispatch, Finish, Finished, Record, Return
 from hypershell.core.events import CancelRequested
 from hypershell.core.model import FeedMark, Special, Submission, Task
 from hypershell.core.states import DISPATCHED, PENDING
-from hypershell.data import ownership, requests, rows, schema
+from hypershell.data import lines, ownership, requests, rows, schema
 from hypershell.data.batch import Batch
 from hypershell.data.bulk import Bulk, bulk_insert, bulk_update, incoming, insert_once
 from hypershell.data.connected import RENEW, Connected
@@ -243,6 +243,10 @@ class SqlStore(Connected):
             taken = ownership.describe(link, numbers)
         self._owned.update((one.id, one) for one in taken.submissions)
         return taken
+
+    def lines(self, number: int) -> Iterator[list[Task]]:
+        yield from lines.pages(self.reading, number)
+        yield from lines.in_partitions(self._database.path, number)
 
     def left_alone(self, dead: Callable[[Owner], bool]) -> int:
         with self.reading() as link:

@@ -6,7 +6,7 @@ the tasks in SQLite or PostgreSQL, ``memory`` in this process (``--no-db``).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -88,6 +88,8 @@ class Claim(Struct, frozen=True):
     holder: str | None
     owner: Owner | None
     unfinished: bool
+    mark: FeedMark
+    """How far its FILE was read."""
 
 
 class Taken(Struct, frozen=True):
@@ -130,6 +132,9 @@ class Store(Protocol):
 
     def take(self, claims: Sequence[Claim]) -> Taken:
         """Take over those whose owner has not moved since; their dispatched tasks become pending again."""
+
+    def lines(self, number: int) -> Iterator[list[Task]]:
+        """The tasks of a submission as they were submitted, without later attempts, in pieces."""
 
     def left_alone(self, dead: Callable[[Owner], bool]) -> int:
         """How many tasks (up to 100,000) of nobody, or of an owner that is `dead`, could run."""
