@@ -151,6 +151,7 @@ class InfoSettings(msgspec.Struct, frozen=True, kw_only=True):
     show_stdout: bool = False
     show_stderr: bool = False
     info_format: str | None = None
+    ignore_partitions: bool = False
 
 
 class WaitSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -163,6 +164,7 @@ class WaitSettings(msgspec.Struct, frozen=True, kw_only=True):
     show_status: bool = False
     return_status: bool = False
     info_format: str | None = None
+    without_partitions: bool = False
 
 
 class RunsSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -193,6 +195,7 @@ class ExportSettings(Selection, frozen=True, kw_only=True):
     export_format: str | None = None
     outputs: bool = False
     force: bool = False
+    ignore_partitions: bool = False
 
 
 class ImportSettings(msgspec.Struct, frozen=True, kw_only=True):

@@ -19,11 +19,12 @@ from sqlalchemy import Column, ColumnElement, Connection, MetaData, Table, Text,
 
 from hypershell.core.model import Special
 from hypershell.core.states import CANCELLED, DISPATCHED, PENDING
-from hypershell.data import ownership, query, requests
+from hypershell.data import ownership, partitions, query, requests
 from hypershell.data.edits import Edit
 from hypershell.data.engine import check_schema
 from hypershell.data.files import check_file
 from hypershell.data.lease import Life, Owner, Watch, this_process
+from hypershell.data.reading import open_readonly, rotated
 from hypershell.data.schema import task as _task
 from hypershell.data.where import Filter, Order
 from hypershell.errors import StoreError
@@ -116,6 +117,20 @@ class Changer:
 
     # -- which -------------------------------------------------------------------------------------------
 
+    def elsewhere(self, chosen: Filter, edit: Edit) -> int:
+        """How many tasks that `choose` would have found are in partitions, where nothing is changed."""
+        if self.is_empty or not rotated(self._raw):
+            return 0
+        states = _both(chosen.states, edit.states)
+        if chosen.states and edit.states and not states:
+            return 0
+        last = (query.LAST_ATTEMPT,) if edit.action == "revert" else ()
+        raw = open_readonly(self._path, with_partitions=True)
+        if raw is None:
+            return 0
+        with partitions.reading(raw, self._path) as tasks:
+            return tasks.rotated(Filter((*chosen.conditions, *last), chosen.tags, states, edit.ids))
+
     def _ids(self, chosen: Filter, edit: Edit, order: Order | None, limit: int | None) -> Iterator[Any]:
         allowed = Filter(chosen.conditions, chosen.tags, _both(chosen.states, edit.states), edit.ids)
         if chosen.states and edit.states and not allowed.states:
@@ -144,6 +159,11 @@ class Changer:
         found = {} if self.is_empty else {row[0]: row for row in self._link.execute(statement)}
         for key in edit.ids:
             if key not in found:
+                if self.elsewhere(Filter(), Edit(ids=(key,))):
+                    raise StoreError(
+                        f"task {key} was rotated into a partition of database {self._path}, where nothing is "
+                        "changed; nothing was changed here either"
+                    )
                 raise StoreError(
                     f"task {key} is not in database {self._path}: see hs list, or name another with --db"
                 )

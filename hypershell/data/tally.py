@@ -44,6 +44,7 @@ SELECT total(max(lines - tasks, 0)), total(max(tasks - lines, 0)), total(min(tas
     SELECT sum(max(-surplus, 0)) AS lines, sum(max(surplus, 0)) AS tasks FROM line GROUP BY command
 )
 """
+_LEFT = "WHERE command = ? AND whole = ? AND lines > 0"
 
 
 class Difference(Struct, frozen=True):
@@ -61,6 +62,7 @@ class Tally:
     """
 
     def __init__(self) -> None:
+        self._left = 0
         self._file = sqlite3.connect("", isolation_level=None)
         for pragma in ("journal_mode=OFF", "synchronous=OFF", f"cache_size=-{_KIB}"):
             self._file.execute(f"PRAGMA {pragma}")
@@ -92,17 +94,22 @@ class Tally:
 
     def settle(self) -> Difference:
         """Compare; nothing is added to either side afterwards."""
+        self._file.execute("BEGIN")  # until the end: each statement of its own would write the file
         self._file.execute(_SETTLE)
-        new, gone, reworded = self._file.execute(_COUNT).fetchone()
-        self._file.execute("DELETE FROM line")
-        return Difference(int(new), int(gone), int(reworded))
+        new, gone, reworded = map(int, self._file.execute(_COUNT).fetchone())
+        self._left = new
+        return Difference(new, gone, reworded)
 
     def take(self, task: Task) -> bool:
         """Whether the line that makes this task is a new one; one of several equal ones is so only once."""
-        found = self._file.execute(
-            "UPDATE fresh SET lines = lines - 1 WHERE command = ? AND whole = ? AND lines > 0", _key(task)
-        )
-        return found.rowcount > 0
+        if not self._left:
+            return False
+        key = _key(task)
+        if self._file.execute(f"SELECT 1 FROM fresh {_LEFT}", key).fetchone() is None:
+            return False
+        self._file.execute(f"UPDATE fresh SET lines = lines - 1 {_LEFT}", key)
+        self._left -= 1
+        return True
 
     def _add(self, tasks: Iterable[Task], statement: str) -> None:
         self._file.execute("BEGIN")
