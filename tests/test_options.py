@@ -69,7 +69,7 @@ FLAGS: dict[str, tuple[list[str], object]] = {
     "rotate": (["-r"], True),
     "truncate": (["-t"], True),
     "ignore_partitions": (["-i"], True),
-    "without_partitions": (["--ignore-partitions"], True),
+    "without_partitions": (["0", "--ignore-partitions"], True),
     "run": (["019a"], "019a"),
     "fields": (["id", "-c", "args"], ("id", "args")),
     "where": (["-w", "a == 1", "--where", "b"], ("a == 1", "b")),
@@ -189,7 +189,7 @@ def setting(dest: str, argv: list[str]) -> object:
         settings, config = parse_initdb(argv)
     elif "submit" in commands:
         settings, config = parse_submit(argv or ["-"])
-    elif "info" in commands:
+    elif "info" in commands and "list" not in commands:
         settings, config = parse_info(argv or ["0"])
         dest = "info_format" if dest in ("info_json", "info_yaml") else dest
     elif "wait" in commands:
