@@ -185,20 +185,31 @@ class Changer:
         for number, key in self._link.execute(touched.group_by(_task.c.submission)).fetchall():
             owner = ownership.owner_of(self._link, number)
             if owner is not None and self._lives(owner):
-                if edit.assigns or edit.action == "revert":
-                    raise StoreError(
-                        f"task {key} is in the hands of a run that goes on ({owner.describe()}): wait for its end, "
-                        "end it, or leave its tasks out; nothing was changed"
-                    )
+                self._check_living(edit, number, key, owner)
                 alive.append(number)
         asked = 0
+        kind = requests.CHANGE if edit.assigns and not edit.action else requests.CANCEL
         for number in alive:
             theirs = select(_task.c.id, _task.c.submission).where(_IS_CHOSEN, _task.c.submission == number)
-            requests.leave(self._link, theirs.where(_task.c.state == PENDING), settled=True)
-            flying = theirs.where(_task.c.state == DISPATCHED)
-            asked += requests.leave(self._link, flying, settled=False)
-            self._link.execute(_chosen.delete().where(_chosen.c.id.in_(flying.with_only_columns(_task.c.id))))
+            requests.leave(self._link, theirs.where(_task.c.state == PENDING), kind, settled=True)
+            if kind == requests.CANCEL:
+                flying = theirs.where(_task.c.state == DISPATCHED)
+                asked += requests.leave(self._link, flying, kind, settled=False)
+                self._link.execute(_chosen.delete().where(_chosen.c.id.in_(flying.with_only_columns(_task.c.id))))
         return asked
+
+    def _check_living(self, edit: Edit, number: int, key: str, owner: Owner) -> None:
+        """Raises ``StoreError`` for what cannot be done to tasks of submission `number`, `key` among them."""
+        way_out = f"({owner.describe()}): wait for its end, end it, or leave its tasks out; nothing was changed"
+        if edit.action == "revert":
+            raise StoreError(f"task {key} is in the hands of a run that goes on {way_out}")
+        if "group" in edit.fields:
+            raise StoreError(f"task {key} cannot change its group in a run that goes on {way_out}")
+        if edit.assigns:
+            flying = select(func.min(_task.c.id)).where(_IS_CHOSEN, _task.c.submission == number)
+            found = self._link.execute(flying.where(_task.c.state == DISPATCHED)).scalar()
+            if found is not None:
+                raise StoreError(f"task {found} was given out by a run that goes on {way_out}")
 
     def _lives(self, owner: Owner) -> bool:
         """One that cannot be seen from here counts as living."""

@@ -19,13 +19,15 @@ from hypershell.data.reading import open_partition, open_readonly, partition_pat
 from hypershell.data.schema import task as _task
 from hypershell.errors import StoreError
 
-__all__ = ["in_partitions", "pages"]
+__all__ = ["COLUMNS", "in_partitions", "pages", "task_of"]
 
 _ROWS = 8192
 _t = _task.c
+#: What `task_of` needs.
+COLUMNS = (_t.id, _t.submission, _t.args, _t.args_raw, _t.group, _t.cores, _t.memory, _t.timeout, _t.tag)
 #: By id: no index serves a submission, and one that only this needs would cost every insert.
 _PAGE = (
-    select(_t.id, _t.args, _t.args_raw, _t.group, _t.cores, _t.memory, _t.timeout, _t.tag)
+    select(*COLUMNS)
     .where(_t.submission == bindparam("number"), _t.id > bindparam("after"), _t.previous_id.is_(None))
     .order_by(_t.id)
     .limit(_ROWS)
@@ -40,7 +42,7 @@ def pages(reading: Callable[[], AbstractContextManager[Connection]], number: int
             found = link.execute(_PAGE, {"number": number, "after": after}).fetchall()
         if found:
             after = found[-1].id
-            yield [_line(row, number) for row in found]
+            yield [task_of(row) for row in found]
         if len(found) < _ROWS:
             return
 
@@ -79,12 +81,13 @@ class _Open:
         return nullcontext(self._link)
 
 
-def _line(row: Any, number: int) -> Task:
+def task_of(row: Any) -> Task:
+    """A task with what a line says, and a user may change, of a row with `COLUMNS`."""
     raw = None if row.args_raw is None else bytes(row.args_raw)
     return Task(
         row.id,
         row.args,
-        number,
+        row.submission,
         group=row.group,
         raw=raw,
         timeout=row.timeout,

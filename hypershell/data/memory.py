@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from msgspec.structs import replace
 
 from hypershell.core.actions import Dispatch, Finish, Finished, LoadMore, Record
-from hypershell.core.events import CancelRequested, Durable, TasksLoaded
+from hypershell.core.events import CancelRequested, Durable, TasksChanged, TasksLoaded
 from hypershell.core.model import Submission, Task
 from hypershell.core.states import DISPATCHED, PENDING
 from hypershell.data.batch import Batch, Change, execution_of
@@ -97,7 +97,7 @@ class MemoryStore:
     def changed(self) -> bool:
         return False
 
-    def requests(self) -> CancelRequested | None:
+    def requests(self) -> CancelRequested | TasksChanged | None:
         return None
 
     def drop_requests(self) -> None:

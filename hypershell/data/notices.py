@@ -17,6 +17,7 @@ from hypershell.core.events import (
     StoreFailed,
     StoreResumed,
     StoreStalled,
+    TasksChanged,
     TasksLoaded,
     WorkFound,
 )
@@ -139,6 +140,7 @@ Notice: TypeAlias = (
     | TasksLoaded
     | WorkFound
     | CancelRequested
+    | TasksChanged
     | StoreFailed
     | StoreStalled
     | StoreResumed

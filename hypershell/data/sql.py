@@ -27,7 +27,7 @@ from sqlalchemy import (
 )
 
 from hypershell.core.actions import Dispatch, Finish, Finished, Record, Return
-from hypershell.core.events import CancelRequested
+from hypershell.core.events import CancelRequested, TasksChanged
 from hypershell.core.model import FeedMark, Special, Submission, Task
 from hypershell.core.states import DISPATCHED, PENDING
 from hypershell.data import lines, ownership, requests, rows, schema
@@ -83,7 +83,7 @@ class SqlStore(Connected):
 
     def end_run(self, finish: Finish) -> None:
         with self._transaction() as link:
-            requests.drop(link, self._asked)
+            requests.drop(link, self._asked, self._heard)
             values = {
                 "end_time": time.time(),
                 "outcome": finish.reason,
@@ -103,7 +103,7 @@ class SqlStore(Connected):
         with self.reading() as link:
             return self._database.changed(link)
 
-    def requests(self) -> CancelRequested | None:
+    def requests(self) -> CancelRequested | TasksChanged | None:
         with self.reading() as link:
             version = self._database.version(link)
             last = 0
@@ -115,14 +115,18 @@ class SqlStore(Connected):
         more = page.last > last
         # With a full page there may be more in the same version.
         self._looked = (-1 if more else version, page.last)
-        if page.cancel is not None:
-            self._asked.update(page.cancel.ids)
-        return page.cancel
+        self._asked.update(page.ids)
+        return page.event
+
+    @property
+    def _heard(self) -> int:
+        """The last request that was read."""
+        return 0 if self._looked is None else self._looked[1]
 
     def drop_requests(self) -> None:
         if self._asked:
             with self._transaction() as link:
-                self._asked = requests.drop(link, self._asked)
+                self._asked = requests.drop(link, self._asked, self._heard)
 
     # -- writing -----------------------------------------------------------------------------------
 

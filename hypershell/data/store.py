@@ -13,7 +13,7 @@ from typing import Protocol
 from msgspec import Struct
 
 from hypershell.core.actions import Finish, Record
-from hypershell.core.events import CancelRequested
+from hypershell.core.events import CancelRequested, TasksChanged
 from hypershell.core.model import FeedMark, Submission, Task
 from hypershell.data.lease import Owner, this_process
 from hypershell.errors import StoreError
@@ -142,8 +142,8 @@ class Store(Protocol):
     def changed(self) -> bool:
         """Whether somebody else wrote since the last call."""
 
-    def requests(self) -> CancelRequested | None:
-        """What users asked for since the last call, of tasks that are ours."""
+    def requests(self) -> CancelRequested | TasksChanged | None:
+        """What users asked for since the last call, of tasks that are ours; there may be more."""
 
     def drop_requests(self) -> None:
         """Remove those of the requests so far that have been met, or needed only to be heard."""

@@ -87,6 +87,8 @@ class Feed:
     ) -> None:
         self.fd = fd
         self.name = name
+        self.way_out = _CHOICES
+        """What may be done when the FILE has changed."""
         self.ended = False
         self.bad: str | None = None
         self._submission = submission
@@ -120,7 +122,7 @@ class Feed:
             block = os.read(self.fd, min(BLOCK, left))
             if not block:
                 raise InputError(
-                    f"{self.name} is shorter than the {mark.offset} bytes that were already submitted: {_CHOICES}"
+                    f"{self.name} is shorter than the {mark.offset} bytes that were already submitted: {self.way_out}"
                 )
             self._hash.update(block)
             left -= len(block)
@@ -132,14 +134,14 @@ class Feed:
         if mark.digest == UPDATING:
             raise InputError(f"an update of {self.name} was interrupted: restart it with --update once more")
         if mark.digest and self._hash.hexdigest() != mark.digest:
-            raise InputError(f"{self.name} has changed since it was submitted: {_CHOICES}")
+            raise InputError(f"{self.name} has changed since it was submitted: {self.way_out}")
         self._submission, self._offset, self._lines = mark.submission, mark.offset, mark.lines
 
     def verify(self, mark: FeedMark) -> None:
         """The whole file must be what was read then. Raises ``InputError`` where it has changed or grown."""
         self.resume(mark)
         if os.read(self.fd, 1):
-            raise InputError(f"{self.name} has grown since it was submitted: {_CHOICES}")
+            raise InputError(f"{self.name} has grown since it was submitted: {self.way_out}")
 
     @property
     def buffered(self) -> bool:

@@ -220,6 +220,8 @@ class Run:
             terms.defaults,
             None if template.trivial else Expander(template, submission.cwd),
         )
+        if Terms.are_in(submission.options):
+            feed.way_out = "restore it, or hand its new lines over with hs submit"
         try:
             feed.resume(mark)
         except InputError:

@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 
 from tests.integration.test_half_read import die_half_way
+from tests.integration.test_mpi import Job
 from tests.testbed.cli import Hs
-from tests.testbed.mpi import ROOT
+from tests.testbed.mpi import ROOT, Mpi, each_mpi
 
 
 def restart(hs: Hs, *more: str) -> list[str]:
@@ -67,7 +68,6 @@ def test_what_waits_still_runs_beside_the_new_lines(hs: Hs) -> None:
     assert process.stdout is not None and process.stdout.readline() == b"up\n"
     process.kill()
     process.communicate()
-    hs.rows("SELECT 1")
     hs.file(["echo left", "echo new"])
     assert hs.run("update", "--cancel", "-f", "-w", "args ~ sleep").status == 0
     assert restart(hs, "--update") == ["left", "new"]
@@ -108,6 +108,15 @@ def test_a_bad_new_line_is_a_failed_task_and_known_the_next_time(hs: Hs) -> None
         done = hs.run("cluster", "tasks.in", "--restart", "--update")
         assert done.status == 7 and done.out == ""
     assert hs.rows("SELECT state, count(*) FROM task GROUP BY state") == [("failed", 2), ("succeeded", 1)]
+
+
+@each_mpi()
+def test_over_mpi(hs: Hs, mpi: Mpi) -> None:
+    job = Job(hs, mpi)
+    for lines, new, words in (("ab", "ab", []), ("bca", "c", ["--update"]), ("bd", "bd", ["--repeat"])):
+        hs.file([f"echo {letter}" for letter in lines])
+        done = job.run(2, "tasks.in", "--restart", *words)
+        assert done.status == 0 and sorted(done.stdout.split()) == list(new), done.stderr
 
 
 def test_repeat_runs_a_changed_file_again_and_goes_on_with_one_that_is_not(hs: Hs) -> None:
