@@ -121,9 +121,8 @@ class Feed:
         while left > 0:
             block = os.read(self.fd, min(BLOCK, left))
             if not block:
-                raise InputError(
-                    f"{self.name} is shorter than the {mark.offset} bytes that were already submitted: {self.way_out}"
-                )
+                were = f"the {mark.offset} bytes that were already submitted"
+                raise InputError(f"{self.name} is shorter than {were}: {self.way_out}")
             self._hash.update(block)
             left -= len(block)
             data = carry + block
