@@ -414,12 +414,14 @@ class Checker:
         # How many of those that only the store has are cancelled, a server finds out when it reads on.
         more = finish.unfinished + finish.held - left
         # It may read on, and see that they are gone, before it hears that they are cancelled.
-        unheard = sum(self._books[key].settled for key in life.group_of.keys() & self._books.keys() - life.withdrawn)
+        known_here = life.group_of.keys() & self._books.keys() - life.withdrawn
+        unheard = sum(self._books[key].settled for key in known_here)
         self._must(-unheard <= more <= len(life.withdrawn), f"unfinished {finish}, true {left}")
         known = life.counts["cancelled"] <= finish.cancelled <= len(life.told)
         self._must(known, f"{finish.cancelled} cancelled, {life.counts['cancelled']} said, {len(life.told)} asked")
         if reason == "complete":
-            self._must(left <= unheard and not life.feed_open, f"complete with {left} left, feed open: {life.feed_open}")
+            done = left <= unheard and not life.feed_open
+            self._must(done, f"complete with {left} left, feed open: {life.feed_open}")
         elif reason == "group failed":
             lowest = min((group for group, count in life.unfinished.items() if count), default=-1)
             holds = any(count and group < lowest for group, count in life.failed.items())
