@@ -423,10 +423,9 @@ class Checker:
             done = left <= unheard and not life.feed_open
             self._must(done, f"complete with {left} left, feed open: {life.feed_open}")
         elif reason == "group failed":
-            work = {group for group, count in life.unfinished.items() if count}
             # What only the store has it takes for waiting, cancelled or not.
-            work |= {life.group_of[key] for key in life.withdrawn & life.group_of.keys()}
-            lowest = min(work, default=-1)
+            gone = max((life.group_of[key] for key in life.withdrawn & life.group_of.keys()), default=-1)
+            lowest = min((group for group, count in life.unfinished.items() if count), default=gone)
             holds = any(count and group < lowest for group, count in life.failed.items())
             self._must(holds and not life.feed_open, f"group failed: {life.failed}, left {life.unfinished}")
         elif reason in ("idle", "no clients left"):
