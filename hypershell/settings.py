@@ -76,6 +76,8 @@ class RunSettings(Placed, frozen=True, kw_only=True):
     restart: bool = False
     forever: bool = False
     take_over: bool = False
+    update: bool = False
+    repeat: bool = False
     allow_failures: bool = False
     drain_time: float = 60.0
     task_cwd: str | None = None
@@ -167,6 +169,7 @@ class InfoSettings(Placed, frozen=True, kw_only=True):
     show_stdout: bool = False
     show_stderr: bool = False
     info_format: str | None = None
+    ignore_partitions: bool = False
 
 
 class WaitSettings(Placed, frozen=True, kw_only=True):
@@ -178,6 +181,7 @@ class WaitSettings(Placed, frozen=True, kw_only=True):
     show_status: bool = False
     return_status: bool = False
     info_format: str | None = None
+    without_partitions: bool = False
 
 
 class RunsSettings(Placed, frozen=True, kw_only=True):
@@ -207,6 +211,7 @@ class ExportSettings(Selection, frozen=True, kw_only=True):
     export_format: str | None = None
     outputs: bool = False
     force: bool = False
+    ignore_partitions: bool = False
 
 
 class ImportSettings(Placed, frozen=True, kw_only=True):

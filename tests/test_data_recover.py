@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -20,7 +21,11 @@ from hypershell.data.lease import SILENCE, process_start
 from hypershell.data.notices import Adopted, Notice, Opened, Plan, Told, Waiting
 from hypershell.data.recover import Recovery
 from hypershell.data.store import Owned, RunInfo, Store, describe_run, sqlite_store
+from hypershell.data.tally import Difference, Tally
+from hypershell.errors import StoreError
 from hypershell.ids import IdSource
+from hypershell.server.feed import Feed
+from hypershell.server.revision import Revision
 
 NOW = 1_795_345_284.25
 IDS = IdSource()
@@ -284,3 +289,43 @@ def test_a_server_that_was_taken_over_ends_itself(path: Path) -> None:
     assert isinstance(writer.error, Fenced)
     assert [type(notice) for notice in heard] == [StoreFailed]
     assert not [notice for notice in heard if isinstance(notice, TasksLoaded)]
+
+
+def revision(file: Path) -> Revision:
+    def feed(fd: int, submission: int, new_id: Callable[[], str]) -> Feed:
+        return Feed(fd, str(file), submission, new_id, lambda: NOW, quiet=True)
+
+    return Revision(os.open(file, os.O_RDONLY), str(file), feed)
+
+
+def test_the_end_of_a_run_ends_the_comparison_with_its_file(path: Path, tmp_path: Path) -> None:
+    """Nothing is half done: the next one begins the comparison anew."""
+    file = tmp_path / "tasks"
+    file.write_text("echo 0\necho new\n")
+    left_by_the_dead(path, new_submission())
+    run = Run(path)
+    run.interrupted = True
+    run.start(Plan(new_submission(), restart=True, revision=revision(file)))
+    assert not [notice for notice in run.said if isinstance(notice, Opened | WorkFound)]
+    run.store.end_run(Finish(0, 0, 0, 0, "drained"))
+    again = Run(path).start(Plan(new_submission(), restart=True, revision=revision(file)))
+    assert again.one(Opened).resumed.complete and again.one(Opened).resumed.lines == 2
+    assert again.one(WorkFound).pending == {0: 4}
+    assert "1 new line of" in again.said[1].text and "3 tasks whose line is no longer there" in again.said[1].text  # type: ignore[union-attr]
+
+
+def test_a_file_that_changes_while_it_is_compared_is_named(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "tasks"
+    file.write_text("echo 0\necho new\n")
+    left_by_the_dead(path, new_submission())
+    settle = Tally.settle
+
+    def late(self: Tally) -> Difference:
+        file.write_text("echo 0\necho new\necho later\n")
+        return settle(self)
+
+    monkeypatch.setattr(Tally, "settle", late)
+    with pytest.raises(StoreError, match="was changed meanwhile: run again with --restart --update"):
+        Run(path).start(Plan(new_submission(), restart=True, revision=revision(file)))

@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 
 from hypershell.core.actions import Dispatch, Finish, Finished, Record, Return
-from hypershell.core.events import CancelRequested
+from hypershell.core.events import CancelRequested, TasksChanged
 from hypershell.core.model import CANCELLED_BY_USER, Result, Task
 from hypershell.core.states import CANCELLED, FAILED
 from hypershell.data.change import changing
 from hypershell.data.edits import read_edit
 from hypershell.data.sql import SqlStore
 from hypershell.data.where import Filter
+from hypershell.errors import StoreError
 from tests.test_data_recover import dead_process, new_run, new_submission
 from tests.test_data_sql import IDS, NOW, Watched
 
@@ -69,7 +70,7 @@ def test_a_cancel_reaches_the_server_that_has_the_tasks(place: Place) -> None:
     assert place.update("cancel") == (2, 2)
     assert place.states() == [CANCELLED, CANCELLED, "dispatched", "dispatched"]
     asked = place.store.requests()
-    assert asked is not None and sorted(asked.ids) == sorted(place.ids)
+    assert isinstance(asked, CancelRequested) and sorted(asked.ids) == sorted(place.ids)
     assert sorted(asked.settled) == place.ids[:2] and len(place.requests()) == 4
     place.store.drop_requests()
     assert place.requests() == [(key, 0) for key in place.ids[2:]]
@@ -142,6 +143,44 @@ def test_who_takes_over_does_what_the_dead_server_did_not(tmp_path: Path) -> Non
     assert other.requests() == []
     gone.store.close()
     other.store.close()
+
+
+def test_a_change_reaches_the_server_with_what_the_rows_say(place: Place) -> None:
+    place.update("", "timeout=9", "args=new", "x:1", place.ids[1])
+    assert place.rows("SELECT task, kind, settled FROM request") == [(place.ids[1], "change", 1)]
+    asked = place.store.requests()
+    assert isinstance(asked, TasksChanged)
+    (task,) = asked.tasks
+    assert (task.id, task.args, task.timeout, task.tag) == (place.ids[1], "new", 9.0, {"x": 1})
+    place.store.drop_requests()
+    assert place.requests() == [] and place.store.requests() is None
+
+
+def test_requests_of_different_kinds_are_heard_in_their_order(place: Place) -> None:
+    """And the newest values count: what was changed twice is read once more."""
+    place.update("", "timeout=1", *place.ids[:2])
+    place.update("cancel", place.ids[0])
+    place.update("", "timeout=2", place.ids[1])
+    first = place.store.requests()
+    assert isinstance(first, TasksChanged)
+    assert [(task.id, task.timeout) for task in first.tasks] == [(place.ids[1], 2.0)], "the other one has ended"
+    place.store.drop_requests()
+    assert place.requests() == [(place.ids[0], 1), (place.ids[1], 1)], "those that were not heard yet stay"
+    assert place.store.requests() == CancelRequested([place.ids[0]], [place.ids[0]])
+    last = place.store.requests()
+    assert isinstance(last, TasksChanged) and last.tasks[0].timeout == 2.0
+    place.store.drop_requests()
+    assert place.requests() == []
+
+
+def test_a_change_of_what_was_given_out_is_refused_by_name(place: Place) -> None:
+    for words, key in ((["timeout=9"], place.ids[2]), (["group=3", place.ids[0]], place.ids[0])):
+        with pytest.raises(StoreError, match=f"task {key} .* a run that goes on .* nothing was changed"):
+            place.update("", *words)
+    with pytest.raises(StoreError, match="in the hands of a run that goes on"):
+        place.rows("UPDATE task SET state = 'failed' WHERE args = 't0'")
+        place.update("revert", place.ids[0])
+    assert place.requests() == [] and place.store.requests() is None
 
 
 def test_what_is_reverted_is_cancelled_no_longer(place: Place) -> None:

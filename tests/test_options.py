@@ -60,6 +60,8 @@ FLAGS: dict[str, tuple[list[str], object]] = {
     "restart": (["--restart"], True),
     "forever": (["--forever"], True),
     "take_over": (["--take-over", "--forever"], True),
+    "update": (["tasks", "--restart", "--update"], True),
+    "repeat": (["tasks", "--restart", "--repeat"], True),
     "upgrade": (["--upgrade"], True),
     "yes": (["-y"], True),
     "vacuum": (["-v"], True),
@@ -67,6 +69,7 @@ FLAGS: dict[str, tuple[list[str], object]] = {
     "rotate": (["-r"], True),
     "truncate": (["-t"], True),
     "ignore_partitions": (["-i"], True),
+    "without_partitions": (["0", "--ignore-partitions"], True),
     "run": (["019a"], "019a"),
     "fields": (["id", "-c", "args"], ("id", "args")),
     "where": (["-w", "a == 1", "--where", "b"], ("a == 1", "b")),
@@ -197,7 +200,7 @@ def setting(dest: str, argv: list[str]) -> object:
         settings, config = parse_initdb(argv)
     elif "submit" in commands:
         settings, config = parse_submit(argv or ["-"])
-    elif "info" in commands:
+    elif "info" in commands and "list" not in commands:
         settings, config = parse_info(argv or ["0"])
         dest = "info_format" if dest in ("info_json", "info_yaml") else dest
     elif "wait" in commands:
@@ -378,6 +381,10 @@ def test_bad_value_in_file_is_named(option: Option, tmp_path: Path) -> None:
         (["--db", "x", "--no-db"], "Using --db with --no-db is invalid"),
         (["--capture", "-o", "x"], "Using --capture with -o/--output is invalid"),
         (["--capture", "-e", "x"], "Using --capture with -e/--errors is invalid"),
+        (["--update"], "Using --update requires --restart and FILE"),
+        (["tasks", "--update"], "Using --update requires --restart and FILE"),
+        (["--restart", "--repeat"], "Using --repeat requires --restart and FILE"),
+        (["tasks", "--restart", "--update", "--repeat"], "Using --update with --repeat is invalid"),
         (["--take-over"], "Using --take-over requires --restart or --forever"),
     ],
 )

@@ -269,7 +269,8 @@ def test_named_tasks_must_be_there_and_fit(idle: Hs) -> None:
 
 def test_a_living_server_keeps_what_it_has(alive: Hs) -> None:
     before = table(alive)
-    for argv in (["cores=1", "-R"], ["a:b", "-w", "state == dispatched"], ["--revert"]):
+    waiting, running = ["-w", "state == pending"], ["-w", "state == dispatched"]
+    for argv in (["cores=1", "-R"], ["group=1", *waiting], ["a:b", *running], ["--revert"]):
         done = run_inside(alive, "update", *argv, "-f")
         assert done.status == 5 and "a run that goes on (process" in done.err and "nothing was changed" in done.err
     assert table(alive) == before

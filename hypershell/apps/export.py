@@ -52,18 +52,18 @@ def _export(argv: Sequence[str]) -> int:
         check_target(Path(str(settings.target)), settings.force)
     is_default = settings.is_at(config.sites.default.database)
     raw = open_database(settings.place, is_default, without_tasks=True)
-    from hypershell.data import query
     from hypershell.data.export import Source
+    from hypershell.data.partitions import reading
 
     words = _words(settings)
     with Bar("exporting", None) as progress:
         if raw is None:
             return _write(settings, name, Source(None, chosen, words, __version__, settings.limit), progress)
-        with query.reading(raw, settings.place) as link:
+        with reading(raw, settings.place, settings.ignore_partitions) as tasks:
             if progress.is_on:
-                found = query.count(link, chosen)
+                found = tasks.count(chosen)
                 progress.total = found if settings.limit is None else min(found, settings.limit)
-            return _write(settings, name, Source(link, chosen, words, __version__, settings.limit), progress)
+            return _write(settings, name, Source(tasks, chosen, words, __version__, settings.limit), progress)
 
 
 def _format(settings: ExportSettings) -> str:

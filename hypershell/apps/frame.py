@@ -59,6 +59,7 @@ _EXCLUSIVE = (
     ("forever", "restart"),
     ("forever", "no_db"),
     ("restart", "no_db"),
+    ("update", "repeat"),
     ("db", "no_db"),
     ("capture", "output"),
     ("capture", "errors"),
@@ -365,6 +366,9 @@ def _check_combinations(command: str, given: Mapping[str, object]) -> None:
         raise UsageError("Using --desc requires -s/--order-by")
     if "take_over" in given and not ("restart" in given or "forever" in given):
         raise UsageError("Using --take-over requires --restart or --forever")
+    for dest in ("update", "repeat"):
+        if dest in given and dest in flags and not ("restart" in given and "file" in given):
+            raise UsageError(f"Using {flags[dest]} requires --restart and FILE")
 
 
 def configure(command: str, given: Mapping[str, object]) -> Config:

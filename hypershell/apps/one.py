@@ -13,9 +13,8 @@ from hypershell.units import shown
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-    from sqlalchemy import Connection
-
     from hypershell.address import Where
+    from hypershell.data.partitions import Tasks
 
 __all__ = ["NotFound", "find", "full_form", "open_tasks", "read_task", "to_text", "value_as"]
 
@@ -44,22 +43,21 @@ def full_form(text: str) -> str:
     return "-".join(digits[begin:end] for begin, end in itertools.pairwise(cuts))
 
 
-def open_tasks(db: Where, task_id: str) -> AbstractContextManager[Connection]:
+def open_tasks(db: Where, task_id: str, ignore_partitions: bool) -> AbstractContextManager[Tasks]:
     """The database for reading; raises `NotFound` where it has no tasks."""
-    from hypershell.data import query
     from hypershell.data.places import open_readonly
 
-    raw = open_readonly(db)
+    raw = open_readonly(db, with_partitions=not ignore_partitions)
     if raw is None:
         raise _not_there(task_id, db)
-    return query.reading(raw, db)
+    from hypershell.data.partitions import reading
+
+    return reading(raw, db, ignore_partitions)
 
 
-def find(connection: Connection, text: str, db: Where) -> str:
+def find(tasks: Tasks, text: str, db: Where) -> str:
     """The id of the only task whose id begins with `text`; raises `NotFound`."""
-    from hypershell.data import single
-
-    found = single.matches(connection, full_form(text), _COUNTED + 1)
+    found = tasks.matches(full_form(text), _COUNTED + 1)
     if not found:
         raise _not_there(text, db)
     if len(found) > 1:
@@ -70,11 +68,9 @@ def find(connection: Connection, text: str, db: Where) -> str:
     return found[0]
 
 
-def read_task(connection: Connection, task_id: str, db: Where) -> dict[str, Any]:
+def read_task(tasks: Tasks, task_id: str, db: Where) -> dict[str, Any]:
     """All fields of a task; raises `NotFound`."""
-    from hypershell.data import single
-
-    task = single.read(connection, task_id)
+    task = tasks.read(task_id)
     if task is None:
         raise _not_there(task_id, db)
     return task

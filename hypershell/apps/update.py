@@ -60,7 +60,7 @@ def _change(where: Where, chosen: Filter, order: Order | None, edit: Edit, limit
     with changing(where) as changer:
         count = changer.choose(chosen, edit, order, limit)
         if not count:
-            return _nothing()
+            return _nothing(changer.elsewhere(chosen, edit))
         if not quiet and not _confirmed(count):
             log.info("Nothing was changed")
             return ExitStatus.SUCCESS
@@ -73,8 +73,12 @@ def _change(where: Where, chosen: Filter, order: Order | None, edit: Edit, limit
     return ExitStatus.SUCCESS
 
 
-def _nothing() -> int:
-    log.info("No such tasks, nothing was changed")
+def _nothing(elsewhere: int = 0) -> int:
+    if elsewhere:
+        text = "Nothing was changed: such tasks, %d of them, are only in partitions, which stay as they are"
+        log.info(text, elsewhere)
+    else:
+        log.info("No such tasks, nothing was changed")
     return ExitStatus.SUCCESS
 
 

@@ -23,6 +23,7 @@ __all__ = [
     "StoreFailed",
     "StoreResumed",
     "StoreStalled",
+    "TasksChanged",
     "TasksLoaded",
     "TasksSubmitted",
     "TimePassed",
@@ -70,6 +71,12 @@ class CancelRequested(Struct, frozen=True, gc=False):
 
     ids: list[str]
     settled: list[str] = []
+
+
+class TasksChanged(Struct, frozen=True, gc=False):
+    """The user changed tasks that have not ended: what their rows say now. Group and execution are as they were."""
+
+    tasks: list[Task]
 
 
 class ClientJoined(Struct, frozen=True, gc=False):
@@ -140,6 +147,7 @@ Event: TypeAlias = (
     | WorkFound
     | TasksLoaded
     | CancelRequested
+    | TasksChanged
     | ClientJoined
     | ClientLeft
     | ClientLost

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Set
+from collections.abc import Callable, Iterator, Mapping, Set
 from heapq import heappop, heappush
 
 from hypershell.core.model import Task
@@ -57,6 +57,14 @@ class Group:
                 queue.clear()
                 queue.extend(kept)
         return gone
+
+    def revise(self, told: Mapping[str, Task], make: Callable[[Task, Task], Task]) -> None:
+        """Put another task, made of the old one and what is told of it, in the place of each that is ready."""
+        for queue in (self.front, self.ready):
+            if any(task.id in told for task in queue):
+                revised = [make(task, told[task.id]) if task.id in told else task for task in queue]
+                queue.clear()
+                queue.extend(revised)
 
     def fail(self, task_id: str) -> None:
         self.failed += 1

@@ -36,6 +36,8 @@ class Ledger:
         self._settled: set[str] = set()
         self._cancelling: dict[str, bool] = {}
         """Dispatched tasks that the user cancelled; whether the store has the last word on them already."""
+        self._ran_as: dict[str, str] = {}
+        """Dispatched tasks whose line the user changed: what they were sent as."""
         self._loading = False
         self._seq = 0
         self._durable = 0
@@ -90,6 +92,7 @@ class Ledger:
     def _forget(self, task: Task) -> None:
         """The task is in memory no longer; a page that is on its way may still show it."""
         self._known.discard(task.id)
+        self._ran_as.pop(task.id, None)
         if self._loading:
             self._settled.add(task.id)
 
@@ -112,6 +115,9 @@ class Ledger:
                 self._groups.get(task.group).inflight -= 1
                 self._cancelled(client, task)
             tasks = [task for task in tasks if task.id in self._known]
+        if self._ran_as:
+            for task in tasks:
+                self._ran_as.pop(task.id, None)
         for task in reversed(tasks):
             group = self._groups.get(task.group)
             group.inflight -= 1

@@ -12,6 +12,7 @@ from msgspec import Meta, Struct
 
 __all__ = [
     "CANCELLED_BY_USER",
+    "UPDATING",
     "ClientInfo",
     "FeedMark",
     "Result",
@@ -24,6 +25,10 @@ __all__ = [
 #: What a peer may send where the databases keep 32 bits.
 Int32 = Annotated[int, Meta(ge=-(2**31), le=2**31 - 1)]
 Scalar: TypeAlias = bool | int | float | str | None
+
+
+#: The `digest` of a mark while lines are added out of their order: no FILE begins so.
+UPDATING = "updating"
 
 
 class Task(Struct, array_like=True, gc=False):

@@ -17,7 +17,7 @@ from hypershell.core import events as ev
 from hypershell.core.clients import Client
 from hypershell.core.groups import Group
 from hypershell.core.intake import NOBODY, Intake
-from hypershell.core.model import CANCELLED_BY_USER, Result, Task
+from hypershell.core.model import CANCELLED_BY_USER, Result, Special, Task
 from hypershell.core.policy import Counts, Policy
 from hypershell.core.states import FAILED, SUCCEEDED
 
@@ -36,6 +36,7 @@ class Scheduler(Intake):
             ev.WorkFound: self._work_found,
             ev.TasksLoaded: self._tasks_loaded,
             ev.CancelRequested: self._cancel_requested,
+            ev.TasksChanged: self._tasks_changed,
             ev.ClientJoined: self._client_joined,
             ev.ClientLeft: self._client_left,
             ev.ClientLost: self._client_lost,
@@ -169,6 +170,9 @@ class Scheduler(Intake):
     def _finish_task(self, client: Client, task: Task, result: Result) -> None:
         group = self._groups.get(task.group)
         group.inflight -= 1
+        sent_as = self._ran_as.get(task.id)
+        if sent_as is not None and result.command is None and result.exit_status != Special.TEMPLATE_FAILED:
+            result = replace(result, command=sent_as)
         settled = self._cancelling.pop(task.id, None)
         if settled or (settled is not None and result.error == CANCELLED_BY_USER):
             self._cancelled(client.number, task, result)
@@ -240,6 +244,30 @@ class Scheduler(Intake):
             tasks = [task for task in send.tasks if task.id not in wanted]
             if tasks:
                 self._outbox.append((seq, act.SendTasks(send.client, tasks)))
+
+    # -- changing ----------------------------------------------------------------------------------------
+
+    def _tasks_changed(self, event: ev.TasksChanged, now: float) -> None:
+        """Take over what the user changed; what a client has already keeps it for its next attempt."""
+        told = {task.id: task for task in event.tasks if task.id in self._known}
+        if not told:
+            return
+        if self._groups.current is not None:
+            self._groups.current.revise(told, _revised)
+        unsent = {task.id for _, send in self._outbox for task in send.tasks}
+        for client in self._clients.all():
+            for key in told.keys() & client.holding.keys():
+                old = client.holding[key]
+                client.holding[key] = _revised(old, told[key])
+                if key not in unsent and old.args != told[key].args:
+                    self._ran_as.setdefault(key, old.args)
+        if unsent & told.keys():
+            self._outbox = deque((seq, self._as_held(send)) for seq, send in self._outbox)
+
+    def _as_held(self, send: act.SendTasks) -> act.SendTasks:
+        client = self._clients.get(send.client)
+        held = {} if client is None else client.holding
+        return act.SendTasks(send.client, [held.get(task.id, task) for task in send.tasks])
 
     # -- the end -----------------------------------------------------------------------------------------
 
@@ -328,3 +356,16 @@ class Scheduler(Intake):
         self._stop("store failed")
         self._stopping = "store failed"
         self._interrupt()
+
+
+def _revised(task: Task, told: Task) -> Task:
+    """The task with what the user may change as it was told; a copy: the old one may be with a client."""
+    return replace(
+        task,
+        args=told.args,
+        raw=told.raw,
+        timeout=told.timeout,
+        tag=told.tag,
+        cores=told.cores,
+        memory=told.memory,
+    )

@@ -12,6 +12,7 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Text, cast, func, literal, select, type_coerce, update
@@ -19,13 +20,14 @@ from sqlalchemy import ColumnElement, Connection, Text, cast, func, literal, sel
 from hypershell.address import Address, Where
 from hypershell.core.model import Special
 from hypershell.core.states import CANCELLED, DISPATCHED, PENDING
-from hypershell.data import ownership, query, requests
+from hypershell.data import ownership, partitions, query, requests
 from hypershell.data.chosen import Chosen, PostgresChosen, SqliteChosen
 from hypershell.data.chosen import chosen as _chosen
 from hypershell.data.edits import Edit
 from hypershell.data.engine import check_schema
 from hypershell.data.files import check_file
 from hypershell.data.lease import Life, Owner, Watch, this_process
+from hypershell.data.reading import open_readonly
 from hypershell.data.schema import task as _task
 from hypershell.data.where import Filter, Order
 from hypershell.errors import StoreError
@@ -116,6 +118,20 @@ class Changer:
 
     # -- which -------------------------------------------------------------------------------------------
 
+    def elsewhere(self, chosen: Filter, edit: Edit) -> int:
+        """How many tasks that `choose` would have found are in partitions, where nothing is changed."""
+        if self._is_empty or not isinstance(self._where, Path):
+            return 0
+        states = _both(chosen.states, edit.states)
+        if chosen.states and edit.states and not states:
+            return 0
+        last = (query.LAST_ATTEMPT,) if edit.action == "revert" else ()
+        raw = open_readonly(self._where, with_partitions=True)
+        if raw is None:
+            return 0
+        with partitions.reading(raw, self._where) as tasks:
+            return tasks.rotated(Filter((*chosen.conditions, *last), chosen.tags, states, edit.ids))
+
     def _ids(self, chosen: Filter, edit: Edit, order: Order | None, limit: int | None) -> Iterator[Any]:
         allowed = Filter(chosen.conditions, chosen.tags, _both(chosen.states, edit.states), edit.ids)
         if chosen.states and edit.states and not allowed.states:
@@ -144,6 +160,11 @@ class Changer:
         found = {} if self._is_empty else {row[0]: row for row in self._link.execute(statement)}
         for key in edit.ids:
             if key not in found:
+                if self.elsewhere(Filter(), Edit(ids=(key,))):
+                    raise StoreError(
+                        f"task {key} was rotated into a partition of database {self._where}, where nothing is "
+                        "changed; nothing was changed here either"
+                    )
                 raise StoreError(
                     f"task {key} is not in database {self._where}: see hs list, or name another with --db"
                 )
@@ -165,20 +186,31 @@ class Changer:
         for number, key in self._link.execute(touched.group_by(_task.c.submission)).fetchall():
             owner = ownership.owner_of(self._link, number)
             if owner is not None and self._lives(owner):
-                if edit.assigns or edit.action == "revert":
-                    raise StoreError(
-                        f"task {key} is in the hands of a run that goes on ({owner.describe()}): wait for its end, "
-                        "end it, or leave its tasks out; nothing was changed"
-                    )
+                self._check_living(edit, number, key, owner)
                 alive.append(number)
         asked = 0
+        kind = requests.CHANGE if edit.assigns and not edit.action else requests.CANCEL
         for number in alive:
             theirs = select(_task.c.id, _task.c.submission).where(_IS_CHOSEN, _task.c.submission == number)
-            requests.leave(self._link, theirs.where(_task.c.state == PENDING), settled=True)
-            flying = theirs.where(_task.c.state == DISPATCHED)
-            asked += requests.leave(self._link, flying, settled=False)
-            self._link.execute(_chosen.delete().where(_chosen.c.id.in_(flying.with_only_columns(_task.c.id))))
+            requests.leave(self._link, theirs.where(_task.c.state == PENDING), kind, settled=True)
+            if kind == requests.CANCEL:
+                flying = theirs.where(_task.c.state == DISPATCHED)
+                asked += requests.leave(self._link, flying, kind, settled=False)
+                self._link.execute(_chosen.delete().where(_chosen.c.id.in_(flying.with_only_columns(_task.c.id))))
         return asked
+
+    def _check_living(self, edit: Edit, number: int, key: str, owner: Owner) -> None:
+        """Raises ``StoreError`` for what cannot be done to tasks of submission `number`, `key` among them."""
+        way_out = f"({owner.describe()}): wait for its end, end it, or leave its tasks out; nothing was changed"
+        if edit.action == "revert":
+            raise StoreError(f"task {key} is in the hands of a run that goes on {way_out}")
+        if "group" in edit.fields:
+            raise StoreError(f"task {key} cannot change its group in a run that goes on {way_out}")
+        if edit.assigns:
+            flying = select(func.min(_task.c.id)).where(_IS_CHOSEN, _task.c.submission == number)
+            found = self._link.execute(flying.where(_task.c.state == DISPATCHED)).scalar()
+            if found is not None:
+                raise StoreError(f"task {found} was given out by a run that goes on {way_out}")
 
     def _lives(self, owner: Owner) -> bool:
         """One that cannot be seen from here counts as living."""

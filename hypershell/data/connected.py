@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Protocol
 
 from sqlalchemy import Connection, Engine, bindparam, false, update
@@ -24,6 +25,8 @@ class Database(Protocol):
 
     @property
     def errors(self) -> tuple[type[Exception], ...]: ...
+    @property
+    def file(self) -> Path | None: ...
     def engine(self) -> Engine: ...
     def create(self, connection: Connection, create: bool) -> bool: ...
     def version(self, connection: Connection) -> int: ...

@@ -213,6 +213,11 @@ class Sqlite:
         self._version: int | None = None
         self._identity: tuple[int, int] | None = None
 
+    @property
+    def file(self) -> Path | None:
+        """The file, beside which partitions are."""
+        return self.path
+
     def engine(self) -> Engine:
         """An engine whose connections have our settings, and whose transactions take the write lock at once."""
         from sqlalchemy import create_engine, event

@@ -19,6 +19,7 @@ from hypershell.data import query
 from hypershell.data.aside import ExportError
 from hypershell.data.columns import TABLES
 from hypershell.data.engine import SCHEMA_VERSION
+from hypershell.data.partitions import Tasks
 from hypershell.data.where import FIELDS, Filter
 
 __all__ = ["Source", "Written", "json_lines", "rows_of", "to_hdf5", "to_parquet"]
@@ -33,9 +34,9 @@ _CACHE = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What to export: `words` are the filter as it was given. `link` None: a database without tasks."""
+    """What to export: `words` are the filter as it was given. `tasks` None: a database without tasks."""
 
-    link: Connection | None
+    tasks: Tasks | None
     chosen: Filter
     words: str
     version: str
@@ -103,33 +104,35 @@ def _fill(file: Any, source: Source, outputs: bool, check: Progress) -> Written:
 
     writer = Hdf5Writer(file)
     files = Outputs(file, TABLES["tasks"].columns.keys(), check) if outputs else None
-    before = _data_version(source.link)
-    if source.link is not None:
-        for block in _columns(source.link, source):
+    link = None if source.tasks is None else source.tasks.main.connection
+    before = _data_version(link)
+    if source.tasks is not None and link is not None:
+        for block in _columns(source.tasks, source):
             writer.append("tasks", block)
             check(writer.counts["tasks"])
             if files is not None:
                 files.append(block, writer.counts["tasks"])
         for table in ("submissions", "runs", "clients"):
-            for block in blocks(query.raw_rows(source.link, TABLES[table])):
+            for block in blocks(query.raw_rows(link, TABLES[table])):
                 writer.append(table, block)
                 check(writer.counts["tasks"])
-    moved = _data_version(source.link) != before
+    moved = _data_version(link) != before
     writer.finish({"schema": SCHEMA_VERSION, "version": source.version, "query": source.words, "moved": int(moved)})
     read, missing = (files.read, files.missing) if files else (0, 0)
     return Written(writer.counts["tasks"], writer.keys_left_out, read, missing, moved)
 
 
-def _columns(link: Connection, source: Source) -> Iterator[Sequence[Sequence[Any]]]:
+def _columns(tasks: Tasks, source: Source) -> Iterator[Sequence[Sequence[Any]]]:
     """The tasks as blocks of columns."""
     from hypershell.data.hdf5 import blocks
 
-    if link.dialect.name == "sqlite" and source.chosen == Filter():
+    link = tasks.main.connection
+    if link.dialect.name == "sqlite" and source.chosen == Filter() and not tasks.has_parts():
         from hypershell.data.packed import Reader, ahead
 
         raw: Any = link.connection.dbapi_connection
         return ahead(Reader(raw).blocks(source.limit))
-    return blocks(query.raw_pages(link, source.chosen, source.limit))
+    return blocks(tasks.raw_pages(source.chosen, source.limit))
 
 
 def _data_version(link: Connection | None) -> int | None:
@@ -149,10 +152,10 @@ def json_lines(pages: Iterable[Sequence[query.Row]]) -> Iterator[bytes]:
 
 def rows_of(source: Source, progress: Progress) -> Iterator[list[query.Row]]:
     """Pages of all fields, as ``hs list`` has them."""
-    if source.link is None:
+    if source.tasks is None:
         return
     done = 0
-    for page in query.pages(source.link, source.chosen, tuple(FIELDS), limit=source.limit):
+    for page in source.tasks.pages(source.chosen, tuple(FIELDS), limit=source.limit):
         done += len(page)
         yield page
         progress(done)
@@ -176,8 +179,8 @@ def to_parquet(source: Source, path: Path, progress: Progress) -> int:
     schema = schema_of_tasks(arrow)
     done = 0
     with _rare_collections(), parquet.ParquetWriter(path, schema, compression="zstd") as writer:
-        if source.link is not None:
-            for block in _columns(source.link, source):
+        if source.tasks is not None:
+            for block in _columns(source.tasks, source):
                 writer.write_table(table_of(arrow, schema, block))
                 done += len(block[0])
                 progress(done)

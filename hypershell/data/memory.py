@@ -7,12 +7,12 @@ Imports neither SQLAlchemy nor ``sqlite3``.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from msgspec.structs import replace
 
 from hypershell.core.actions import Dispatch, Finish, Finished, LoadMore, Record
-from hypershell.core.events import CancelRequested, Durable, TasksLoaded
+from hypershell.core.events import CancelRequested, Durable, TasksChanged, TasksLoaded
 from hypershell.core.model import Submission, Task
 from hypershell.core.states import DISPATCHED, PENDING
 from hypershell.data.batch import Batch, Change, execution_of
@@ -88,13 +88,16 @@ class MemoryStore:
     def take(self, claims: Sequence[Claim]) -> Taken:
         return Taken()
 
+    def lines(self, number: int) -> Iterator[list[Task]]:
+        return iter(())
+
     def left_alone(self, dead: Callable[[Owner], bool]) -> int:
         return 0
 
     def changed(self) -> bool:
         return False
 
-    def requests(self) -> CancelRequested | None:
+    def requests(self) -> CancelRequested | TasksChanged | None:
         return None
 
     def drop_requests(self) -> None:

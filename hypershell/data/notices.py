@@ -5,7 +5,8 @@ Plain data and one protocol; imports nothing that touches a database, so that th
 
 from __future__ import annotations
 
-from typing import Protocol, TypeAlias
+from collections.abc import Callable
+from typing import Any, Protocol, TypeAlias
 
 from msgspec import Struct
 
@@ -16,14 +17,56 @@ from hypershell.core.events import (
     StoreFailed,
     StoreResumed,
     StoreStalled,
+    TasksChanged,
     TasksLoaded,
     WorkFound,
 )
 from hypershell.core.model import FeedMark, Submission
 from hypershell.data.lease import BEAT
+from hypershell.data.store import Store
 from hypershell.errors import StoreError
 
-__all__ = ["Adopted", "Notice", "Opened", "Plan", "Told", "Tuning", "Waiting", "WriterLike"]
+__all__ = [
+    "Added",
+    "Adopted",
+    "Keeping",
+    "Notice",
+    "Opened",
+    "Plan",
+    "Revised",
+    "Told",
+    "Tuning",
+    "Waiting",
+    "WriterLike",
+]
+
+
+class Added(Struct, frozen=True):
+    """New lines of a FILE that has changed: up to where it is read now, and their tasks per group."""
+
+    mark: FeedMark
+    pending: dict[int, int]
+    failed: dict[int, int]
+    text: str
+    """What is told of it."""
+
+
+class Keeping(Struct, frozen=True):
+    """How the database thread stays alive in a long step."""
+
+    attempt: Callable[[Callable[[], Any]], Any]
+    """Does something, again and again while its failure may pass."""
+    breathe: Callable[[], bool]
+    """Renews the lease when it is time; whether the run is to end instead."""
+
+
+class Revised(Protocol):
+    """A FILE that may have changed since it was submitted (``server/revision.py``)."""
+
+    repeats: bool
+
+    def has_changed(self, mark: FeedMark) -> bool: ...
+    def add_lines(self, store: Store, number: int, keeping: Keeping) -> Added | None: ...
 
 
 class Plan(Struct, frozen=True):
@@ -37,6 +80,8 @@ class Plan(Struct, frozen=True):
     """Take over, all the time, what nobody works on."""
     take_over: bool = False
     """Do not wait for the lease of a server on another host."""
+    revision: Revised | None = None
+    """What to do where the FILE of `submission` has changed; None: it must not have."""
 
 
 class Tuning(Struct, frozen=True):
@@ -95,6 +140,7 @@ Notice: TypeAlias = (
     | TasksLoaded
     | WorkFound
     | CancelRequested
+    | TasksChanged
     | StoreFailed
     | StoreStalled
     | StoreResumed

@@ -45,9 +45,10 @@ _OF_STATE = {
 _HOLDER = select(func.min(_task.c.group)).where(
     text("state = 'failed' AND next_id IS NULL"), _task.c.submission == bindparam("number")
 )
+_MARK = (_s.offset, _s.lines, _s.digest, _s.complete)
 _INCOMPLETE = select(_s.id).where(text("NOT complete"), _s.source == "file")
 _WITH_OWNER = (
-    select(_s.id.label("number"), _s.owner, *(column.label(f"run_{column.name}") for column in _run.c))
+    select(_s.id.label("number"), _s.owner, *_MARK, *(column.label(f"run_{column.name}") for column in _run.c))
     .select_from(_submission.outerjoin(_run, _s.owner == _run.c.id))
     .where(_s.id == bindparam("number"))
 )
@@ -73,9 +74,12 @@ def claims(link: Connection, me: str, like: Submission | None, owned: Container[
         mine = row is not None and row["owner"] == me
         if mine and number in owned:
             continue
-        holder, owner = (None, None) if row is None or mine else (row["owner"], _owner(row))
+        if row is None:  # rows of a task whose submission is gone
+            found.append(Claim(number, None, None, True, FeedMark(number, 0, 0, "", complete=True)))
+            continue
+        holder, owner = (None, None) if mine else (row["owner"], _owner(row))
         unfinished = like is None or _has_work(link, number)
-        found.append(Claim(number, holder, owner, unfinished))
+        found.append(Claim(number, holder, owner, unfinished, _mark(number, row)))
     return found
 
 
@@ -163,11 +167,15 @@ def describe(link: Connection, numbers: Sequence[int]) -> Taken:
     for number in numbers:
         row = link.execute(select(_submission).where(_s.id == number)).mappings().one()
         taken.submissions.append(Submission(**{name: row[name] for name in Submission.__struct_fields__}))
-        taken.marks.append(FeedMark(number, row["offset"], row["lines"], row["digest"], row["complete"]))
+        taken.marks.append(_mark(number, row))
         for query, counts in ((_PER_GROUP["pending"], taken.pending), (_PER_GROUP["failed"], taken.failed)):
             for group, count in link.execute(query, {"number": number}):
                 counts[group] = counts.get(group, 0) + count
     return taken
+
+
+def _mark(number: int, row: Any) -> FeedMark:
+    return FeedMark(number, row["offset"], row["lines"], row["digest"], row["complete"])
 
 
 def _owner(row: Any) -> Owner | None:

@@ -23,7 +23,7 @@ from sqlalchemy import Connection, Select
 from sqlalchemy.exc import SQLAlchemyError
 
 from hypershell.address import Address, Where
-from hypershell.data import query
+from hypershell.data import query, single
 from hypershell.data.reading import open_partition, partition_path, rotated
 from hypershell.data.walk import Row, Walk
 from hypershell.data.where import Filter, Order
@@ -98,6 +98,35 @@ class Tasks:
 
         return query.sorted_pages(gather, order, limit, self.is_current)
 
+    def has_parts(self) -> bool:
+        """Whether there is more than the database itself."""
+        self.refresh()
+        return bool(self.parts)
+
+    def raw_pages(self, chosen: Filter, limit: int | None = None) -> Iterator[list[Row]]:
+        """As ``query.raw_pages``."""
+        statement = query.raw_by_id(self.main.connection.dialect.name, limit)
+        return query.limited(_Joined(self, statement, chosen, False).pages(), limit)
+
+    def matches(self, beginning: str, most: int) -> list[str]:
+        """As ``single.matches``."""
+        return self._steady(
+            lambda part: single.matches(part.connection, beginning, most),
+            lambda found: sorted(set(itertools.chain.from_iterable(found)))[:most],
+        )
+
+    def read(self, task_id: str) -> dict[str, Any] | None:
+        """As ``single.read``."""
+        return self._steady(lambda part: single.read(part.connection, task_id), _first)
+
+    def follow(self, task_id: str) -> single.Outcome | None:
+        """As ``single.follow``: all attempts of a task are in one file."""
+        return self._steady(lambda part: single.follow(part.connection, task_id), _first)
+
+    def rotated(self, chosen: Filter) -> int:
+        """How many tasks of a filter are in partitions."""
+        return self._steady(lambda part: 0 if part is self.main else query.count(part.connection, chosen), sum)
+
     def count(self, chosen: Filter) -> int:
         """As ``query.count``."""
         return self._steady(lambda part: query.count(part.connection, chosen), sum)
@@ -149,10 +178,10 @@ class Tasks:
         return new
 
     def _steady(self, one: Callable[[_Part], Any], join: Callable[[Iterator[Any]], T]) -> T:
-        """Join what is found in each file, while no rotation goes on."""
+        """Join what is found in each file, in the database first, while no rotation goes on."""
 
         def each() -> Iterator[Any]:
-            for part in self._all():
+            for part in (self.main, *self.parts.values()):
                 with part.explained():
                     yield one(part)
 
@@ -168,13 +197,8 @@ class Tasks:
         self, chosen: Filter, fields: Sequence[str], descending: bool, limit: int | None
     ) -> Iterator[list[Row]]:
         statement = query.by_id(fields, descending, limit)
-        left = limit
-        for page in _Joined(self, statement, chosen, descending).pages():
-            yield [row[1:] for row in page[:left]]
-            if left is not None:
-                left -= min(left, len(page))
-                if left == 0:
-                    return
+        for page in query.limited(_Joined(self, statement, chosen, descending).pages(), limit):
+            yield [row[1:] for row in page]
 
 
 class _Joined:
@@ -270,6 +294,10 @@ _id_of = operator.itemgetter(0)
 def _tag_sets(part: _Part, chosen: Filter) -> Iterator[dict[str, Scalar]]:
     with part.explained():
         yield from query.tag_sets(part.connection, chosen)
+
+
+def _first(found: Iterator[T | None]) -> T | None:
+    return next((one for one in found if one is not None), None)
 
 
 _chained = itertools.chain.from_iterable

@@ -71,6 +71,11 @@ class Postgres:
         self._version = 0
         self._seen = -1
 
+    @property
+    def file(self) -> None:
+        """There is no file, and so no partitions."""
+        return None
+
     # -- connecting --------------------------------------------------------------------------------------
 
     def connect(self) -> Raw:

@@ -63,7 +63,9 @@ __all__ = [
     "count",
     "explained",
     "keys_among",
+    "limited",
     "pages",
+    "raw_by_id",
     "raw_pages",
     "raw_rows",
     "reading",
@@ -173,10 +175,14 @@ def rows(
 
 def raw_pages(connection: Connection, chosen: Filter, limit: int | None = None) -> Iterator[list[Row]]:
     """Every column of the table for the tasks of a filter, by id: times are UTC text, the tag is JSON text."""
-    kept = [_raw(column, connection.dialect.name) for column in _task.columns]
-    statement = select(*kept).order_by(_task.c.id)
-    statement = statement if limit is None else statement.limit(limit)
-    return _limited(walk(connection, statement, chosen).pages(), limit)
+    statement = raw_by_id(connection.dialect.name, limit)
+    return limited(walk(connection, statement, chosen).pages(), limit)
+
+
+def raw_by_id(dialect: str, limit: int | None) -> Select[Any]:
+    """The statement for every column of tasks, the id first, in the order of ids."""
+    statement = select(*(_raw(column, dialect) for column in _task.columns)).order_by(_task.c.id)
+    return statement if limit is None else statement.limit(limit)
 
 
 def raw_rows(connection: Connection, table: Table) -> Iterator[list[Row]]:
@@ -266,11 +272,11 @@ def _pages_by_id(
     connection: Connection, chosen: Filter, fields: Sequence[str], descending: bool, limit: int | None
 ) -> Iterator[list[Row]]:
     found = walk(connection, by_id(fields, descending, limit), chosen, descending=descending).pages()
-    for page in _limited(found, limit):
+    for page in limited(found, limit):
         yield [row[1:] for row in page]
 
 
-def _limited(found: Iterator[list[Row]], limit: int | None) -> Iterator[list[Row]]:
+def limited(found: Iterator[list[Row]], limit: int | None) -> Iterator[list[Row]]:
     """The first `limit` rows of pages."""
     left = limit
     for page in found:

@@ -7,18 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from hypershell.core.events import WorkFound
-from hypershell.data.lease import SILENCE, Life, Owner, ProcessIdentity, Watch
-from hypershell.data.notices import Adopted, Notice, Opened, Plan, Told, Waiting
+from hypershell.data.lease import BEAT, SILENCE, Life, Owner, ProcessIdentity, Watch
+from hypershell.data.notices import Added, Adopted, Keeping, Notice, Opened, Plan, Told, Waiting
 from hypershell.data.store import Claim, Owned, RunInfo, Store, Taken
+from hypershell.errors import InputError, StoreError
 
 __all__ = ["Recovery"]
 
 #: Seconds between two looks at the lease of another host.
 _GLANCE = 0.5
 
+T = TypeVar("T")
 Post = Callable[[Notice], None]
 Pause = Callable[[float], bool]
 Attempt = Callable[[Callable[[], Any]], Any]
@@ -55,6 +57,9 @@ class Recovery:
         submissions = list(taken.submissions)
         resumed = None
         if plan.submission is not None and submissions and plan.restart:
+            taken = self._revise(taken, post, pause, attempt)
+            if taken is None:
+                return
             resumed = taken.marks[0]
         elif plan.submission is not None:
             fresh = plan.submission
@@ -67,6 +72,38 @@ class Recovery:
         if taken.pending or taken.failed:
             post(WorkFound(taken.pending, taken.failed))
         post(Opened(left, resumed, submissions, taken.marks))
+
+    def _revise(self, taken: Taken, post: Post, pause: Pause, attempt: Attempt) -> Taken | None:
+        """Bring the submission up to date with its FILE, where that is asked for; None when the run is to end."""
+        revision, store = self._plan.revision, self._store
+        if revision is None or not self._read(lambda: revision.has_changed(taken.marks[0])):
+            return taken
+        post(Told("info", f"comparing {taken.submissions[0].path} with what was submitted of it"))
+        due = self._clock() + BEAT
+
+        def breathe() -> bool:
+            nonlocal due
+            if self._clock() >= due:
+                attempt(store.beat)
+                due = self._clock() + BEAT
+            return pause(0.0)
+
+        added: Added | None = self._read(
+            lambda: revision.add_lines(store, taken.submissions[0].id, Keeping(attempt, breathe))
+        )
+        if added is None:
+            return None
+        post(Told("warning", added.text))
+        return Taken(
+            taken.submissions, [added.mark], _sum(taken.pending, added.pending), _sum(taken.failed, added.failed)
+        )
+
+    def _read(self, step: Callable[[], T]) -> T:
+        """What is wrong with a FILE ends the run as what is wrong with the database does."""
+        try:
+            return step()
+        except InputError as error:
+            raise StoreError(str(error)) from error
 
     def look(self, post: Post) -> None:
         """Take what became free since the last look: somebody wrote, or a server may have died."""
@@ -94,6 +131,7 @@ class Recovery:
                 for claim, life in lives:
                     if life is Life.ALIVE and claim.owner is not None:
                         raise Owned(_owned_text(plan.submission.path, claim.owner))
+                lives = [(claim, life) for claim, life in lives if not self._is_other(claim)]
             unknown = [claim.owner for claim, life in lives if life is Life.UNKNOWN and claim.owner is not None]
             if not unknown:
                 free = [claim for claim, life in lives if life is Life.DEAD]
@@ -106,11 +144,20 @@ class Recovery:
             if pause(_GLANCE):
                 return None
 
+    def _is_other(self, claim: Claim) -> bool:
+        """Whether a FILE that has changed is to be a new submission."""
+        revision = self._plan.revision
+        if revision is None or not revision.repeats:
+            return False
+        return self._read(lambda: revision.has_changed(claim.mark))
+
     def _free(self, claims: Iterable[Claim]) -> list[Claim]:
         return [claim for claim in claims if self._life(claim.owner) is Life.DEAD]
 
     def _unfinished_text(self, path: str | None, owner: Owner | None) -> str:
         """Why somebody could not have wanted to run this FILE from its beginning."""
+        if self._plan.revision is not None:
+            return f"the submission of {path} before it was changed is unfinished; its tasks are left alone"
         if owner is not None and self._watch.life(owner, self._clock()) is Life.ALIVE:
             return f"{path} is being worked on by {owner.describe()}; this run does all of it once more"
         return f"an earlier submission of {path} is unfinished (--restart goes on with it)"
@@ -124,6 +171,10 @@ class Recovery:
             return Life.DEAD
         life = self._watch.life(owner, self._clock())
         return Life.DEAD if life is Life.UNKNOWN and self._plan.take_over else life
+
+
+def _sum(one: dict[int, int], other: dict[int, int]) -> dict[int, int]:
+    return {group: one.get(group, 0) + other.get(group, 0) for group in one.keys() | other.keys()}
 
 
 def _owned_text(path: str | None, owner: Owner) -> str:

@@ -2,7 +2,8 @@
 
 ``hs update`` leaves a row in the transaction of its change, the server that owns the submission reads it. A settled
 request only tells that a row of table ``task`` was changed; any other stands until its task has ended, so that
-nothing is forgotten if the server dies first. Functions over a connection inside a transaction; knows no rule.
+nothing is forgotten if the server dies first. A change is always settled: the new values are in the row. Functions
+over a connection inside a transaction; knows no rule.
 """
 
 from __future__ import annotations
@@ -15,16 +16,18 @@ from sqlalchemy import Connection, delete, exists, false, literal, or_, select, 
 from sqlalchemy.schema import CreateIndex, CreateTable
 from sqlalchemy.sql import Select
 
-from hypershell.core.events import CancelRequested
-from hypershell.core.model import CANCELLED_BY_USER, Special
+from hypershell.core.events import CancelRequested, TasksChanged
+from hypershell.core.model import CANCELLED_BY_USER, Special, Task
 from hypershell.core.states import CANCELLED, DISPATCHED, PENDING
+from hypershell.data import lines
 from hypershell.data.schema import request as _request
 from hypershell.data.schema import task as _task
 
-__all__ = ["CANCEL", "Page", "drop", "ensure", "forget", "leave", "read", "take_over"]
+__all__ = ["CANCEL", "CHANGE", "Page", "drop", "ensure", "forget", "leave", "read", "take_over"]
 
-#: The one kind of request so far.
+#: Kinds of requests.
 CANCEL = "cancel"
+CHANGE = "change"
 
 #: Rows that one look reads.
 _MOST = 10_000
@@ -36,7 +39,9 @@ class Page(Struct, frozen=True):
     """The next requests: the last number that was looked at, and what of it is for us, None: nothing."""
 
     last: int
-    cancel: CancelRequested | None = None
+    event: CancelRequested | TasksChanged | None = None
+    ids: list[str] = []
+    """The tasks that it is about."""
 
 
 def ensure(link: Connection) -> None:
@@ -48,33 +53,53 @@ def ensure(link: Connection) -> None:
         link.execute(CreateIndex(index, if_not_exists=True))
 
 
-def leave(link: Connection, tasks: Select[tuple[str, int]], settled: bool) -> int:
-    """Add a request to cancel each of `tasks` (id, submission); how many they are."""
+def leave(link: Connection, tasks: Select[tuple[str, int]], kind: str, settled: bool) -> int:
+    """Add a request about each of `tasks` (id, submission); how many they are."""
     if link.dialect.name != "sqlite":
         # Numbers are given before the commit: of two that leave requests the second waits, so that whoever has
         # read a number has read all below it.
         link.exec_driver_sql("LOCK TABLE request IN EXCLUSIVE MODE")
     found = tasks.subquery("found").c
     stamp = literal(time.time(), _r.time.type)
-    rows = select(found.id, found.submission, literal(CANCEL), literal(settled), stamp)
+    rows = select(found.id, found.submission, literal(kind), literal(settled), stamp)
     names = ("task", "submission", "kind", "settled", "time")
     added = _request.insert().from_select(names, rows).execution_options(preserve_rowcount=True)
     return link.execute(added).rowcount
 
 
 def read(link: Connection, after: int, owned: Collection[int]) -> Page:
-    """The requests with numbers above `after` about submissions in `owned`."""
-    query = select(_r.id, _r.task, _r.submission, _r.settled).where(_r.id > after).order_by(_r.id).limit(_MOST)
-    found = link.execute(query).fetchall()
-    ours = [row for row in found if row.submission in owned]
-    last = found[-1].id if found else after
-    if not ours:
+    """The requests with numbers above `after` about submissions in `owned`, up to the first of another kind."""
+    columns = (_r.id, _r.task, _r.submission, _r.kind, _r.settled)
+    found = link.execute(select(*columns).where(_r.id > after).order_by(_r.id).limit(_MOST)).fetchall()
+    kind, last, ours = None, after, []
+    for row in found:
+        if row.submission in owned:
+            if kind not in (None, row.kind):
+                break
+            kind = row.kind
+            ours.append(row)
+        last = row.id
+    ids = [row.task for row in ours]
+    if kind is None:
         return Page(last)
-    return Page(last, CancelRequested([row.task for row in ours], [row.task for row in ours if row.settled]))
+    if kind == CHANGE:
+        return Page(last, TasksChanged(_tasks(link, ids)), ids)
+    return Page(last, CancelRequested(ids, [row.task for row in ours if row.settled]), ids)
 
 
-def drop(link: Connection, ids: Collection[str]) -> set[str]:
-    """Remove the requests about these tasks that have been met: settled ones, and those whose task has ended.
+def _tasks(link: Connection, ids: list[str]) -> list[Task]:
+    """What the rows of these tasks say now, where they have not ended."""
+    found: list[Task] = []
+    for start in range(0, len(ids), 500):
+        wanted = _task.c.id.in_(ids[start : start + 500])
+        query = select(*lines.COLUMNS).where(wanted, _task.c.state.in_([PENDING, DISPATCHED]))
+        found += [lines.task_of(row) for row in link.execute(query)]
+    return found
+
+
+def drop(link: Connection, ids: Collection[str], last: int) -> set[str]:
+    """Remove the requests up to `last` about these tasks that have been met: settled ones, and those whose task has
+    ended.
 
     Returns the tasks whose requests are left.
     """
@@ -84,7 +109,7 @@ def drop(link: Connection, ids: Collection[str]) -> set[str]:
     left: set[str] = set()
     for start in range(0, len(names), 500):
         these = _r.task.in_(names[start : start + 500])
-        link.execute(delete(_request).where(these, met))
+        link.execute(delete(_request).where(these, met, _r.id <= last))
         left.update(link.execute(select(_r.task).where(these)).scalars())
     return left
 

@@ -31,10 +31,10 @@ from sqlalchemy import (
 )
 
 from hypershell.core.actions import Dispatch, Finish, Finished, Record, Return
-from hypershell.core.events import CancelRequested
+from hypershell.core.events import CancelRequested, TasksChanged
 from hypershell.core.model import FeedMark, Special, Submission, Task
 from hypershell.core.states import DISPATCHED, PENDING
-from hypershell.data import ownership, requests, rows, schema
+from hypershell.data import lines, ownership, requests, rows, schema
 from hypershell.data.batch import Batch
 from hypershell.data.bulk import Bulk, JsonBulk, bulk_insert, bulk_update, incoming, insert_once
 from hypershell.data.connected import RENEW, Connected, Database
@@ -84,7 +84,7 @@ class SqlStore(Connected):
 
     def end_run(self, finish: Finish) -> None:
         with self._transaction() as link:
-            requests.drop(link, self._asked)
+            requests.drop(link, self._asked, self._heard)
             values = {
                 "end_time": time.time(),
                 "outcome": finish.reason,
@@ -104,7 +104,7 @@ class SqlStore(Connected):
         with self.reading() as link:
             return self._database.changed(link)
 
-    def requests(self) -> CancelRequested | None:
+    def requests(self) -> CancelRequested | TasksChanged | None:
         with self.reading() as link:
             version = self._database.version(link)
             last = 0
@@ -116,14 +116,18 @@ class SqlStore(Connected):
         more = page.last > last
         # With a full page there may be more in the same version.
         self._looked = (-1 if more else version, page.last)
-        if page.cancel is not None:
-            self._asked.update(page.cancel.ids)
-        return page.cancel
+        self._asked.update(page.ids)
+        return page.event
+
+    @property
+    def _heard(self) -> int:
+        """The last request that was read."""
+        return 0 if self._looked is None else self._looked[1]
 
     def drop_requests(self) -> None:
         if self._asked:
             with self._transaction() as link:
-                self._asked = requests.drop(link, self._asked)
+                self._asked = requests.drop(link, self._asked, self._heard)
 
     # -- writing -----------------------------------------------------------------------------------
 
@@ -244,6 +248,11 @@ class SqlStore(Connected):
             taken = ownership.describe(link, numbers)
         self._owned.update((one.id, one) for one in taken.submissions)
         return taken
+
+    def lines(self, number: int) -> Iterator[list[Task]]:
+        yield from lines.pages(self.reading, number)
+        if self._database.file is not None:
+            yield from lines.in_partitions(self._database.file, number)
 
     def left_alone(self, dead: Callable[[Owner], bool]) -> int:
         with self.reading() as link:

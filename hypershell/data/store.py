@@ -6,14 +6,14 @@ the tasks in SQLite or PostgreSQL, ``memory`` in this process (``--no-db``).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
 from msgspec import Struct
 
 from hypershell.core.actions import Finish, Record
-from hypershell.core.events import CancelRequested
+from hypershell.core.events import CancelRequested, TasksChanged
 from hypershell.core.model import FeedMark, Submission, Task
 from hypershell.data.lease import Owner, this_process
 from hypershell.errors import StoreError
@@ -88,6 +88,8 @@ class Claim(Struct, frozen=True):
     holder: str | None
     owner: Owner | None
     unfinished: bool
+    mark: FeedMark
+    """How far its FILE was read."""
 
 
 class Taken(Struct, frozen=True):
@@ -131,14 +133,17 @@ class Store(Protocol):
     def take(self, claims: Sequence[Claim]) -> Taken:
         """Take over those whose owner has not moved since; their dispatched tasks become pending again."""
 
+    def lines(self, number: int) -> Iterator[list[Task]]:
+        """The tasks of a submission as they were submitted, without later attempts, in pieces."""
+
     def left_alone(self, dead: Callable[[Owner], bool]) -> int:
         """How many tasks (up to 100,000) of nobody, or of an owner that is `dead`, could run."""
 
     def changed(self) -> bool:
         """Whether somebody else wrote since the last call."""
 
-    def requests(self) -> CancelRequested | None:
-        """What users asked for since the last call, of tasks that are ours."""
+    def requests(self) -> CancelRequested | TasksChanged | None:
+        """What users asked for since the last call, of tasks that are ours; there may be more."""
 
     def drop_requests(self) -> None:
         """Remove those of the requests so far that have been met, or needed only to be heard."""

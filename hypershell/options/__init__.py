@@ -7,6 +7,7 @@ part of the table has a module of its own. Knows nothing of files, argparse or t
 
 from __future__ import annotations
 
+from hypershell.options.changed import CHANGED_OPTIONS
 from hypershell.options.commands import COMMANDS
 from hypershell.options.database import DATABASE_OPTIONS
 from hypershell.options.export import EXPORT_OPTIONS
@@ -40,6 +41,7 @@ OPTIONS: tuple[Option, ...] = (
     *EXPORT_OPTIONS,
     *DATABASE_OPTIONS,
     *SERVER_OPTIONS,
+    *CHANGED_OPTIONS,
     *UPKEEP_OPTIONS,
     *LOGGING_OPTIONS,
 )

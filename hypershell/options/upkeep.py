@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hypershell import values
-from hypershell.options.commands import LIST, RUNS
+from hypershell.options.commands import INFO, LIST, RUNS, WAIT
 from hypershell.options.kinds import Option
 
 __all__ = ["UPKEEP_OPTIONS"]
@@ -45,9 +45,18 @@ UPKEEP_OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "ignore_partitions",
-        LIST,
+        (*LIST, *INFO, "export"),
         "Leave out tasks that were rotated into partitions.",
         flags=("-i", "--ignore-partitions"),
+        parse=values.flag,
+        default=False,
+        group="selection",
+    ),
+    Option(
+        "without_partitions",  # -i is another one here
+        WAIT,
+        "Leave out tasks that were rotated into partitions.",
+        flags=("--ignore-partitions",),
         parse=values.flag,
         default=False,
         group="selection",

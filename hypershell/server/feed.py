@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 from msgspec import Struct
 
-from hypershell.core.model import FeedMark, Task
+from hypershell.core.model import UPDATING, FeedMark, Task
 from hypershell.errors import InputError
 from hypershell.lines import parse_line
 from hypershell.reactor import Poller
@@ -30,6 +30,8 @@ log = logging.getLogger("hypershell.submit")
 MAX_LINE = 4 * 1024 * 1024
 BLOCK = 256 * 1024
 STDIN = "<stdin>"
+
+_CHOICES = "restore it, or restart it with --update (adds its new lines) or --repeat (runs all of it again)"
 
 
 class Batch(Struct, frozen=True):
@@ -68,7 +70,7 @@ class Feed:
     Parameters: `fd`; `name` for messages; `submission` id; `new_id` gives ascending task ids; `wall` the time of
     day in seconds; `defaults` what directives of lines are laid over; `expand` makes the stored arguments of those
     of a line (it raises ``ExpansionError``). With `strict` the reading stops before a bad line, which `bad` names,
-    instead of rejecting it and going on.
+    instead of rejecting it and going on; with `quiet` it says nothing of those.
     """
 
     def __init__(
@@ -81,9 +83,12 @@ class Feed:
         defaults: Directives | None = None,
         expand: Callable[[str], str] | None = None,
         strict: bool = False,
+        quiet: bool = False,
     ) -> None:
         self.fd = fd
         self.name = name
+        self.way_out = _CHOICES
+        """What may be done when the FILE has changed."""
         self.ended = False
         self.bad: str | None = None
         self._submission = submission
@@ -92,6 +97,7 @@ class Feed:
         self._defaults = defaults or Directives()
         self._expand = expand
         self._strict = strict
+        self._quiet = quiet
         self._hash = hashlib.sha256()
         self._offset = 0
         self._lines = 0
@@ -115,7 +121,8 @@ class Feed:
         while left > 0:
             block = os.read(self.fd, min(BLOCK, left))
             if not block:
-                raise InputError(f"{self.name} is shorter than the {mark.offset} bytes that were already submitted")
+                were = f"the {mark.offset} bytes that were already submitted"
+                raise InputError(f"{self.name} is shorter than {were}: {self.way_out}")
             self._hash.update(block)
             left -= len(block)
             data = carry + block
@@ -123,21 +130,17 @@ class Feed:
             carry = data[end:][:MAX_LINE]
             if b"HYPERSHELL" in data:
                 self._learn(data[:end])
+        if mark.digest == UPDATING:
+            raise InputError(f"an update of {self.name} was interrupted: restart it with --update once more")
         if mark.digest and self._hash.hexdigest() != mark.digest:
-            raise InputError(
-                f"{self.name} has changed since it was submitted: restore it, "
-                "or run it without --restart to run all of it again"
-            )
+            raise InputError(f"{self.name} has changed since it was submitted: {self.way_out}")
         self._submission, self._offset, self._lines = mark.submission, mark.offset, mark.lines
 
     def verify(self, mark: FeedMark) -> None:
         """The whole file must be what was read then. Raises ``InputError`` where it has changed or grown."""
         self.resume(mark)
         if os.read(self.fd, 1):
-            raise InputError(
-                f"{self.name} has grown since it was submitted: restore it, "
-                "or run it without --restart to run all of it again"
-            )
+            raise InputError(f"{self.name} has grown since it was submitted: {self.way_out}")
 
     @property
     def buffered(self) -> bool:
@@ -292,7 +295,8 @@ class Feed:
         if self._strict:
             self.bad = f"{self.name}:{self._lines}: {reason}"
             return
-        log.error("%s:%d: %s; the line was not run", self.name, self._lines, reason)
+        if not self._quiet:
+            log.error("%s:%d: %s; the line was not run", self.name, self._lines, reason)
         shown = _escaped(text.replace("\0", "\\0"))
         rejected.append((Task(self._new_id(), shown, self._submission, submit_time=now), reason))
 

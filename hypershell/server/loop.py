@@ -228,7 +228,7 @@ class Server:
                 self._feeds.append(self._reopen(submission, mark))
             except InputError as error:
                 self.unread += 1
-                log.error("%s; its unread rest is left out: restore it and run again with --restart", error)
+                log.error("%s; its unread rest is left out", error)
             else:
                 self._tell(ev.FeedOpened())
 

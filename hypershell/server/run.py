@@ -21,6 +21,7 @@ from hypershell import log as logs
 from hypershell.core.actions import Finish
 from hypershell.core.model import FeedMark, Submission
 from hypershell.core.scheduler import Policy, Scheduler
+from hypershell.data.notices import Revised
 from hypershell.data.places import open_store, preflight
 from hypershell.data.store import Fenced, describe_run
 from hypershell.data.writer import Plan, Writer, WriterLike
@@ -110,7 +111,7 @@ class Run:
         submission = self._submission(source, place)
         feed = self._feed(source, submission)
         self._watch = SignalWatch(poller)
-        self.writer = self._open_writer(submission, place)
+        self.writer = self._open_writer(source, submission, place)
         self.server = Server(
             poller,
             Scheduler(_policy(settings, source, place.clients), self._ids.task, self._wall() - time.monotonic()),
@@ -218,6 +219,8 @@ class Run:
             terms.defaults,
             None if template.trivial else Expander(template, submission.cwd),
         )
+        if Terms.are_in(submission.options):
+            feed.way_out = "restore it, or hand its new lines over with hs submit"
         try:
             feed.resume(mark)
         except InputError:
@@ -225,7 +228,19 @@ class Run:
             raise
         return feed
 
-    def _open_writer(self, submission: Submission | None, place: Place) -> WriterLike:
+    def _revision(self, source: _Source | None) -> Revised | None:
+        """For a FILE that may have changed: what compares it with its submission."""
+        if source is None:
+            return None
+
+        from hypershell.server.revision import Revision
+
+        def feed(fd: int, submission: int, new_id: Callable[[], str]) -> Feed:
+            return Feed(fd, source.name, submission, new_id, self._wall, quiet=True)
+
+        return Revision(source.fd, source.name, feed, repeats=self._settings.repeat)
+
+    def _open_writer(self, source: _Source | None, submission: Submission | None, place: Place) -> WriterLike:
         settings = self._settings
         run = describe_run(
             self.id,
@@ -237,7 +252,8 @@ class Run:
             cwd=os.getcwd(),
             start_time=self._wall(),
         )
-        plan = Plan(submission, settings.restart, settings.forever, settings.take_over)
+        revision = self._revision(source) if settings.update or settings.repeat else None
+        plan = Plan(submission, settings.restart, settings.forever, settings.take_over, revision)
         if settings.no_db:
             from hypershell.data.memory import MemoryWriter
 

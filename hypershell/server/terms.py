@@ -39,6 +39,11 @@ class Terms(Struct, frozen=True):
         """The text of column ``options``."""
         return msgspec.json.encode({_KEY: self}, order="sorted").decode()
 
+    @staticmethod
+    def are_in(text: str) -> bool:
+        """Whether column ``options`` is that of ``hs submit``, and not that of a run."""
+        return msgspec.json.decode(text, type=_Options).submit is not None
+
     @classmethod
     def of_options(cls, text: str) -> Terms:
         """The terms in column ``options``; those that change nothing for a submission of a run."""

@@ -94,6 +94,25 @@ def test_a_server_that_dies_first_leaves_nothing_of_it_to_run(hs: Hs) -> None:
     assert hs.rows("SELECT count(*) FROM request") == [(0,)]
 
 
+def test_what_waits_in_a_run_that_goes_on_is_changed(hs: Hs) -> None:
+    """In the memory of the server (the whole of this list is there) and in the row; what runs is left alone."""
+    os.mkfifo(hs.folder / "gate")
+    hs.file(["echo up; read x < gate", "echo queued", "echo $TASK_ARGS $colour", "exec sleep 600"])
+    process = hs.start("cluster", "tasks.in", "-b1")
+    assert read_lines(process, 1) == ["up"]
+    update(hs, "args=echo changed", id_of(hs, "colour", "pending"))
+    update(hs, "timeout=0.2", "colour:blue", id_of(hs, "sleep", "pending"))
+    heard(hs)
+    with open(hs.folder / "gate", "w") as gate:
+        gate.write("go\n")
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out.split()) == (7, [b"queued", b"changed"]), err
+    assert hs.rows("SELECT args, command, state, error, tag FROM task ORDER BY id")[2:] == [
+        ("echo changed", "echo changed", "succeeded", None, "{}"),
+        ("exec sleep 600", "exec sleep 600", "failed", "timeout", '{"colour":"blue"}'),
+    ]
+
+
 def test_assignments_are_refused_while_it_runs(hs: Hs) -> None:
     os.mkfifo(hs.folder / "gate")
     hs.file(["echo up; read x < gate"])

@@ -70,6 +70,8 @@ class _Life:
     counts: Counter[str] = field(default_factory=Counter)
     told: dict[str, bool] = field(default_factory=dict)
     """Tasks that the server knows to be cancelled; whether the store has the last word."""
+    version: dict[str, int] = field(default_factory=dict)
+    """The oldest version of each task that may still be given out."""
     withdrawn: set[str] = field(default_factory=set)
     """Those of them that it need not say anything about any more."""
 
@@ -85,6 +87,8 @@ class Checker:
         self._ran: dict[tuple[int, str, int], int | None] = {}
         self._asked: set[str] = set()
         """Tasks that a user ever cancelled."""
+        self._versions: dict[str, int] = {}
+        """How often a user changed each task."""
 
     def fault(self, text: str) -> None:
         self.wrong.append(text)
@@ -97,7 +101,7 @@ class Checker:
 
     def begin(self, policy: Policy) -> None:
         """A new server finds what was committed; what was in flight is pending, one execution on."""
-        self._life = life = _Life(policy)
+        self._life = life = _Life(policy, version=dict(self._versions))
         for key, book in self._books.items():
             if key in self._asked and book.state not in _OVER:
                 book.state, book.status = "cancelled", -100
@@ -153,6 +157,15 @@ class Checker:
             book = self._books[key]
             self._must(book.state == "pending", f"{key} is settled while {book.state}")
             book.state, book.status, book.settled = "cancelled", -100, True
+
+    def changed(self, key: str, version: int) -> None:
+        """A user's change of a task has been committed."""
+        self._must(self._books[key].state == "pending", f"{key} is changed while {self._books[key].state}")
+        self._versions[key] = version
+
+    def told_of_changes(self, tasks: list[Task]) -> None:
+        """The server hears of it."""
+        self._life.version.update((task.id, _version(task)) for task in tasks)
 
     def told(self, keys: list[str], settled: list[str]) -> None:
         """The server hears of it: what only the store has is no work of it any more."""
@@ -215,6 +228,8 @@ class Checker:
         self._must(task.attempt == life.attempt_of[old.id] + 1, f"retry {task.id} has attempt {task.attempt}")
         self._must(task.attempt <= life.policy.attempts, f"{task.id} is attempt {task.attempt}, beyond the limit")
         self._know(task)
+        life.version[task.id] = life.version.get(old.id, 0)
+        self._versions[task.id] = max(_version(task), life.version[task.id])
         life.unfinished[task.group] += 1
 
     def _ended(self, ended: Finished) -> None:
@@ -349,6 +364,8 @@ class Checker:
             self._must(life.execution_of.get(task.id) == task.execution, f"{task.id} is sent as {task.execution}")
             self._must((task.id, task.execution) not in life.sent, f"{task.id} ({task.execution}) is sent twice")
             life.sent.add((task.id, task.execution))
+            least, most = life.version.get(task.id, 0), self._versions.get(task.id, 0)
+            self._must(least <= _version(task) <= most, f"{task.id} is sent as it was before it was changed")
             if life.policy.durable_dispatch:
                 book = self._books.get(task.id)
                 durable = book is not None and (
@@ -396,13 +413,19 @@ class Checker:
         self._must(counts == true, f"counts {counts}, true {true}")
         # How many of those that only the store has are cancelled, a server finds out when it reads on.
         more = finish.unfinished + finish.held - left
-        self._must(0 <= more <= len(life.withdrawn), f"unfinished {finish}, true {left}")
+        # It may read on, and see that they are gone, before it hears that they are cancelled.
+        known_here = life.group_of.keys() & self._books.keys() - life.withdrawn
+        unheard = sum(self._books[key].settled for key in known_here)
+        self._must(-unheard <= more <= len(life.withdrawn), f"unfinished {finish}, true {left}")
         known = life.counts["cancelled"] <= finish.cancelled <= len(life.told)
         self._must(known, f"{finish.cancelled} cancelled, {life.counts['cancelled']} said, {len(life.told)} asked")
         if reason == "complete":
-            self._must(not left and not life.feed_open, f"complete with {left} left, feed open: {life.feed_open}")
+            done = left <= unheard and not life.feed_open
+            self._must(done, f"complete with {left} left, feed open: {life.feed_open}")
         elif reason == "group failed":
-            lowest = min((group for group, count in life.unfinished.items() if count), default=-1)
+            # What only the store has it takes for waiting, cancelled or not.
+            gone = max((life.group_of[key] for key in life.withdrawn & life.group_of.keys()), default=-1)
+            lowest = min((group for group, count in life.unfinished.items() if count), default=gone)
             holds = any(count and group < lowest for group, count in life.failed.items())
             self._must(holds and not life.feed_open, f"group failed: {life.failed}, left {life.unfinished}")
         elif reason in ("idle", "no clients left"):
@@ -451,3 +474,7 @@ class Checker:
         elif not touched and not self._plan.faults.no_start and book.state in _OVER:
             needed = min(line.failures + 1, attempts)
             self._must(book.attempt == needed, f"line {line.number} took {book.attempt} attempts, not {needed}")
+
+
+def _version(task: Task) -> int:
+    return int((task.tag or {}).get("version") or 0)

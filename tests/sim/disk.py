@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 
+from msgspec.structs import replace
+
 from hypershell.core.actions import LoadMore, Record
 from hypershell.core.events import Durable, Event, StoreFailed, TasksLoaded
 from hypershell.core.model import FeedMark, Special, Task
@@ -65,6 +67,14 @@ class Disk:
         else:
             self.requests.add(key)
         return row.settled
+
+    def change(self, key: str) -> int:
+        """Another thing that a user's command does: a tag counts up; its new value."""
+        row = self.rows[key]
+        tag = dict(row.task.tag or {})
+        tag["version"] = version = int(tag.get("version") or 0) + 1
+        row.task = replace(row.task, tag=tag)
+        return version
 
     def apply(self, record: Record) -> None:
         """One record, its changes in the order of time: ended and returned executions, then new dispatches."""

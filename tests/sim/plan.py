@@ -50,6 +50,8 @@ class Faults:
     """Chance of results to arrive a second time, later."""
     cancel: float = 0.0
     """A user cancels a few tasks."""
+    change: float = 0.0
+    """A user changes a tag of a few tasks that wait."""
     idle_out: float | None = None
     """Seconds after which idle clients leave."""
 
@@ -170,4 +172,5 @@ def _faults(random: Random) -> Faults:
         replay=sometimes(0.1),
         idle_out=random.choice([None, None, None, 2.0]),
         cancel=sometimes(random.choice([0.5, 5.0])),
+        change=sometimes(random.choice([2.0, 20.0])),
     )

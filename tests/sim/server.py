@@ -141,6 +141,14 @@ class Server:
             self._world.checker.told(ids, settled)
             self.tell(ev.CancelRequested(ids, settled))
 
+    def change(self, ids: list[str]) -> None:
+        """Hear that a user changed tasks, whose rows are read now."""
+        if self.begun and not self.over:
+            rows = self._world.disk.rows
+            tasks = [replace(rows[key].task) for key in ids if rows[key].state in ("pending", "dispatched")]
+            self._world.checker.told_of_changes(tasks)
+            self.tell(ev.TasksChanged(tasks))
+
     def _settings(self, slots: int) -> msg.ClientSettings:
         idle = None if self._faults is None else self._faults.idle_out
         return msg.ClientSettings(

@@ -159,6 +159,7 @@ SABOTAGE = {
     "what a user cancels goes on": ("_cancel_requested", _deaf_to_users, "cancelled"),
     "a cancelled task is tried again": ("_finish_task", _tries_cancelled_again, "next"),
     "more is cancelled than a user wants": ("_cancel_requested", _cancels_too_much, "nobody wanted that"),
+    "what a user changes stays as it was": ("_tasks_changed", _deaf_to_users, "before it was changed"),
     "groups start when they like": ("_may_start", _no_barrier, "before the end of the file"),
     "a task of a lost client is forgotten": ("_lose", _forgets_lost, "true"),
     "results of any execution count": ("_results_received", _takes_any, "recorded is"),

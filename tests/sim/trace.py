@@ -33,6 +33,8 @@ class Run:
         self.now = 0.0
         self.executions: dict[str, int] = {}
         self.inserted: dict[str, Task] = {}
+        self.sent: dict[str, Task] = {}
+        """What was sent last of each task."""
         self.last_seq = 0
         self.asked: list[int] = []
 
@@ -75,6 +77,10 @@ class Run:
         """The user wants tasks stopped; of those in `settled` the store has the last word."""
         return self.tell(ev.CancelRequested([*names.split(), *settled.split()], settled.split()))
 
+    def change(self, *tasks: Task) -> list[str]:
+        """The user changed tasks: what their rows say now."""
+        return self.tell(ev.TasksChanged(list(tasks)))
+
     def stopped(self, client: int, names: str, status: int = -2) -> list[str]:
         """What a client says of tasks that it stopped because it was told to."""
         keys = [self._execution(name) for name in names.split()]
@@ -103,6 +109,7 @@ class Run:
         if isinstance(action, act.Record):
             return self._record(action)
         if isinstance(action, act.SendTasks):
+            self.sent.update((one.id, one) for one in action.tasks)
             return f"send {action.client}: " + " ".join(f"{t.id}.{t.execution}" for t in action.tasks)
         if isinstance(action, act.CancelTasks):
             return f"cancel {action.client}: " + " ".join(f"{key}.{number}" for key, number in action.tasks)

@@ -164,6 +164,7 @@ class World:
         often(faults.drain, self._drain)
         often(faults.interrupt, self._interrupt)
         often(faults.cancel, self._cancel)
+        often(faults.change, self._change)
         if self.plan.policy.forever:
             self.clock.at(self.clock.now + (1.0 + random.random()) * length, self._drain, server)
 
@@ -237,6 +238,17 @@ class World:
         settled = [key for key in chosen if self.disk.cancel(key)]
         self.checker.cancelled(chosen, settled)
         self.clock.after(0.2 * self.random.random(), server.cancel, chosen, settled)
+
+    def _change(self, server: Server) -> None:
+        """A user changes up to three tasks that wait; the server hears of it a little later."""
+        rows = self.disk.rows
+        waiting = [key for key in sorted(rows) if rows[key].state == "pending"]
+        if server.over or not server.begun or not waiting:
+            return
+        chosen = self.random.sample(waiting, min(len(waiting), self.random.randint(1, 3)))
+        for key in chosen:
+            self.checker.changed(key, self.disk.change(key))
+        self.clock.after(0.2 * self.random.random(), server.change, chosen)
 
 
 def simulate(plan: Plan, make: type[Scheduler] = Scheduler) -> Outcome:
