@@ -16,6 +16,7 @@ __all__ = [
     "ListSettings",
     "OrderedSelection",
     "RunSettings",
+    "RunTaskSettings",
     "RunsSettings",
     "Selection",
     "SubmitSettings",
@@ -47,6 +48,7 @@ class RunSettings(msgspec.Struct, frozen=True, kw_only=True):
     errors: str | None = None
     failures: str | None = None
     capture: bool = False
+    keep_output: bool = False
     capture_dir: str = ""
     idle_timeout: float | None = None
     task_timeout: float | None = None
@@ -137,7 +139,14 @@ class SubmitSettings(msgspec.Struct, frozen=True, kw_only=True):
     commitsize: int | None = None
     bundlewait: float = 5.0
     initdb: bool = False
+    keep_output: bool = False
     task_cwd: str | None = None
+
+
+class RunTaskSettings(SubmitSettings, frozen=True, kw_only=True):
+    """All that ``run`` needs; `interval` in seconds."""
+
+    interval: float = 0.02
 
 
 class InfoSettings(msgspec.Struct, frozen=True, kw_only=True):

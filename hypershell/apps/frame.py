@@ -60,6 +60,7 @@ _EXCLUSIVE = (
     ("forever", "no_db"),
     ("restart", "no_db"),
     ("db", "no_db"),
+    ("keep_output", "no_db"),
     ("capture", "output"),
     ("capture", "errors"),
     *itertools.combinations(("failed", "succeeded", "completed", "remaining"), 2),

@@ -9,13 +9,13 @@ with one call to the driver. The reason is the interpreter lock: ``sqlite3`` giv
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from sqlalchemy import Column, Connection, Dialect, Table, and_, column, table, update
+from sqlalchemy import Column, Connection, Dialect, Table, and_, column, select, table, update
 from sqlalchemy.sql.elements import ColumnElement
 
-__all__ = ["Bulk", "bulk_insert", "bulk_update", "incoming", "insert_once"]
+__all__ = ["Bulk", "bulk_insert", "bulk_insert_from", "bulk_update", "incoming", "insert_once"]
 
 #: SQLite allows 32,766 parameters in a statement (sqlite3.h since 3.32), PostgreSQL 65,535.
 _MAX_PARAMETERS = 32_000
@@ -70,13 +70,18 @@ def _row(dialect: Dialect, columns: Sequence[Column[Any]]) -> str:
 
 def insert_once(dialect: Dialect, target: Table) -> Any:
     """An insert that leaves a row alone whose id is there already, so that it may be repeated."""
+    return _insert(dialect, target).on_conflict_do_nothing(index_elements=["id"])
+
+
+def _insert(dialect: Dialect, target: Table) -> Any:
+    """An insert with what the system says of conflicts."""
     if dialect.name == "postgresql":
         from sqlalchemy.dialects import postgresql
 
-        return postgresql.insert(target).on_conflict_do_nothing(index_elements=["id"])
+        return postgresql.insert(target)
     from sqlalchemy.dialects import sqlite
 
-    return sqlite.insert(target).on_conflict_do_nothing(index_elements=["id"])
+    return sqlite.insert(target)
 
 
 def bulk_insert(dialect: Dialect, target: Table, names: Sequence[str]) -> Bulk:
@@ -106,11 +111,39 @@ def bulk_update(
     statement = update(target).values(values).where(and_(*guards))
     text = str(statement.compile(dialect=dialect, compile_kwargs={"literal_binds": True}))
     before, after = re.split(r"\s+FROM v\s+WHERE\s+", text)
+    head, tail = _values(dialect, given)
+    return Bulk(f"{before} {head}", _row(dialect, given), f"{tail} WHERE {after}", len(given))
+
+
+def bulk_insert_from(
+    dialect: Dialect,
+    target: Table,
+    key: str,
+    given: Sequence[Column[Any]],
+    guard: Callable[[Any], ColumnElement[bool]],
+) -> Bulk:
+    """Insert rows of a list of values that has the columns `given`, those of `target` first, where `guard` holds.
+
+    `guard` gets the columns of `incoming`. A row with the same `key` is replaced.
+    """
+    names = [col.name for col in target.columns]
+    v = incoming(given).c
+    chosen = select(*(v[name] for name in names)).where(guard(v))
+    statement = _insert(dialect, target).from_select(names, chosen)
+    fresh = {name: statement.excluded[name] for name in names if name != key}
+    statement = statement.on_conflict_do_update(index_elements=[key], set_=fresh)
+    text = str(statement.compile(dialect=dialect, compile_kwargs={"literal_binds": True}))
+    before, after = re.split(r"\s+FROM v\s+WHERE\s+", text)
+    head, tail = _values(dialect, given)
+    return Bulk(f"{before} {head}", _row(dialect, given), f"{tail} WHERE {after}", len(given))
+
+
+def _values(dialect: Dialect, given: Sequence[Column[Any]]) -> tuple[str, str]:
+    """What stands around rows of parameters to make them the table ``v``."""
     quote = dialect.identifier_preparer.quote
     # Both systems call the columns of a bare list column1, column2, ...; only PostgreSQL could name them in place.
     names = ", ".join(f"column{number} AS {quote(col.name)}" for number, col in enumerate(given, 1))
-    head = f"{before} FROM (SELECT {names} FROM (VALUES "
-    return Bulk(head, _row(dialect, given), f") AS w) AS v WHERE {after}", len(given))
+    return f"FROM (SELECT {names} FROM (VALUES ", ") AS w) AS v"
 
 
 def incoming(given: Sequence[Column[Any]]) -> Any:

@@ -19,7 +19,8 @@ from sqlalchemy import Column, ColumnElement, Connection, MetaData, Table, Text,
 
 from hypershell.core.model import Special
 from hypershell.core.states import CANCELLED, DISPATCHED, PENDING
-from hypershell.data import ownership, query, requests
+from hypershell.data import ownership, printed, query, requests
+from hypershell.data.additions import ensure
 from hypershell.data.edits import Edit
 from hypershell.data.engine import check_schema
 from hypershell.data.files import check_file
@@ -97,10 +98,12 @@ class Changer:
         """
         self._raw.execute("BEGIN IMMEDIATE")
         try:
+            ensure(self._link)
             gone = select(_task.c.id).where(_task.c.id == _chosen.c.id, *self._allowed(edit))
             self._link.execute(_chosen.delete().where(~gone.exists()))
             asked = self._ask_owners(edit)
             if edit.action == "revert":
+                printed.forget(self._link, select(_chosen.c.id))
                 requests.forget(self._link, select(_chosen.c.id))
             changed = self._count()
             if edit.action == "delete":
@@ -158,7 +161,6 @@ class Changer:
 
         Those stay as they are here: their server says how they ended.
         """
-        requests.ensure(self._link)
         states = [state for state in edit.states or _LIVE if (edit.action, state) not in _UNWATCHED]
         touched = select(_task.c.submission, func.min(_task.c.id)).where(_IS_CHOSEN, _task.c.state.in_(states))
         alive = []
@@ -205,6 +207,7 @@ class Changer:
         ids = select(_chosen.c.id)
         self._link.execute(update(_task).where(_task.c.previous_id.in_(ids)).values(previous_id=None))
         self._link.execute(update(_task).where(_task.c.next_id.in_(ids)).values(next_id=None, retried=False))
+        printed.forget(self._link, ids)
         self._link.execute(_task.delete().where(_IS_CHOSEN))
 
 

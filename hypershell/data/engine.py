@@ -257,7 +257,7 @@ class Sqlite:
 
     def create(self, connection: Connection, create: bool) -> None:
         """Make the tables in an empty database, inside the transaction of `connection`."""
-        from hypershell.data.requests import ensure
+        from hypershell.data.additions import ensure
         from hypershell.data.schema import meta, metadata
 
         raw: Any = connection.connection.dbapi_connection

@@ -12,7 +12,6 @@ from collections.abc import Collection
 
 from msgspec import Struct
 from sqlalchemy import Connection, delete, exists, false, literal, or_, select, true, update
-from sqlalchemy.schema import CreateIndex, CreateTable
 from sqlalchemy.sql import Select
 
 from hypershell.core.events import CancelRequested
@@ -21,7 +20,7 @@ from hypershell.core.states import CANCELLED, DISPATCHED, PENDING
 from hypershell.data.schema import request as _request
 from hypershell.data.schema import task as _task
 
-__all__ = ["CANCEL", "Page", "drop", "ensure", "forget", "leave", "read", "take_over"]
+__all__ = ["CANCEL", "Page", "drop", "forget", "leave", "read", "take_over"]
 
 #: The one kind of request so far.
 CANCEL = "cancel"
@@ -37,13 +36,6 @@ class Page(Struct, frozen=True):
 
     last: int
     cancel: CancelRequested | None = None
-
-
-def ensure(link: Connection) -> None:
-    """Make the table in a database that was made before there was one."""
-    link.execute(CreateTable(_request, if_not_exists=True))
-    for index in _request.indexes:
-        link.execute(CreateIndex(index, if_not_exists=True))
 
 
 def leave(link: Connection, tasks: Select[tuple[str, int]], settled: bool) -> int:

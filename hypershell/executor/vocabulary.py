@@ -6,7 +6,7 @@ from typing import TypeAlias
 
 from msgspec import Struct
 
-from hypershell.core.model import Result, Task
+from hypershell.core.model import Kept, Result, Task
 from hypershell.proto.messages import Context, Leave
 
 __all__ = [
@@ -70,6 +70,7 @@ class Exited(Struct, frozen=True, gc=False):
     maxrss: float | None = None
     outpath: str | None = None
     errpath: str | None = None
+    kept: Kept | None = None
 
 
 class DrainOrdered(Struct, frozen=True, gc=False):

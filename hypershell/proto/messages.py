@@ -30,7 +30,7 @@ __all__ = [
     "Work",
 ]
 
-PROTOCOL_VERSION = 2
+PROTOCOL_VERSION = 3
 
 
 class ClientSettings(Struct, array_like=True, frozen=True):
@@ -60,6 +60,10 @@ class Context(Struct, array_like=True, frozen=True):
     cwd: str
     submit_id: str
     submit_host: str
+    keep_output: bool = False
+    """Results carry what their tasks printed (``core.model.Kept``)."""
+    waited_for: bool = False
+    """Somebody waits for each of these results: they go back at once."""
 
 
 class Hello(Struct, array_like=True, frozen=True, tag=1):
