@@ -186,7 +186,9 @@ def test_output_that_is_not_here_is_explained(ran: Hs, hs: Hs) -> None:
     task_id = id_of(hs, "echo x")
     path = Path(info(hs, task_id, "-x", "outpath").strip())
     path.unlink()
-    assert refused(hs, 5, "info", task_id, "--stdout").endswith(f"{path} is not there any more")
+    assert refused(hs, 5, "info", task_id, "--stdout").endswith(
+        f"{path} is not there any more (--keep-output keeps it in the database too)"
+    )
     hs.rows("SELECT 1")
     _sql(hs, "UPDATE task SET client_host = 'elsewhere'")
     assert f"{path} is on host elsewhere, not on this one (" in refused(hs, 5, "info", task_id, "--stdout")
@@ -194,7 +196,7 @@ def test_output_that_is_not_here_is_explained(ran: Hs, hs: Hs) -> None:
     assert "Is a directory" in refused(hs, 5, "info", task_id, "--stdout")
     assert hs.run("cluster", input="echo y\n").status == 0
     said = refused(hs, 5, "info", id_of(hs, "echo y"), "--stderr")
-    assert said.endswith("was not kept: output is kept only by a run with --capture")
+    assert said.endswith("that are submitted or run with --keep-output, and by a run with --capture")
 
 
 def _sql(hs: Hs, statement: str) -> None:

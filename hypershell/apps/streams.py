@@ -49,9 +49,7 @@ def print_stream(connection: Connection, task: Mapping[str, Any], stream: str) -
             )  # fmt: skip
         return
     if obstacle is not None:
-        raise NotFound(
-            f"{stream} of task {task['id']}: {obstacle}; the database has none of it, which takes --keep-output"
-        )
+        raise NotFound(f"{stream} of task {task['id']}: {obstacle} (--keep-output keeps it in the database too)")
     raise NotFound(f"{stream} of task {task['id']} was not kept: {_why(task)}")
 
 

@@ -80,7 +80,7 @@ def _fill(file: Any, source: Source, outputs: bool, check: Progress) -> Written:
     from hypershell.data.outputs import Outputs
 
     writer = Hdf5Writer(file)
-    files = Outputs(file, TABLES["tasks"].columns.keys(), check) if outputs else None
+    files = Outputs(file, TABLES["tasks"].columns.keys(), check, source.link) if outputs else None
     before = _data_version(source.link)
     if source.link is not None:
         for block in blocks(query.raw_pages(source.link, source.chosen, source.limit)):

@@ -18,7 +18,7 @@ from hypershell.data.bulk import Bulk, bulk_insert_from
 from hypershell.data.schema import output as _output
 from hypershell.data.schema import task as _task
 
-__all__ = ["STREAMS", "Printed", "forget", "is_there", "read", "row", "statements"]
+__all__ = ["STREAMS", "Printed", "forget", "kept_of", "read", "read_kept", "row", "statements"]
 
 STREAMS = ("stdout", "stderr")
 
@@ -36,15 +36,26 @@ class Printed(Struct, frozen=True):
         return self.size > len(self.data)
 
 
-def is_there(link: Connection) -> bool:
+def _is_there(link: Connection) -> bool:
     """Whether the database has the table: a program that knew none may have made it."""
     return inspect(link).has_table(_output.name)
 
 
+def kept_of(link: Connection, first: str, last: str) -> set[str]:
+    """The ids, from `first` to `last`, of tasks of which something was kept."""
+    if not _is_there(link):
+        return set()
+    column = _output.c.task_id
+    return set(link.execute(select(column).where(column >= first, column <= last)).scalars())
+
+
 def read(link: Connection, task_id: str, stream: str) -> Printed | None:
     """What was kept of a stream of a task; None: nothing. `stream` is one of `STREAMS`."""
-    if not is_there(link):
-        return None
+    return read_kept(link, task_id, stream) if _is_there(link) else None
+
+
+def read_kept(link: Connection, task_id: str, stream: str) -> Printed | None:
+    """As `read`, of a database that is known to have the table."""
     columns = (_output.c[stream], _output.c[f"{stream}_size"])
     found = link.execute(select(*columns).where(_output.c.task_id == task_id)).first()
     if found is None or found[0] is None:

@@ -11,12 +11,18 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from sqlalchemy import Table
+
+from hypershell.core.model import KEPT_MOST
+from hypershell.data import printed
 from hypershell.data.aside import ExportError
 from hypershell.data.columns import FORMAT, ID_BYTES, NO_NUMBER, STATES, TABLES, Kind, kind_of
 from hypershell.data.engine import SCHEMA_VERSION, explain
 from hypershell.data.migrate import create
+from hypershell.data.outputs import PLACES
+from hypershell.data.schema import output
 from hypershell.errors import StoreError
 
 __all__ = ["Restored", "restore"]
@@ -26,6 +32,7 @@ _ROWS = 8_192
 _MOST = 64 << 20
 
 Read = Callable[[int, int], list[Any]]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +62,14 @@ def restore(source: Path, path: Path, progress: Callable[[int], None]) -> Restor
     with file:
         try:
             about = _about(file, source)
+            outputs = _Outputs(file, about.counts["tasks"]) if "outputs" in file else None
             tables = {name: _Table(file, name, about.counts[name]) for name in TABLES}
         except _FOREIGN as error:
             raise ExportError(f"{source} is no export of hypershell, or damaged: {_short(error)}") from error
         create(path)
-        _fill(tables, source, path, progress)
+        _fill(tables, outputs, source, path, progress)
+    if outputs is not None:
+        about.counts["outputs"] = outputs.restored
     return about
 
 
@@ -110,14 +120,7 @@ class _Table:
             yield list(zip(*(read(begin, end) for read in self._reads), strict=True))
 
     def _dataset(self, group: Any, column: str) -> Any:
-        data = _own(group, column)
-        if data.shape != (self.count,):
-            raise ValueError(f"{data.name} has shape {data.shape}, not {(self.count,)}")
-        if data.external or data.is_virtual:
-            raise ValueError(f"{data.name} lies in another file")
-        if data.chunks is None or data.chunks[0] * data.dtype.itemsize > _MOST:
-            raise ValueError(f"{data.name} is not kept in chunks, or in too large ones")
-        return data
+        return _dataset(group, column, self.count)
 
     def _check_type(self, data: Any, kind: Kind) -> None:
         import h5py
@@ -134,6 +137,63 @@ class _Table:
         }.get(kind, dtype.kind == "i" and dtype.itemsize == 8)
         if not good:
             raise ValueError(f"{data.name} has type {dtype}")
+
+
+class _Outputs:
+    """Group ``outputs``: rows of table ``output``, a task at a time, which may be 2 MiB.
+
+    `restored` counts them. Of a stream as much is taken as the database keeps of one.
+    """
+
+    def __init__(self, file: Any, count: int) -> None:
+        group = _own(file, "outputs")
+        self._ids = _dataset(_own(file, "tasks"), "id", count)
+        self._count = count
+        self._streams: list[tuple[Any, list[Any]]] = []
+        for stream in printed.STREAMS:
+            data = _dataset(group, stream, None)
+            # Files of before had no sizes: they held all of what a task printed.
+            names = [name if f"{stream}_{name}" in group else "length" for name in PLACES]
+            places = [_dataset(group, f"{stream}_{name}", count) for name in names]
+            if data.dtype != "uint8" or any(place.dtype != "int64" for place in places):
+                raise ValueError(f"{data.name}, or where its parts lie, has another type")
+            self._streams.append((data, places))
+        self.restored = 0
+
+    def rows(self) -> Iterator[tuple[Any, ...]]:
+        """Columns of table ``output``; raises ValueError for places outside of the file."""
+        for begin in range(0, self._count, _ROWS):
+            end = min(begin + _ROWS, self._count)
+            ids = self._ids[begin:end].tolist()
+            places = [[place[begin:end].tolist() for place in places] for _, places in self._streams]
+            for number, task_id in enumerate(ids):
+                found = [
+                    _stream(data, *(values[number] for values in of_stream))
+                    for (data, _), of_stream in zip(self._streams, places, strict=True)
+                ]
+                if any(stream is not None for stream, _ in found):
+                    self.restored += 1
+                    yield task_id.decode("ascii"), *(one for one, _ in found), *(size for _, size in found)
+
+
+def _stream(data: Any, offset: int, length: int, size: int) -> tuple[bytes | None, int | None]:
+    if offset == -1 or length == -1:
+        return None, None
+    if offset < 0 or length < 0 or size < length or offset + length > data.shape[0]:
+        raise ValueError(f"{data.name} has no {length} bytes at {offset} of {size}")
+    return data[offset : offset + min(length, KEPT_MOST)].tobytes(), size
+
+
+def _dataset(group: Any, name: str, count: int | None) -> Any:
+    """A one-dimensional dataset of this file, of `count` values."""
+    data = _own(group, name)
+    if len(data.shape) != 1 or (count is not None and data.shape != (count,)):
+        raise ValueError(f"{data.name} has shape {data.shape}, not {(count,)}")
+    if data.external or data.is_virtual:
+        raise ValueError(f"{data.name} lies in another file")
+    if data.chunks is None or data.chunks[0] * data.dtype.itemsize > _MOST:
+        raise ValueError(f"{data.name} is not kept in chunks, or in too large ones")
+    return data
 
 
 def _own(group: Any, name: str) -> Any:
@@ -217,7 +277,13 @@ _CONVERT: dict[Kind, Callable[[Any], list[Any]]] = {
 }
 
 
-def _fill(tables: dict[str, _Table], source: Path, path: Path, progress: Callable[[int], None]) -> None:
+def _fill(
+    tables: dict[str, _Table],
+    outputs: _Outputs | None,
+    source: Path,
+    path: Path,
+    progress: Callable[[int], None],
+) -> None:
     try:
         with closing(sqlite3.connect(path, timeout=5.0, isolation_level=None)) as link:
             link.execute("PRAGMA synchronous=FULL")
@@ -225,35 +291,37 @@ def _fill(tables: dict[str, _Table], source: Path, path: Path, progress: Callabl
             _check_empty(link, path)
             done = 0
             for name in ("submissions", "runs", "clients", "tasks"):
-                insert = _insert(name)
-                for block in _blocks(tables[name], source):
+                insert = _insert_into(TABLES[name])
+                for block in _told(tables[name].blocks(), name, source):
                     try:
                         link.executemany(insert, block)
                     except sqlite3.IntegrityError as error:
                         raise ExportError(f"{source} is damaged: {name}: {error}; nothing was restored") from error
                     done += len(block) if name == "tasks" else 0
                     progress(done)
+            if outputs is not None:
+                link.executemany(_insert_into(output), _told(outputs.rows(), "outputs", source))
             link.execute("COMMIT")
     except sqlite3.Error as error:
         raise explain(error, path) from error
 
 
-def _blocks(table: _Table, source: Path) -> Iterator[list[tuple[Any, ...]]]:
+def _told(found: Iterator[T], name: str, source: Path) -> Iterator[T]:
+    """What cannot be read is told as damage."""
     try:
-        yield from table.blocks()
+        yield from found
     except _FOREIGN as error:
-        raise ExportError(f"{source} is damaged: {table.name}: {_short(error)}; nothing was restored") from error
+        raise ExportError(f"{source} is damaged: {name}: {_short(error)}; nothing was restored") from error
 
 
-def _insert(name: str) -> str:
-    table = TABLES[name]
+def _insert_into(table: Table) -> str:
     columns = table.columns.keys()
     names = ", ".join(f'"{column}"' for column in columns)
     return f'INSERT INTO "{table.name}" ({names}) VALUES ({", ".join("?" * len(columns))})'
 
 
 def _check_empty(link: sqlite3.Connection, path: Path) -> None:
-    for table in TABLES.values():
+    for table in (*TABLES.values(), output):
         if link.execute(f'SELECT 1 FROM "{table.name}" LIMIT 1').fetchone():
             raise StoreError(
                 f"database {path} is not empty (table {table.name}): import restores only into an empty one, name "
