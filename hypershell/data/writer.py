@@ -64,6 +64,7 @@ class Writer:
         self._taken_bytes = 0
         self._written_bytes = 0
         self._behind = False
+        self._committed = clock()
         self._full = False
         self._error: StoreError | None = None
         self._ended = False
@@ -231,7 +232,10 @@ class Writer:
             self._try(store.drop_requests)
 
     def _sleep(self, due: float) -> None:
-        """Wait for something or `due`; then until the batch is old or large, or somebody waits for it."""
+        """Wait for something or `due`; then until the last commit is some time ago, or the batch is large or waited for.
+
+        So what comes after a pause is committed at once, and only what comes soon after it waits for more.
+        """
         tuning, clock, inbox, signal = self._tuning, self._clock, self._inbox, self._signal
         if not inbox:
             self._sleeping = True
@@ -239,7 +243,7 @@ class Writer:
             if not inbox:
                 signal.wait(max(0.0, due - clock()))
             self._sleeping = False
-        old = clock() + tuning.batch_age
+        old = self._committed + tuning.batch_age
         while inbox and not self._urgent and not self._is_large():
             signal.clear()
             # What made it urgent or large before this line has cleared the signal is seen here.
@@ -279,6 +283,7 @@ class Writer:
         self._try(lambda: store.apply(batch))
         self._written_rows += size
         self._written_bytes += held
+        self._committed = self._clock()
         self._post(Durable(batch[-1].seq))
 
     def _answer(self, store: Store, wanted: LoadMore) -> None:
