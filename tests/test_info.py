@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hypershell.apps.one import full_form, value_as
+from hypershell.apps.one import full_form, status_for, value_as
 from hypershell.data.where import FIELDS
 from hypershell.errors import UsageError
 from tests.testbed.cli import Done, Hs
@@ -261,3 +261,13 @@ def test_a_cancelled_task_has_ended(hs: Hs) -> None:
     _sql(hs, "UPDATE task SET state = 'cancelled', exit_status = -100")
     assert wait(hs, "true", "-r").status == 156
     assert "Non-zero exit status (-100)" in wait(hs, "true").err
+
+
+@pytest.mark.parametrize(
+    ("exit_status", "state", "expected"),
+    [(0, "succeeded", 0), (3, "failed", 3), (-9, "failed", 247), (-103, "failed", 153), (256, "failed", 7),
+     (0, "failed", 7), (-100, "cancelled", 156), (0, "cancelled", 7), (None, "pending", 7)],
+)  # fmt: skip
+def test_only_success_is_0(exit_status: int | None, state: str, expected: int) -> None:
+    """A task that was stopped at its limit may itself end with 0."""
+    assert status_for(exit_status, state) == expected

@@ -36,8 +36,8 @@ def _run(argv: list[str]) -> int:
     from hypershell.ids import IdSource
 
     settings, config = parse_run(argv)
-    prepare(settings, config.sites.default.database, config.sites.default.lib)
     line = join_words(settings.words)
+    prepare(settings, config.sites.default.database, config.sites.default.lib)
     task_id = IdSource().task()
     try:
         with _term_interrupts():

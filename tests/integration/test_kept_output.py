@@ -46,7 +46,7 @@ def id_of(hs: Hs, args: str) -> str:
     return str(hs.rows("SELECT id FROM task WHERE args = ? ORDER BY id DESC LIMIT 1", args)[0][0])
 
 
-@pytest.mark.parametrize("ways", [(), ("--capture",), ("-o", "out", "-e", "err")], ids="pipes capture files".split())
+@pytest.mark.parametrize("ways", [(), ("--capture",), ("-o", "out", "-e", "err")])
 def test_what_tasks_print_is_kept_and_goes_where_it_always_goes(hs: Hs, ways: tuple[str, ...]) -> None:
     hs.file(list(LINES))
     runs = []
