@@ -21,7 +21,7 @@ RESULT_OPTIONS: tuple[Option, ...] = (
     Option(
         "keep_output",
         (*RUN, *SUBMIT),
-        "Keep the first 1 MiB of what each task prints to each stream in the database, for hs info.",
+        "Keep the first 1 MiB of what each task prints to each stream in the database.",
         flags=("--keep-output",),
         parse=values.flag,
         default=False,
