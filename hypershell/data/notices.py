@@ -45,7 +45,7 @@ class Tuning(Struct, frozen=True):
     switch_interval: float = 1e-4
     """Of the interpreter, while the thread lives: with the usual 5 ms a busy main thread halves the rate."""
     batch_rows: int = 8192
-    batch_age: float = 0.15
+    batch_age: float = 0.1
     """A commit that nobody waits for is put off for so long, so that it holds many records."""
     batch_bytes: int = 8 << 20
     """Kept output of one transaction; one record (less than 3 MiB) may come on top."""
