@@ -54,6 +54,7 @@ SERVER: dict[type, Any] = {
     msg.Interrupt: st.builds(msg.Interrupt, real),
     msg.Bye: st.just(msg.Bye()),
     msg.Cancel: st.builds(msg.Cancel, st.lists(identity, max_size=4)),
+    msg.KeptTaken: st.builds(msg.KeptTaken, integer),
 }
 SIDES: list[tuple[Callable[[bytes], Any], dict[type, Any]]] = [(decode_client, CLIENT), (decode_server, SERVER)]
 
@@ -82,7 +83,7 @@ def test_tags_are_fixed_numbers() -> None:
     assert given_numbers == {
         msg.Hello: 1, msg.Results: 2, msg.Output: 3, msg.Leave: 4,
         msg.Welcome: 33, msg.Work: 34, msg.OutputTaken: 35, msg.Drain: 36, msg.Interrupt: 37, msg.Bye: 38,
-        msg.Cancel: 39,
+        msg.Cancel: 39, msg.KeptTaken: 40,
     }  # fmt: skip
 
 
@@ -123,7 +124,7 @@ def test_damaged_messages_are_messages_or_refused(decode: Any, kinds: dict[type,
 
 
 @given(st.recursive(scalar | st.binary(max_size=9), lambda inner: st.lists(inner, max_size=4), max_leaves=12),
-       st.sampled_from([1, 2, 3, 4, 33, 34, 35, 36, 37, 38, 99]))  # fmt: skip
+       st.sampled_from([1, 2, 3, 4, 33, 34, 35, 36, 37, 38, 39, 40, 99]))  # fmt: skip
 def test_well_formed_nonsense_is_a_message_or_refused(inside: Any, tag: int) -> None:
     data = msgspec.msgpack.encode([tag, inside])
     for decode, kinds in SIDES:

@@ -20,10 +20,20 @@ from hypershell.data import writer as module
 from hypershell.data.memory import MemoryStore
 from hypershell.data.notices import Opened, Plan, Tuning
 from hypershell.data.store import Transient, sqlite_store
-from hypershell.executor.machine import KEPT_BUNDLE, Machine
+from hypershell.executor.machine import KEPT_BUNDLE, KEPT_WINDOW, Machine
 from hypershell.executor.output import Head
-from hypershell.executor.vocabulary import Action, Exited, Report, StartFailed, TimePassed, WorkArrived
+from hypershell.executor.vocabulary import (
+    Action,
+    Exited,
+    KeptDurable,
+    Report,
+    Start,
+    StartFailed,
+    TimePassed,
+    WorkArrived,
+)
 from hypershell.proto.messages import Context
+from hypershell.server.kept import KeptCredit
 from hypershell.server.terms import Terms, Wishes
 from tests.conformance.test_store import Session, ended, sent
 from tests.test_data_writer import PATIENCE, Driver, Stubborn, new_submission, threaded
@@ -92,6 +102,20 @@ def test_no_message_has_more_than_a_bundle_and_one_result() -> None:
     assert parts == [["a", "b"], ["c", "d"], ["e"]]
 
 
+def test_nothing_starts_while_the_server_has_too_much_that_is_not_durable() -> None:
+    machine = make(slots=1)
+    given(machine, *map(str, range(100)))
+    starts = 1
+    for number in range(16):
+        assert not any(isinstance(action, Start) for action in machine.handle(KeptDurable(-5), 1.0))
+        actions = machine.handle(exited(str(number), KEPT_BUNDLE), 1.0)
+        assert reported(actions) == [[str(number)]]
+        starts += sum(isinstance(action, Start) for action in actions)
+    assert KEPT_WINDOW == 16 * KEPT_BUNDLE and starts == 17
+    assert not machine.handle(exited("16", 1), 1.0)
+    assert [type(action) for action in machine.handle(KeptDurable(1), 2.0)] == [Start]
+
+
 @pytest.mark.parametrize("event", [exited("a", 3), StartFailed("a", "no such folder", 1.0)])
 def test_a_result_that_somebody_waits_for_goes_back_at_once(event: Exited | StartFailed) -> None:
     for waited_for in (False, True):
@@ -100,6 +124,28 @@ def test_a_result_that_somebody_waits_for_goes_back_at_once(event: Exited | Star
         plain = Context(2, "{}", "/", "me", "host")
         machine.handle(WorkArrived([Task(f"b{n}", "true", 2, 1) for n in range(50)], [plain]), 0.0)
         assert reported(machine.handle(event, 1.0)) == ([["a"]] if waited_for else [])
+
+
+# -- the server ----------------------------------------------------------------------------------------------
+
+
+def test_a_client_hears_of_its_output_when_it_is_durable_or_of_no_use() -> None:
+    told: list[tuple[int, int]] = []
+    credit = KeptCredit(lambda peer, size: told.append((peer, size)))
+
+    def result(size: int) -> Result:
+        return Result("id", 1, 0, 0.0, 1.0, kept=Kept(bytes(size), b"x", size, 1))
+
+    credit.received(1, [result(4), result(5)], 7)
+    credit.received(2, [Result("id", 1, 0, 0.0, 1.0)], 8)
+    credit.received(2, [result(0)], 9)
+    assert told == []
+    credit.durable(8)
+    assert told == [(1, 11)]
+    credit.durable(9)
+    assert told == [(1, 11), (2, 1)]
+    credit.received(3, [result(2)], 9)  # nothing was recorded of it: an older execution
+    assert told == [(1, 11), (2, 1), (3, 3)]
 
 
 # -- the store -----------------------------------------------------------------------------------------------

@@ -232,7 +232,7 @@ class Writer:
             self._try(store.drop_requests)
 
     def _sleep(self, due: float) -> None:
-        """Wait for something or `due`; then until the last commit is some time ago, or the batch is large or waited for.
+        """Wait for something or `due`; then until the last commit is some time ago or the batch is large or urgent.
 
         So what comes after a pause is committed at once, and only what comes soon after it waits for more.
         """

@@ -23,6 +23,7 @@ from hypershell.executor.vocabulary import (
     Expand,
     Expanded,
     Interrupted,
+    KeptDurable,
     Report,
     Say,
     ServerLost,
@@ -50,6 +51,10 @@ SIGNAL_TIME = 2.0
 #: Bytes of kept output at which results go back; a message has less than this and one more result (2 MiB).
 KEPT_BUNDLE = 1 << 20
 
+#: Bytes of kept output that were sent and are not durable yet, at which no task is started; each of those that run
+#: then may add 2 MiB.
+KEPT_WINDOW = 16 << 20
+
 _NEVER = float("inf")
 
 
@@ -72,6 +77,8 @@ class Machine:
         self._results: list[Result] = []
         self._kept_size = 0
         """Bytes of output in these results."""
+        self._kept_away = 0
+        """Bytes of output that the server has and did not say to be durable."""
         self._returned: list[tuple[str, int]] = []
         self._oldest = now
         self._idle_since = now
@@ -121,11 +128,13 @@ class Machine:
         elif isinstance(event, Interrupted):
             self._drain(event.leave, "interrupted")
             self._stop_all(ladder(event.grace, event.hurry, now), now, actions)
+        elif isinstance(event, KeptDurable):
+            self._kept_away = max(0, self._kept_away - max(0, event.size))
         elif isinstance(event, Dismissed):
             self._end("dismissed", now, actions)
         elif isinstance(event, ServerLost):
             self._end(event.reason, now, actions)
-        if self._queue and len(self._running) < self.slots:
+        if self._queue and len(self._running) < self.slots and self._kept_away < KEPT_WINDOW:
             self._fill(now, actions)
         if self._results or self._returned:
             self._pack(now, actions)
@@ -345,6 +354,7 @@ class Machine:
                 actions.extend(Report(part, []) for part in full)
             actions.append(Report(results, self._returned))
             self._results = []
+            self._kept_away += self._kept_size
             self._kept_size = 0
             self._returned = []
             self._waited_for = False

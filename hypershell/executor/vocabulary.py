@@ -20,6 +20,7 @@ __all__ = [
     "Expand",
     "Expanded",
     "Interrupted",
+    "KeptDurable",
     "Report",
     "Say",
     "ServerLost",
@@ -96,6 +97,12 @@ class CancelOrdered(Struct, frozen=True, gc=False):
     tasks: list[tuple[str, int]]
 
 
+class KeptDurable(Struct, frozen=True, gc=False):
+    """The server committed so many bytes of the kept output that it was sent."""
+
+    size: int
+
+
 class Dismissed(Struct, frozen=True, gc=False):
     """The server said that nothing more will come."""
 
@@ -122,6 +129,7 @@ Event: TypeAlias = (
     | DrainOrdered
     | CancelOrdered
     | Interrupted
+    | KeptDurable
     | SignalCame
     | Dismissed
     | ServerLost

@@ -21,6 +21,7 @@ __all__ = [
     "Drain",
     "Hello",
     "Interrupt",
+    "KeptTaken",
     "Leave",
     "Output",
     "OutputTaken",
@@ -124,5 +125,11 @@ class Cancel(Struct, array_like=True, frozen=True, tag=39):
     tasks: list[tuple[str, int]]
 
 
+class KeptTaken(Struct, array_like=True, frozen=True, tag=40):
+    """So many bytes of kept output in this client's ``Results`` are durable: room for as many more."""
+
+    size: int
+
+
 ClientMessage: TypeAlias = Hello | Results | Output | Leave
-ServerMessage: TypeAlias = Welcome | Work | OutputTaken | Drain | Interrupt | Bye | Cancel
+ServerMessage: TypeAlias = Welcome | Work | OutputTaken | Drain | Interrupt | Bye | Cancel | KeptTaken

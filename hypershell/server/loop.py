@@ -22,6 +22,7 @@ from hypershell.errors import InputError
 from hypershell.proto import messages as msg
 from hypershell.reactor import Poller
 from hypershell.server.feed import Feed
+from hypershell.server.kept import KeptCredit
 from hypershell.server.output import Sink
 from hypershell.server.report import Reporter
 from hypershell.server.signals import DRAIN_FOR, INTERRUPT, ROTATE, SignalTable
@@ -97,6 +98,9 @@ class Server:
         self._output_due: float | None = None
         self._output_tries = 0
         self._writer_told = False
+        self._seq = 0
+        """The last Record."""
+        self._kept = KeptCredit(lambda peer, size: endpoint.send(peer, msg.KeptTaken(size)))
         self._failing = self._held_back = False
         """The store fails at the moment; nothing is released."""
         self.abandoned = False
@@ -208,6 +212,8 @@ class Server:
         elif isinstance(notice, Told):
             log.log(logging.getLevelName(notice.level.upper()), "%s", notice.text)
         else:
+            if isinstance(notice, ev.Durable):
+                self._kept.durable(notice.seq)
             self._tell(notice)  # type: ignore[arg-type]
 
     def learn(self, submissions: Iterable[Submission]) -> None:
@@ -255,6 +261,7 @@ class Server:
     def _from_client(self, peer: int, message: object) -> None:
         if isinstance(message, msg.Results):
             self._tell(ev.ResultsReceived(peer, message.results, message.returned))
+            self._kept.received(peer, message.results, self._seq)
             if not self._scheduler.inflight():
                 self._writer.hurry()  # no other result will share the commit, and somebody may wait for this one
         elif isinstance(message, msg.Output):
@@ -320,6 +327,7 @@ class Server:
 
     def _do(self, action: act.Action) -> None:
         if isinstance(action, act.Record):
+            self._seq = action.seq
             self._writer.submit(action)
             if action.finished:
                 self._reporter.finished(action.finished)
