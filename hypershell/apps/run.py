@@ -68,13 +68,17 @@ def _run_one(settings: RunTaskSettings, argv: list[str], line: str, task_id: str
 
 
 def _print_output(connection: Any, task: dict[str, Any]) -> None:
-    """Both streams; that there are none is told only of a task that ran."""
+    """Both streams; that there are none is told only of a task that ran. A reader that is gone changes nothing."""
     from hypershell.apps.one import NotFound
+    from hypershell.apps.stdout import silence_stdout
     from hypershell.apps.streams import print_stream
 
     for stream in ("stdout", "stderr"):
         try:
             print_stream(connection, task, stream)
+        except BrokenPipeError:
+            if stream == "stdout":
+                silence_stdout()
         except NotFound as error:
             if task["start_time"] is not None and not _never_ran(task):
                 log.error("%s", error)

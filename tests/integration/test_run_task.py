@@ -193,3 +193,12 @@ def test_output_that_cannot_be_written_is_told(hs: Hs) -> None:
         assert serve(hs).status == 0
         _, err = process.communicate(timeout=60)
     assert process.returncode == 5 and b"cannot write to standard output" in err
+
+
+def test_the_status_is_that_of_the_task_even_if_nobody_reads_its_output(hs: Hs) -> None:
+    with waiting(hs, "echo x; echo y >&2; exit 3") as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.close()
+        assert serve(hs).status == 7
+        assert process.stderr.read() == b"y\n"
+        assert process.wait(60) == 3
