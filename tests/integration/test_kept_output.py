@@ -9,6 +9,7 @@ import subprocess
 from contextlib import closing
 from pathlib import Path
 
+import h5py
 import pytest
 
 from hypershell.core.model import KEPT_MOST
@@ -229,6 +230,43 @@ def test_an_export_has_it_and_an_import_gives_it_back(hs: Hs) -> None:
     assert kept(hs) == {**before, **captured}
     assert run_inside(hs, "info", id_of(hs, "echo captured"), "--stdout", "--db", "b.db").out == "captured\n"
     assert "not empty" in run_inside(hs, "import", "a.h5", "--db", "b.db").err
+
+
+@pytest.fixture
+def exported(hs: Hs) -> Path:
+    """An export of a single task that printed ``text``."""
+    run_inside(hs, "submit", "--keep-output", "printf text")
+    assert hs.run("cluster", "--restart").status == 0
+    assert run_inside(hs, "export", "a.h5", "--outputs").status == 0
+    return hs.folder / "a.h5"
+
+
+def test_an_export_without_sizes_is_one_of_before(hs: Hs, exported: Path) -> None:
+    with h5py.File(exported, "a") as file:
+        for stream in ("stdout", "stderr"):
+            del file[f"outputs/{stream}_size"]
+    assert run_inside(hs, "import", "a.h5", "--db", "b.db").status == 0
+    assert hs.rows("SELECT stdout, stdout_size FROM output", db=hs.folder / "b.db") == [(b"text", 4)]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("stdout_length", 5), ("stdout_offset", -2), ("stdout_offset", 2**62), ("stdout_size", 3)],
+)
+def test_places_outside_of_the_file_are_damage(hs: Hs, exported: Path, name: str, value: int) -> None:
+    with h5py.File(exported, "a") as file:
+        file[f"outputs/{name}"][0] = value
+    done = run_inside(hs, "import", "a.h5", "--db", "b.db")
+    assert done.status == 5 and "a.h5 is damaged: outputs: " in done.err and "nothing was restored" in done.err
+    assert hs.rows("SELECT count(*) FROM task", db=hs.folder / "b.db") == [(0,)]
+
+
+def test_outputs_that_are_something_else_are_foreign(hs: Hs, exported: Path) -> None:
+    with h5py.File(exported, "a") as file:
+        del file["outputs/stdout"]
+        file["outputs/stdout"] = [1.5, 2.5]
+    done = run_inside(hs, "import", "a.h5", "--db", "b.db")
+    assert done.status == 5 and "is no export of hypershell, or damaged" in done.err
 
 
 def test_it_takes_a_database(hs: Hs) -> None:
