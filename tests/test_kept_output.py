@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import closing
@@ -15,8 +17,6 @@ from msgspec.structs import replace
 from hypershell.core import events as ev
 from hypershell.core.actions import Finished, Record, Return
 from hypershell.core.model import KEPT_MOST, Kept, Result, Task
-from hypershell.core.scheduler import Scheduler
-from hypershell.data import writer as module
 from hypershell.data.memory import MemoryStore
 from hypershell.data.notices import Opened, Plan, Tuning
 from hypershell.data.store import Transient, sqlite_store
@@ -39,7 +39,6 @@ from tests.conformance.test_store import Session, ended, sent
 from tests.test_data_writer import PATIENCE, Driver, Stubborn, new_submission, threaded
 from tests.test_executor_machine import make
 from tests.testbed.cli import Hs
-from tests.testbed.inside import run_inside
 
 SOME = Kept(b"out\0\xff", b"", 5, 0)
 
@@ -277,20 +276,41 @@ def test_more_output_than_memory_should_hold_is_an_end_and_no_swap() -> None:
     driver.finish()
 
 
-def test_a_run_far_ahead_of_the_disk_begins_no_more(hs: Hs, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With a limit of one byte it stops after every result, and comes to its end all the same."""
-    heard: list[type] = []
-    handle = Scheduler.handle
+#: ``hs`` with a limit of one byte for what waits; at its end the numbers of stalls and of their ends.
+LIMITED = """
+import sys
+from hypershell.__main__ import main
+from hypershell.core.events import StoreResumed, StoreStalled
+from hypershell.core.scheduler import Scheduler
+from hypershell.data import writer
 
-    def listen(self: Scheduler, event: ev.Event, now: float) -> Any:
-        heard.append(type(event))
-        return handle(self, event, now)
+heard = []
+handle = Scheduler.handle
 
-    monkeypatch.setattr(Scheduler, "handle", listen)
-    monkeypatch.setattr(module, "Tuning", lambda: Tuning(high_bytes=0, low_bytes=0))
+def listen(self, event, now):
+    heard.append(type(event))
+    return handle(self, event, now)
+
+Scheduler.handle = listen
+tuning = writer.Tuning(high_bytes=0, low_bytes=0)
+writer.Tuning = lambda: tuning
+status = main(sys.argv[1:])
+print(status, heard.count(StoreStalled), heard.count(StoreResumed))
+"""
+
+
+def test_a_run_far_ahead_of_the_disk_begins_no_more(hs: Hs) -> None:
+    """It stops after every result here, and comes to its end all the same."""
     hs.file([f"echo {n}" for n in range(20)])
-    done = run_inside(hs, "cluster", "tasks.in", "--keep-output", "-o", "out", "-b1")
-    assert done.status == 0, done
-    held, resumed = heard.count(ev.StoreStalled), heard.count(ev.StoreResumed)
-    assert held > 0 and held - resumed in (0, 1)
+    words = ["cluster", "tasks.in", "--keep-output", "-o", "out", "-b1"]
+    done = subprocess.run(
+        [sys.executable, "-c", LIMITED, *words],
+        cwd=hs.folder,
+        env=hs.environ(),
+        capture_output=True,
+        timeout=60,
+        check=True,
+    )
+    status, held, resumed = map(int, done.stdout.split())
+    assert status == 0 and held > 0 and held - resumed in (0, 1)
     assert hs.rows("SELECT count(*), sum(stdout_size) FROM output") == [(20, 50)]
