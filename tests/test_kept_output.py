@@ -8,7 +8,6 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,7 +18,7 @@ from hypershell.core.actions import Finished, Record, Return
 from hypershell.core.model import KEPT_MOST, Kept, Result, Task
 from hypershell.data.memory import MemoryStore
 from hypershell.data.notices import Opened, Plan, Tuning
-from hypershell.data.store import Transient, sqlite_store
+from hypershell.data.store import Transient
 from hypershell.executor.machine import KEPT_BUNDLE, KEPT_WINDOW, Machine
 from hypershell.executor.output import Head
 from hypershell.executor.vocabulary import (
@@ -35,7 +34,7 @@ from hypershell.executor.vocabulary import (
 from hypershell.proto.messages import Context
 from hypershell.server.kept import KeptCredit
 from hypershell.server.terms import Terms, Wishes
-from tests.conformance.test_store import Session, ended, sent
+from tests.conformance.test_store import SHARED, PostgresSchema, Session, ended, place_of, sent
 from tests.test_data_writer import PATIENCE, Driver, Stubborn, new_submission, threaded
 from tests.test_executor_machine import make
 from tests.testbed.cli import Hs
@@ -151,20 +150,28 @@ def test_a_client_hears_of_its_output_when_it_is_durable_or_of_no_use() -> None:
 
 
 class Rows(Session):
-    """A session in a SQLite file, and what table ``output`` has."""
+    """A session in a database, and what table ``output`` has."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        super().__init__(sqlite_store(path)())
+    def __init__(self, place: Any) -> None:
+        self.place = place
+        super().__init__(place.store())
 
     def kept(self) -> dict[str, tuple[Any, ...]]:
-        with closing(sqlite3.connect(self.path)) as link:
-            return {row[0]: row[1:] for row in link.execute("SELECT * FROM output")}
+        return {row[0]: row[1:] for row in self.query("SELECT * FROM output")}
+
+    def query(self, text: str) -> list[tuple[Any, ...]]:
+        """The rows of a statement, which is committed."""
+        if isinstance(self.place, PostgresSchema):
+            return self.place.server.query(text, schema=self.place.address.schema)
+        with closing(sqlite3.connect(self.place.path)) as link:
+            rows = link.execute(text).fetchall()
+            link.commit()
+            return rows
 
 
-@pytest.fixture
-def rows(tmp_path: Path) -> Iterator[Rows]:
-    session = Rows(tmp_path / "main.db")
+@pytest.fixture(params=SHARED)
+def rows(request: pytest.FixtureRequest) -> Iterator[Rows]:
+    session = Rows(place_of(request, request.param))
     yield session
     session.store.close()
 
@@ -198,9 +205,7 @@ def test_a_result_that_is_refused_keeps_nothing(rows: Rows) -> None:
     rows.apply(returned=[Return(late.id, 2)])
     rows.apply(dispatched=[sent(late, 3)])
     other = Kept(b"other", b"", 5, 0)
-    with closing(sqlite3.connect(rows.path)) as link:
-        link.execute("DELETE FROM task WHERE id = ?", (gone.id,))
-        link.commit()
+    rows.query(f"DELETE FROM task WHERE id = '{gone.id}'")
     rows.apply(finished=[keeping(one, other) for one in (late, final, gone)])
     assert rows.kept() == {final.id: AS_ROW} and rows.store.refused == 3
     rows.apply(finished=[keeping(late, other, execution=3)])
@@ -218,9 +223,7 @@ def test_a_record_that_is_written_twice_keeps_the_first(rows: Rows) -> None:
 
 def test_what_an_older_program_left_of_a_reverted_task_is_replaced(rows: Rows) -> None:
     task = rows.put(1)[0]
-    with closing(sqlite3.connect(rows.path)) as link:
-        link.execute("INSERT INTO output VALUES (?, ?, ?, 1, 1)", (task.id, b"o", b"e"))
-        link.commit()
+    rows.query(f"INSERT INTO output (task_id, stdout, stdout_size) VALUES ('{task.id}', 'o', 1)")
     rows.apply(dispatched=[sent(task)], finished=[keeping(task)])
     assert rows.kept() == {task.id: AS_ROW}
 

@@ -6,13 +6,13 @@ import contextlib
 import logging
 import signal
 from collections.abc import Iterator
-from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from hypershell.errors import ExitStatus, StoreError
 
 if TYPE_CHECKING:
+    from hypershell.address import Where
     from hypershell.settings import RunTaskSettings
 
 __all__ = ["main"]
@@ -43,7 +43,7 @@ def _run(argv: list[str]) -> int:
         with _term_interrupts():
             return _run_one(settings, argv, line, task_id)
     except KeyboardInterrupt:
-        _cancel(settings.db, task_id)
+        _cancel(settings.place, task_id)
         return ExitStatus.INTERRUPTED
 
 
@@ -58,9 +58,9 @@ def _run_one(settings: RunTaskSettings, argv: list[str], line: str, task_id: str
         opened.handing.command(line, task_id)
         log.info("Submitted task (%s)", task_id)
         opened.tell_servers(logging.WARNING)
-    outcome = until_ended(settings.db, task_id, settings.interval)
-    with one.open_tasks(settings.db, outcome.id) as connection:
-        task = one.read_task(connection, outcome.id, settings.db)
+    outcome = until_ended(settings.place, task_id, settings.interval)
+    with one.open_tasks(settings.place, outcome.id) as connection:
+        task = one.read_task(connection, outcome.id, settings.place)
         prepare_stdout()
         _print_output(connection, task)
     _tell(task)
@@ -101,7 +101,7 @@ def _tell(task: dict[str, Any]) -> None:
         log.info("Completed task (%s)", task_id)
 
 
-def _cancel(db: str, task_id: str) -> None:
+def _cancel(db: Where, task_id: str) -> None:
     """The user does not wait any longer: then nobody needs the task."""
     for last in (False,) * (_TRIES - 1) + (True,):
         outcome = _newest(db, task_id)
@@ -122,7 +122,7 @@ def _cancel(db: str, task_id: str) -> None:
             return
 
 
-def _newest(db: str, task_id: str) -> Any:
+def _newest(db: Where, task_id: str) -> Any:
     """The newest attempt of the task; None where it never came into the database."""
     from hypershell.apps import one
     from hypershell.data import single
@@ -134,14 +134,14 @@ def _newest(db: str, task_id: str) -> Any:
         return None
 
 
-def _cancel_one(db: str, task_id: str) -> str | None:
+def _cancel_one(db: Where, task_id: str) -> str | None:
     """Cancel as ``hs update --cancel`` does; what was done, None where the task has just ended."""
     from hypershell.data.change import changing
     from hypershell.data.edits import Edit
     from hypershell.data.where import Filter
 
     edit = Edit(action="cancel", ids=(task_id,))
-    with changing(Path(db)) as changer:
+    with changing(db) as changer:
         changer.choose(Filter(), edit)
         changed, asked = changer.apply(edit)
     if asked:

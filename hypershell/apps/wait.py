@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from hypershell.errors import ExitStatus
 
 if TYPE_CHECKING:
+    from hypershell.address import Where
     from hypershell.data.single import Outcome
 
 __all__ = ["main", "until_ended"]
@@ -33,14 +34,14 @@ def _wait(argv: list[str]) -> int:
 
     settings, _ = parse_wait(argv)
     one.full_form(settings.task_id)
-    with one.open_tasks(settings.db, settings.task_id) as connection:
-        task_id = one.find(connection, settings.task_id, settings.db)
-    outcome = until_ended(settings.db, task_id, settings.interval)
+    with one.open_tasks(settings.place, settings.task_id) as connection:
+        task_id = one.find(connection, settings.task_id, settings.place)
+    outcome = until_ended(settings.place, task_id, settings.interval)
     _tell(outcome)
     prepare_stdout()
     if settings.show_info:
-        with one.open_tasks(settings.db, outcome.id) as connection:
-            print(one.to_text(one.read_task(connection, outcome.id, settings.db), settings.info_format), end="")
+        with one.open_tasks(settings.place, outcome.id) as connection:
+            print(one.to_text(one.read_task(connection, outcome.id, settings.place), settings.info_format), end="")
     if settings.show_status:
         print("null" if outcome.exit_status is None else outcome.exit_status)
     if settings.return_status:
@@ -48,7 +49,7 @@ def _wait(argv: list[str]) -> int:
     return ExitStatus.SUCCESS
 
 
-def until_ended(db: str, task_id: str, interval: float) -> Outcome:
+def until_ended(db: Where, task_id: str, interval: float) -> Outcome:
     """Look whenever another process has written, every `interval` seconds at most.
 
     Raises ``NotFound`` for a task that is removed meanwhile.

@@ -14,7 +14,7 @@ from sqlalchemy.sql import Select
 
 from hypershell.core.actions import Finished
 from hypershell.core.states import DISPATCHED, PENDING
-from hypershell.data.bulk import Bulk, bulk_insert_from
+from hypershell.data.bulk import Bulk, JsonBulk, bulk_insert_from
 from hypershell.data.schema import output as _output
 from hypershell.data.schema import task as _task
 
@@ -69,7 +69,7 @@ def forget(link: Connection, tasks: Select[tuple[str]]) -> None:
     link.execute(delete(_output).where(_output.c.task_id.in_(tasks)))
 
 
-def statements(dialect: Dialect) -> dict[str, Bulk]:
+def statements(dialect: Dialect) -> dict[str, Bulk | JsonBulk]:
     """The inserts for results of rows that are there, and of those that are inserted together with their result.
 
     They go before the change of the row itself, for they ask what it asks: of an older execution, or a row that is
@@ -77,7 +77,7 @@ def statements(dialect: Dialect) -> dict[str, Bulk]:
     """
     alive = _task.c.state.in_([PENDING, DISPATCHED])
 
-    def made(exists_too: bool) -> Bulk:
+    def made(exists_too: bool) -> Bulk | JsonBulk:
         def guard(v: Any) -> Any:
             if exists_too:
                 return exists().where(_task.c.id == v.task_id, _task.c.execution <= v.execution, alive)

@@ -6,22 +6,22 @@ Called by ``hs import``.
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from sqlalchemy import Table
 
+from hypershell.address import Where
 from hypershell.core.model import KEPT_MOST
 from hypershell.data import printed
 from hypershell.data.aside import ExportError
 from hypershell.data.columns import FORMAT, ID_BYTES, NO_NUMBER, STATES, TABLES, Kind, kind_of
-from hypershell.data.engine import SCHEMA_VERSION, explain
-from hypershell.data.migrate import create
+from hypershell.data.engine import SCHEMA_VERSION
+from hypershell.data.filling import BadRow, Filler, filling
 from hypershell.data.outputs import PLACES
+from hypershell.data.places import create
 from hypershell.data.schema import output
 from hypershell.errors import StoreError
 
@@ -44,8 +44,8 @@ class Restored:
     moved: bool
 
 
-def restore(source: Path, path: Path, progress: Callable[[int], None]) -> Restored:
-    """Restore the export `source` into the database `path`, which is made where it is not there.
+def restore(source: Path, where: Where, progress: Callable[[int], None]) -> Restored:
+    """Restore the export `source` into the database `where`, which is made where it is not there.
 
     Raises:
         ExportError: the file is no export of this version, or is damaged; the database is then as empty as before.
@@ -66,8 +66,8 @@ def restore(source: Path, path: Path, progress: Callable[[int], None]) -> Restor
             tables = {name: _Table(file, name, about.counts[name]) for name in TABLES}
         except _FOREIGN as error:
             raise ExportError(f"{source} is no export of hypershell, or damaged: {_short(error)}") from error
-        create(path)
-        _fill(tables, outputs, source, path, progress)
+        create(where)
+        _fill(tables, outputs, source, where, progress)
     if outputs is not None:
         about.counts["outputs"] = outputs.restored
     return about
@@ -281,29 +281,27 @@ def _fill(
     tables: dict[str, _Table],
     outputs: _Outputs | None,
     source: Path,
-    path: Path,
+    where: Where,
     progress: Callable[[int], None],
 ) -> None:
+    with filling(where) as filler:
+        _check_empty(filler, where)
+        done = 0
+        for name in ("submissions", "runs", "clients", "tasks"):
+            for block in _told(tables[name].blocks(), name, source):
+                _insert(filler, TABLES[name], block, name, source)
+                done += len(block) if name == "tasks" else 0
+                progress(done)
+        if outputs is not None:
+            for row in _told(outputs.rows(), "outputs", source):
+                _insert(filler, output, [row], "outputs", source)
+
+
+def _insert(filler: Filler, table: Table, rows: list[tuple[Any, ...]], name: str, source: Path) -> None:
     try:
-        with closing(sqlite3.connect(path, timeout=5.0, isolation_level=None)) as link:
-            link.execute("PRAGMA synchronous=FULL")
-            link.execute("BEGIN IMMEDIATE")
-            _check_empty(link, path)
-            done = 0
-            for name in ("submissions", "runs", "clients", "tasks"):
-                insert = _insert_into(TABLES[name])
-                for block in _told(tables[name].blocks(), name, source):
-                    try:
-                        link.executemany(insert, block)
-                    except sqlite3.IntegrityError as error:
-                        raise ExportError(f"{source} is damaged: {name}: {error}; nothing was restored") from error
-                    done += len(block) if name == "tasks" else 0
-                    progress(done)
-            if outputs is not None:
-                link.executemany(_insert_into(output), _told(outputs.rows(), "outputs", source))
-            link.execute("COMMIT")
-    except sqlite3.Error as error:
-        raise explain(error, path) from error
+        filler.insert(table, rows)
+    except BadRow as error:
+        raise ExportError(f"{source} is damaged: {name}: {error}; nothing was restored") from error
 
 
 def _told(found: Iterator[T], name: str, source: Path) -> Iterator[T]:
@@ -314,16 +312,10 @@ def _told(found: Iterator[T], name: str, source: Path) -> Iterator[T]:
         raise ExportError(f"{source} is damaged: {name}: {_short(error)}; nothing was restored") from error
 
 
-def _insert_into(table: Table) -> str:
-    columns = table.columns.keys()
-    names = ", ".join(f'"{column}"' for column in columns)
-    return f'INSERT INTO "{table.name}" ({names}) VALUES ({", ".join("?" * len(columns))})'
-
-
-def _check_empty(link: sqlite3.Connection, path: Path) -> None:
+def _check_empty(filler: Filler, where: Where) -> None:
     for table in (*TABLES.values(), output):
-        if link.execute(f'SELECT 1 FROM "{table.name}" LIMIT 1').fetchone():
+        if filler.has_rows(table):
             raise StoreError(
-                f"database {path} is not empty (table {table.name}): import restores only into an empty one, name "
+                f"database {where} is not empty (table {table.name}): import restores only into an empty one, name "
                 "another file with --db PATH"
             )

@@ -15,6 +15,7 @@ from hypershell.options.logging import LOGGING_OPTIONS
 from hypershell.options.query import QUERY_OPTIONS
 from hypershell.options.result import RESULT_OPTIONS
 from hypershell.options.run import RUN_OPTIONS
+from hypershell.options.server import SERVER_OPTIONS
 from hypershell.options.task import TASK_OPTIONS
 from hypershell.options.update import UPDATE_OPTIONS
 from hypershell.options.upkeep import UPKEEP_OPTIONS
@@ -40,6 +41,7 @@ OPTIONS: tuple[Option, ...] = (
     *QUERY_OPTIONS,
     *EXPORT_OPTIONS,
     *DATABASE_OPTIONS,
+    *SERVER_OPTIONS,
     *UPKEEP_OPTIONS,
     *LOGGING_OPTIONS,
 )
