@@ -22,6 +22,7 @@ __all__ = [
     "OrderedSelection",
     "Placed",
     "RunSettings",
+    "RunTaskSettings",
     "RunsSettings",
     "Selection",
     "SubmitSettings",
@@ -69,6 +70,7 @@ class RunSettings(Placed, frozen=True, kw_only=True):
     errors: str | None = None
     failures: str | None = None
     capture: bool = False
+    keep_output: bool = False
     capture_dir: str = ""
     idle_timeout: float | None = None
     task_timeout: float | None = None
@@ -158,7 +160,14 @@ class SubmitSettings(Placed, frozen=True, kw_only=True):
     commitsize: int | None = None
     bundlewait: float = 5.0
     initdb: bool = False
+    keep_output: bool = False
     task_cwd: str | None = None
+
+
+class RunTaskSettings(SubmitSettings, frozen=True, kw_only=True):
+    """All that ``run`` needs; `interval` in seconds."""
+
+    interval: float = 0.02
 
 
 class InfoSettings(Placed, frozen=True, kw_only=True):

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from hypershell.core.model import ClientInfo, Result, Task
+from hypershell.core.model import KEPT_MOST, ClientInfo, Kept, Result, Task
 from hypershell.errors import ProtocolError
 from hypershell.proto import messages as msg
 from hypershell.proto.codec import decode_client, decode_server, encode
@@ -27,12 +27,14 @@ tasks = st.builds(
     Task, text, text, integer, integer, integer, integer, st.none() | st.binary(max_size=30), st.none() | real,
     tags, real, real, st.none() | text, st.none() | integer, st.none() | integer,
 )  # fmt: skip
+sizes = st.integers(0, 2**63 - 1)
+kept = st.builds(Kept, st.binary(max_size=30), st.binary(max_size=30), sizes, sizes)
 results = st.builds(
     Result, text, narrow, narrow, real, real, st.none() | text, st.none() | text, st.none() | text,
-    st.none() | text, st.none() | real, st.none() | real, st.none() | real,
+    st.none() | text, st.none() | real, st.none() | real, st.none() | real, st.none() | kept,
 )  # fmt: skip
 infos = st.builds(ClientInfo, text, text, integer, integer, text, text, integer)
-contexts = st.builds(msg.Context, integer, text, text, text, text)
+contexts = st.builds(msg.Context, integer, text, text, text, text, st.booleans(), st.booleans())
 settings = st.builds(
     msg.ClientSettings, integer, st.none() | integer, real, real, st.none() | real, st.none() | real,
     st.none() | text, st.dictionaries(text, text, max_size=3), st.booleans(), text, text, text, text, text,
@@ -52,6 +54,7 @@ SERVER: dict[type, Any] = {
     msg.Interrupt: st.builds(msg.Interrupt, real),
     msg.Bye: st.just(msg.Bye()),
     msg.Cancel: st.builds(msg.Cancel, st.lists(identity, max_size=4)),
+    msg.KeptTaken: st.builds(msg.KeptTaken, integer),
 }
 SIDES: list[tuple[Callable[[bytes], Any], dict[type, Any]]] = [(decode_client, CLIENT), (decode_server, SERVER)]
 
@@ -80,7 +83,7 @@ def test_tags_are_fixed_numbers() -> None:
     assert given_numbers == {
         msg.Hello: 1, msg.Results: 2, msg.Output: 3, msg.Leave: 4,
         msg.Welcome: 33, msg.Work: 34, msg.OutputTaken: 35, msg.Drain: 36, msg.Interrupt: 37, msg.Bye: 38,
-        msg.Cancel: 39,
+        msg.Cancel: 39, msg.KeptTaken: 40,
     }  # fmt: skip
 
 
@@ -121,7 +124,7 @@ def test_damaged_messages_are_messages_or_refused(decode: Any, kinds: dict[type,
 
 
 @given(st.recursive(scalar | st.binary(max_size=9), lambda inner: st.lists(inner, max_size=4), max_leaves=12),
-       st.sampled_from([1, 2, 3, 4, 33, 34, 35, 36, 37, 38, 99]))  # fmt: skip
+       st.sampled_from([1, 2, 3, 4, 33, 34, 35, 36, 37, 38, 39, 40, 99]))  # fmt: skip
 def test_well_formed_nonsense_is_a_message_or_refused(inside: Any, tag: int) -> None:
     data = msgspec.msgpack.encode([tag, inside])
     for decode, kinds in SIDES:
@@ -143,3 +146,12 @@ def test_numbers_that_no_database_column_holds_are_rejected(wild: int) -> None:
     bad = msgspec.structs.replace(Result("id", 1, 0, 0.0, 0.0), exit_status=min(wild, 2**63))
     with pytest.raises(ProtocolError):
         decode_client(encode(msg.Results([bad])))
+
+
+@pytest.mark.parametrize(("length", "size"), [(KEPT_MOST + 1, KEPT_MOST + 1), (0, -1), (0, 2**63)])
+def test_more_output_than_is_kept_is_rejected(length: int, size: int) -> None:
+    fits = Result("id", 1, 0, 0.0, 0.0, kept=Kept(bytes(KEPT_MOST), b"", KEPT_MOST, 0))
+    assert decode_client(encode(msg.Results([fits]))) == msg.Results([fits])
+    for kept in (Kept(bytes(length), b"", size, 0), Kept(b"", bytes(length), 0, size)):
+        with pytest.raises(ProtocolError):
+            decode_client(encode(msg.Results([msgspec.structs.replace(fits, kept=kept)])))

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hypershell.apps.one import full_form, value_as
+from hypershell.apps.one import full_form, status_for, value_as
 from hypershell.data.where import FIELDS
 from hypershell.errors import UsageError
 from tests.testbed.cli import Done, Hs
@@ -186,7 +186,9 @@ def test_output_that_is_not_here_is_explained(ran: Hs, hs: Hs) -> None:
     task_id = id_of(hs, "echo x")
     path = Path(info(hs, task_id, "-x", "outpath").strip())
     path.unlink()
-    assert refused(hs, 5, "info", task_id, "--stdout").endswith(f"{path} is not there any more")
+    assert refused(hs, 5, "info", task_id, "--stdout").endswith(
+        f"{path} is not there any more (--keep-output keeps it in the database too)"
+    )
     hs.rows("SELECT 1")
     _sql(hs, "UPDATE task SET client_host = 'elsewhere'")
     assert f"{path} is on host elsewhere, not on this one (" in refused(hs, 5, "info", task_id, "--stdout")
@@ -194,7 +196,7 @@ def test_output_that_is_not_here_is_explained(ran: Hs, hs: Hs) -> None:
     assert "Is a directory" in refused(hs, 5, "info", task_id, "--stdout")
     assert hs.run("cluster", input="echo y\n").status == 0
     said = refused(hs, 5, "info", id_of(hs, "echo y"), "--stderr")
-    assert said.endswith("was not kept: output is kept only by a run with --capture")
+    assert said.endswith("that are submitted or run with --keep-output, and by a run with --capture")
 
 
 def _sql(hs: Hs, statement: str) -> None:
@@ -259,3 +261,13 @@ def test_a_cancelled_task_has_ended(hs: Hs) -> None:
     _sql(hs, "UPDATE task SET state = 'cancelled', exit_status = -100")
     assert wait(hs, "true", "-r").status == 156
     assert "Non-zero exit status (-100)" in wait(hs, "true").err
+
+
+@pytest.mark.parametrize(
+    ("exit_status", "state", "expected"),
+    [(0, "succeeded", 0), (3, "failed", 3), (-9, "failed", 247), (-103, "failed", 153), (256, "failed", 7),
+     (0, "failed", 7), (-100, "cancelled", 156), (0, "cancelled", 7), (None, "pending", 7)],
+)  # fmt: skip
+def test_only_success_is_0(exit_status: int | None, state: str, expected: int) -> None:
+    """A task that was stopped at its limit may itself end with 0."""
+    assert status_for(exit_status, state) == expected

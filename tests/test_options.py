@@ -54,6 +54,7 @@ FLAGS: dict[str, tuple[list[str], object]] = {
     "errors": (["-e", "err"], "err"),
     "failures": (["-f", "failed"], "failed"),
     "capture": (["--capture"], True),
+    "keep_output": (["--keep-output"], True),
     "allow_failures": (["--allow-failures"], True),
     "db": (["--db", "/x/y.db"], "/x/y.db"),
     "no_db": (["--no-db"], True),

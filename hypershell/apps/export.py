@@ -113,7 +113,7 @@ def _write(settings: ExportSettings, name: str, source: Source, progress: Callab
         done = _to_file(settings, name, source, aside, progress)
     log.info("Exported %d tasks (%s)", done.tasks, path)
     if settings.outputs:
-        log.info("Exported the output of tasks: %d files", done.outputs)
+        log.info("Exported the output of tasks: %d streams", done.outputs)
     if done.outputs_missing:
         log.warning("%d files of output are not readable here and were left out", done.outputs_missing)
     if done.keys_left_out:

@@ -7,6 +7,7 @@ and an exit status (``docs/exit-status.md``). Called by the modules of the comma
 from __future__ import annotations
 
 import argparse
+import gc
 import itertools
 import logging
 import os
@@ -61,6 +62,7 @@ _EXCLUSIVE = (
     ("restart", "no_db"),
     ("update", "repeat"),
     ("db", "no_db"),
+    ("keep_output", "no_db"),
     ("capture", "output"),
     ("capture", "errors"),
     *itertools.combinations(("failed", "succeeded", "completed", "remaining"), 2),
@@ -253,7 +255,10 @@ def run_command(work: Callable[[], int]) -> int:
     if not _logger.hasHandlers():
         log.setup(log.LogSettings())
     with checked_stdout():
-        return _run(work)
+        status = _run(work)
+    # A command is mostly the end of its process, whose last look for garbage takes as long as many a command.
+    gc.freeze()
+    return status
 
 
 def _run(work: Callable[[], int]) -> int:

@@ -1,4 +1,4 @@
-"""What ``hs info`` and ``hs wait`` share: finding the one task that is meant, and showing it."""
+"""What ``hs info``, ``hs wait`` and ``hs run`` share: finding the one task that is meant, and showing it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from hypershell.errors import HyperShellError, UsageError
+from hypershell.core.states import SUCCEEDED
+from hypershell.errors import ExitStatus, HyperShellError, UsageError
 from hypershell.units import shown
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from hypershell.address import Where
     from hypershell.data.partitions import Tasks
 
-__all__ = ["NotFound", "find", "full_form", "open_tasks", "read_task", "to_text", "value_as"]
+__all__ = ["NotFound", "find", "full_form", "open_tasks", "read_task", "status_for", "to_text", "value_as"]
 
 _HEX = re.compile(r"[0-9a-f]{1,32}")
 _PARTS = (8, 12, 16, 20)
@@ -74,6 +75,16 @@ def read_task(tasks: Tasks, task_id: str, db: Where) -> dict[str, Any]:
     if task is None:
         raise _not_there(task_id, db)
     return task
+
+
+def status_for(exit_status: int | None, state: str) -> int:
+    """The exit status, 0 to 255, with which a command tells how a task ended.
+
+    That of the task; modulo 256 where it is outside of that, so 256 - n for a death by signal n. A task that failed
+    although its own is 0 (it was stopped at its time limit) has that of a run with failures.
+    """
+    status = (exit_status or 0) % 256
+    return ExitStatus.TASKS_FAILED if status == 0 and state != SUCCEEDED else status
 
 
 def to_text(task: Mapping[str, Any], form: str | None) -> str:

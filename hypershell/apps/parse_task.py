@@ -1,10 +1,13 @@
-"""Arguments of ``hs submit``, ``hs info`` and ``hs wait`` to their settings; see ``frame`` for what they share."""
+"""Arguments of ``hs submit``, ``hs run``, ``hs info`` and ``hs wait`` to their settings.
+
+What all commands share is in ``frame``.
+"""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hypershell.apps.frame import (
     EndEarly,
@@ -20,9 +23,9 @@ from hypershell.options import options_of
 
 if TYPE_CHECKING:
     from hypershell.config import Config
-    from hypershell.settings import InfoSettings, SubmitSettings, WaitSettings
+    from hypershell.settings import InfoSettings, RunTaskSettings, SubmitSettings, WaitSettings
 
-__all__ = ["parse_info", "parse_submit", "parse_wait"]
+__all__ = ["parse_info", "parse_run", "parse_submit", "parse_wait"]
 
 
 def parse_submit(argv: Sequence[str]) -> tuple[SubmitSettings, Config]:
@@ -30,27 +33,52 @@ def parse_submit(argv: Sequence[str]) -> tuple[SubmitSettings, Config]:
 
     Raises as `hypershell.apps.frame.parse`.
     """
-    from hypershell.apps.words import spread
     from hypershell.settings import SubmitSettings
-    from hypershell.tags import is_tag
 
     if not argv and stdin_is_terminal():
         raise EndEarly(command_usage(command_entry("submit")), ExitStatus.USAGE)
-    options = options_of("submit")
-    option = next(option for option in options if option.dest == "tag")
-    words = spread(argv, options, option, lambda word: is_tag(word) and not os.path.exists(word))
-    given = parse_arguments("submit", words)
+    given = _of_new_tasks("submit", argv)
     if given.get("words") and "task_file" in given:
         raise UsageError("Cannot specify both -f/--task-file and positional arguments")
     if "tag" in given and not given.get("words") and "task_file" not in given and stdin_is_terminal():
         raise UsageError("nothing to submit: words after -t/--tag are tags, put -- in front of the command")
     config = configure("submit", given)
-    values = collect(SubmitSettings.__struct_fields__, given, config)
+    return SubmitSettings(**_collect_new(SubmitSettings.__struct_fields__, given, config)), config
+
+
+def parse_run(argv: Sequence[str]) -> tuple[RunTaskSettings, Config]:
+    """Settings of ``run``; otherwise as `parse_submit`."""
+    from hypershell.settings import RunTaskSettings
+
+    if not argv:
+        raise EndEarly(command_usage(command_entry("run")), ExitStatus.USAGE)
+    given = _of_new_tasks("run", argv)
+    if not given.get("words"):
+        behind = "; words after -t/--tag are tags, put -- in front of the command" if "tag" in given else ""
+        raise UsageError(f"the following arguments are required: ARGS{behind}")
+    config = configure("run", given)
+    return RunTaskSettings(**_collect_new(RunTaskSettings.__struct_fields__, given, config)), config
+
+
+def _of_new_tasks(command: str, argv: Sequence[str]) -> dict[str, object]:
+    """The arguments of a command that makes tasks."""
+    from hypershell.apps.words import spread
+    from hypershell.tags import is_tag
+
+    options = options_of(command)
+    option = next(option for option in options if option.dest == "tag")
+    words = spread(argv, options, option, lambda word: is_tag(word) and not os.path.exists(word))
+    return parse_arguments(command, words)
+
+
+def _collect_new(fields: Sequence[str], given: dict[str, object], config: Config) -> dict[str, Any]:
+    """The values of a command that makes tasks, which takes two of those of runs from the configuration."""
+    values = collect(fields, given, config)
     if "timeout" not in given:
         values["timeout"] = config.value("task_timeout")
     task_cwd = config.value("task_cwd")
     values["task_cwd"] = None if task_cwd is None else os.path.abspath(str(task_cwd))
-    return SubmitSettings(**values), config
+    return values
 
 
 def parse_info(argv: Sequence[str]) -> tuple[InfoSettings, Config]:

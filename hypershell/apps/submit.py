@@ -15,9 +15,10 @@ from hypershell.errors import ExitStatus, UsageError
 if TYPE_CHECKING:
     from hypershell.data.submit import Servers, Submitter
     from hypershell.server.submitting import Handing
+    from hypershell.server.terms import Wishes
     from hypershell.settings import SubmitSettings
 
-__all__ = ["join_words", "main", "main_single"]
+__all__ = ["Opened", "join_words", "main", "main_single", "prepare"]
 
 log = logging.getLogger("hypershell.submit")
 
@@ -50,10 +51,10 @@ def _submit(argv: list[str]) -> int:
     from hypershell.apps.parse_task import parse_submit
 
     settings, config = parse_submit(argv)
-    _prepare(settings, config.sites.default.database, config.sites.default.lib)
+    prepare(settings, config.sites.default.database, config.sites.default.lib)
     path, line = _decide(settings)
     if line is not None:
-        with _Opened(settings, argv) as opened:
+        with _opened(settings, argv) as opened:
             log.debug("Submitted single task (explicit)")
             log.info("Submitted task (%s)", opened.handing.command(line))
             opened.tell_servers()
@@ -70,9 +71,9 @@ def _submit_single(argv: list[str]) -> int:
     settings, config = parse_submit(argv)
     if settings.task_file is not None or not settings.words:
         raise UsageError("hs task submit takes one command: use hs submit for a FILE or stdin")
-    _prepare(settings, config.sites.default.database, config.sites.default.lib)
+    prepare(settings, config.sites.default.database, config.sites.default.lib)
     line = join_words(settings.words)
-    with _Opened(settings, argv) as opened:
+    with _opened(settings, argv) as opened:
         task_id = opened.handing.command(line)
         log.info("Submitted task (%s)", task_id)
         opened.tell_servers()
@@ -92,7 +93,7 @@ def _decide(settings: SubmitSettings) -> tuple[str | None, str | None]:
     return None, join_words(words)
 
 
-def _prepare(settings: SubmitSettings, default: str, lib: str) -> None:
+def prepare(settings: SubmitSettings, default: str, lib: str) -> None:
     """Make sure that the database can be used, before anything is read."""
     from hypershell.data.places import preflight
     from hypershell.site import ensure_directory
@@ -118,7 +119,7 @@ def _submit_lines(settings: SubmitSettings, argv: list[str], path: str | None) -
     again = path is not None and stat.S_ISREG(os.fstat(fd).st_mode)
     explicit = "explicit" if settings.task_file is not None or settings.words == ("-",) else "implicit"
     try:
-        with _Opened(settings, argv) as opened:
+        with _opened(settings, argv) as opened:
             if path is not None and again:
                 count = opened.handing.file(fd, path)
             else:
@@ -133,16 +134,26 @@ def _submit_lines(settings: SubmitSettings, argv: list[str], path: str | None) -
     log.debug("Done")
 
 
-class _Opened:
-    """The database, open for submitting, and what hands tasks over to it."""
+def _opened(settings: SubmitSettings, argv: list[str]) -> Opened:
+    from hypershell.server.terms import Wishes
 
-    def __init__(self, settings: SubmitSettings, argv: list[str]) -> None:
+    return Opened(settings, ["submit", *argv], Wishes(settings.keep_output))
+
+
+class Opened:
+    """The database, open for submitting, and what hands tasks over to it.
+
+    `argv` is the command after ``hs``; `wishes` is what is asked for the results.
+    """
+
+    def __init__(self, settings: SubmitSettings, argv: list[str], wishes: Wishes) -> None:
         self._settings = settings
         self._argv = argv
+        self._wishes = wishes
         self._submitter: Submitter
         self.handing: Handing
 
-    def __enter__(self) -> _Opened:
+    def __enter__(self) -> Opened:
         from hypershell.apps.progress import Bar
         from hypershell.data.places import database
         from hypershell.data.store import describe_run
@@ -163,7 +174,7 @@ class _Opened:
             ranks=0,
             slots=0,
             job=job_id(os.environ),
-            command=shlex.join(["hs", "submit", *self._argv]),
+            command=shlex.join(["hs", *self._argv]),
             cwd=os.getcwd(),
             start_time=time.time(),
         )
@@ -175,6 +186,7 @@ class _Opened:
             platform.node(),
             settings.task_cwd or os.getcwd(),
             Terms(settings.expand, given.tags, given.group, given.cores, given.memory, given.timeout),
+            self._wishes,
             rows=settings.commitsize,
             wait=settings.bundlewait,
             bar=Bar,
@@ -189,11 +201,11 @@ class _Opened:
     def __exit__(self, *_: object) -> None:
         self._submitter.close()
 
-    def tell_servers(self) -> None:
+    def tell_servers(self, level: int = logging.INFO) -> None:
         """One line where no server that is seen to live takes these tasks."""
         line = _about_servers(self._submitter.servers(), self._settings)
         if line is not None:
-            log.info("%s", line)
+            log.log(level, "%s", line)
 
 
 def _about_servers(servers: Servers, settings: SubmitSettings) -> str | None:

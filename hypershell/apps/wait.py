@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 from hypershell.errors import ExitStatus
 
 if TYPE_CHECKING:
+    from hypershell.address import Where
     from hypershell.data.single import Outcome
-    from hypershell.settings import WaitSettings
 
-__all__ = ["main"]
+__all__ = ["main", "until_ended"]
 
 log = logging.getLogger("hypershell.task")
 
@@ -36,7 +36,7 @@ def _wait(argv: list[str]) -> int:
     one.full_form(settings.task_id)
     with one.open_tasks(settings.place, settings.task_id, settings.without_partitions) as tasks:
         task_id = one.find(tasks, settings.task_id, settings.place)
-    outcome = _until_ended(settings, task_id)
+    outcome = until_ended(settings.place, task_id, settings.interval, settings.without_partitions)
     _tell(outcome)
     prepare_stdout()
     if settings.show_info:
@@ -45,18 +45,21 @@ def _wait(argv: list[str]) -> int:
     if settings.show_status:
         print("null" if outcome.exit_status is None else outcome.exit_status)
     if settings.return_status:
-        return (outcome.exit_status or 0) % 256
+        return one.status_for(outcome.exit_status, outcome.state)
     return ExitStatus.SUCCESS
 
 
-def _until_ended(settings: WaitSettings, task_id: str) -> Outcome:
-    """Look whenever another process has written; raises ``NotFound`` for a task that is removed meanwhile."""
+def until_ended(db: Where, task_id: str, interval: float, without_partitions: bool = False) -> Outcome:
+    """Look whenever another process has written, every `interval` seconds at most.
+
+    Raises ``NotFound`` for a task that is removed meanwhile.
+    """
     from hypershell.apps import one
     from hypershell.data import single
 
     told = False
     while True:
-        with one.open_tasks(settings.place, task_id, settings.without_partitions) as tasks:
+        with one.open_tasks(db, task_id, without_partitions) as tasks:
             connection = tasks.main.connection
             version = single.version(connection)
             again = time.monotonic() + _REOPEN
@@ -65,14 +68,14 @@ def _until_ended(settings: WaitSettings, task_id: str) -> Outcome:
                 # Partitions are looked at when the task is not here any more.
                 outcome = single.follow(connection, task_id) or tasks.follow(task_id)
                 if outcome is None:
-                    raise one.NotFound(f"task {task_id} was removed from {settings.place} while we waited")
+                    raise one.NotFound(f"task {task_id} was removed from {db} while we waited")
                 if outcome.ended:
                     return outcome
                 if not told:
                     told = True
                     log.info("Waiting for task (%s)", task_id)
                 while version() == seen and time.monotonic() < again:
-                    time.sleep(settings.interval)
+                    time.sleep(interval)
 
 
 def _tell(outcome: Outcome) -> None:

@@ -12,9 +12,11 @@ from msgspec import Meta, Struct
 
 __all__ = [
     "CANCELLED_BY_USER",
+    "KEPT_MOST",
     "UPDATING",
     "ClientInfo",
     "FeedMark",
+    "Kept",
     "Result",
     "Scalar",
     "Special",
@@ -24,6 +26,12 @@ __all__ = [
 
 #: What a peer may send where the databases keep 32 bits.
 Int32 = Annotated[int, Meta(ge=-(2**31), le=2**31 - 1)]
+Size = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+
+#: Bytes of each stream of a task that come back with its result; a peer that sends more is refused.
+KEPT_MOST = 1 << 20
+KeptBytes = Annotated[bytes, Meta(max_length=KEPT_MOST)]
+
 Scalar: TypeAlias = bool | int | float | str | None
 
 
@@ -71,6 +79,20 @@ class Special:
 CANCELLED_BY_USER = "cancelled"
 
 
+class Kept(Struct, array_like=True, gc=False, frozen=True):
+    """What a task printed, the first `KEPT_MOST` bytes of each stream; the sizes count all of it."""
+
+    out: KeptBytes
+    err: KeptBytes
+    out_size: Size
+    err_size: Size
+
+    @property
+    def size(self) -> int:
+        """Bytes that are held."""
+        return len(self.out) + len(self.err)
+
+
 class Result(Struct, array_like=True, gc=False, frozen=True):
     """How one execution ended on its client. ``command`` is None where it equals the task's args."""
 
@@ -89,6 +111,8 @@ class Result(Struct, array_like=True, gc=False, frozen=True):
     stime: float | None = None
     maxrss: float | None = None
     """Peak resident set, bytes."""
+    kept: Kept | None = None
+    """What it printed, where its submission asks for that."""
 
 
 class Submission(Struct, array_like=True, frozen=True):

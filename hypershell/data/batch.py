@@ -12,7 +12,7 @@ from typing import TypeAlias
 from hypershell.core.actions import ClientChange, Dispatch, Finished, Record, Return
 from hypershell.core.model import FeedMark, Task
 
-__all__ = ["Batch", "Change", "size_of"]
+__all__ = ["Batch", "Change", "bytes_of", "size_of"]
 
 Change: TypeAlias = Dispatch | Return | Finished
 
@@ -20,6 +20,11 @@ Change: TypeAlias = Dispatch | Return | Finished
 def size_of(record: Record) -> int:
     """How many changes of rows a record asks for."""
     return len(record.inserted) + len(record.dispatched) + len(record.finished) + len(record.returned)
+
+
+def bytes_of(record: Record) -> int:
+    """How many bytes of kept output a record has."""
+    return sum(one.result.kept.size for one in record.finished if one.result.kept is not None)
 
 
 class Batch:

@@ -9,14 +9,14 @@ it back only after a switch interval (benchmarks/writer_rate.py). Used by ``sql`
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import Column, Connection, Dialect, Table, and_, column, table, update
+from sqlalchemy import Column, Connection, Dialect, Table, and_, column, select, table, update
 from sqlalchemy.sql.elements import ColumnElement
 
-__all__ = ["Bulk", "JsonBulk", "bulk_insert", "bulk_update", "incoming", "insert_once"]
+__all__ = ["Bulk", "JsonBulk", "bulk_insert", "bulk_insert_from", "bulk_update", "incoming", "insert_once"]
 
 #: SQLite allows 32,766 parameters in a statement (sqlite3.h since 3.32).
 _MAX_PARAMETERS = 32_000
@@ -103,13 +103,18 @@ def _from_json(dialect: Dialect, columns: Sequence[Column[Any]]) -> str:
 
 def insert_once(dialect: Dialect, target: Table) -> Any:
     """An insert that leaves a row alone whose id is there already, so that it may be repeated."""
+    return _insert(dialect, target).on_conflict_do_nothing(index_elements=["id"])
+
+
+def _insert(dialect: Dialect, target: Table) -> Any:
+    """An insert with what the system says of conflicts."""
     if dialect.name == "postgresql":
         from sqlalchemy.dialects import postgresql
 
-        return postgresql.insert(target).on_conflict_do_nothing(index_elements=["id"])
+        return postgresql.insert(target)
     from sqlalchemy.dialects import sqlite
 
-    return sqlite.insert(target).on_conflict_do_nothing(index_elements=["id"])
+    return sqlite.insert(target)
 
 
 def bulk_insert(dialect: Dialect, target: Table, names: Sequence[str]) -> Bulk | JsonBulk:
@@ -141,6 +146,33 @@ def bulk_update(
     statement = update(target).values(values).where(and_(*guards))
     text = str(statement.compile(dialect=dialect, compile_kwargs={"literal_binds": True}))
     before, after = re.split(r"\s+FROM v\s+WHERE\s+", text)
+    return _of_values(dialect, given, before, after)
+
+
+def bulk_insert_from(
+    dialect: Dialect,
+    target: Table,
+    key: str,
+    given: Sequence[Column[Any]],
+    guard: Callable[[Any], ColumnElement[bool]],
+) -> Bulk | JsonBulk:
+    """Insert rows of a list of values that has the columns `given`, those of `target` first, where `guard` holds.
+
+    `guard` gets the columns of `incoming`. A row with the same `key` is replaced.
+    """
+    names = [col.name for col in target.columns]
+    v = incoming(given).c
+    chosen = select(*(v[name] for name in names)).where(guard(v))
+    statement = _insert(dialect, target).from_select(names, chosen)
+    fresh = {name: statement.excluded[name] for name in names if name != key}
+    statement = statement.on_conflict_do_update(index_elements=[key], set_=fresh)
+    text = str(statement.compile(dialect=dialect, compile_kwargs={"literal_binds": True}))
+    before, after = re.split(r"\s+FROM v\s+WHERE\s+", text)
+    return _of_values(dialect, given, before, after)
+
+
+def _of_values(dialect: Dialect, given: Sequence[Column[Any]], before: str, after: str) -> Bulk | JsonBulk:
+    """The statement ``before FROM v WHERE after`` with rows of parameters as the table ``v``."""
     if dialect.name == "postgresql":
         return JsonBulk(f"{before} FROM {_from_json(dialect, given)} WHERE {after}", len(given))
     quote = dialect.identifier_preparer.quote

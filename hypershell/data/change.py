@@ -20,7 +20,8 @@ from sqlalchemy import ColumnElement, Connection, Text, cast, func, literal, sel
 from hypershell.address import Address, Where
 from hypershell.core.model import Special
 from hypershell.core.states import CANCELLED, DISPATCHED, PENDING
-from hypershell.data import ownership, partitions, query, requests
+from hypershell.data import ownership, partitions, printed, query, requests
+from hypershell.data.additions import ensure
 from hypershell.data.chosen import Chosen, PostgresChosen, SqliteChosen
 from hypershell.data.chosen import chosen as _chosen
 from hypershell.data.edits import Edit
@@ -104,10 +105,12 @@ class Changer:
                 changed.
         """
         with self._chosen_ids.transaction():
+            ensure(self._link)
             gone = select(_task.c.id).where(_task.c.id == _chosen.c.id, *self._allowed(edit))
             self._link.execute(_chosen.delete().where(~gone.exists()))
             asked = self._ask_owners(edit)
             if edit.action == "revert":
+                printed.forget(self._link, select(_chosen.c.id))
                 requests.forget(self._link, select(_chosen.c.id))
             changed = self._count()
             if edit.action == "delete":
@@ -179,7 +182,6 @@ class Changer:
 
         Those stay as they are here: their server says how they ended.
         """
-        requests.ensure(self._link)
         states = [state for state in edit.states or _LIVE if (edit.action, state) not in _UNWATCHED]
         touched = select(_task.c.submission, func.min(_task.c.id)).where(_IS_CHOSEN, _task.c.state.in_(states))
         alive = []
@@ -237,6 +239,7 @@ class Changer:
         ids = select(_chosen.c.id)
         self._link.execute(update(_task).where(_task.c.previous_id.in_(ids)).values(previous_id=None))
         self._link.execute(update(_task).where(_task.c.next_id.in_(ids)).values(next_id=None, retried=False))
+        printed.forget(self._link, ids)
         self._link.execute(_task.delete().where(_IS_CHOSEN))
 
 

@@ -262,7 +262,7 @@ class Sqlite:
 
     def create(self, connection: Connection, create: bool) -> bool:
         """Make the tables in an empty database, in the transaction of `connection`; False where they are."""
-        from hypershell.data.requests import ensure
+        from hypershell.data.additions import ensure
         from hypershell.data.schema import meta, metadata
 
         raw: Any = connection.connection.dbapi_connection

@@ -103,11 +103,11 @@ def _fill(file: Any, source: Source, outputs: bool, check: Progress) -> Written:
     from hypershell.data.outputs import Outputs
 
     writer = Hdf5Writer(file)
-    files = Outputs(file, TABLES["tasks"].columns.keys(), check) if outputs else None
     link = None if source.tasks is None else source.tasks.main.connection
+    files = Outputs(file, TABLES["tasks"].columns.keys(), check, source.tasks) if outputs else None
     before = _data_version(link)
     if source.tasks is not None and link is not None:
-        for block in _columns(source.tasks, source):
+        for block in _columns(source.tasks, source, is_shared=outputs):
             writer.append("tasks", block)
             check(writer.counts["tasks"])
             if files is not None:
@@ -122,8 +122,8 @@ def _fill(file: Any, source: Source, outputs: bool, check: Progress) -> Written:
     return Written(writer.counts["tasks"], writer.keys_left_out, read, missing, moved)
 
 
-def _columns(tasks: Tasks, source: Source) -> Iterator[Sequence[Sequence[Any]]]:
-    """The tasks as blocks of columns."""
+def _columns(tasks: Tasks, source: Source, is_shared: bool = False) -> Iterator[Sequence[Sequence[Any]]]:
+    """The tasks as blocks of columns. `is_shared`: the connection is used between two of them."""
     from hypershell.data.hdf5 import blocks
 
     link = tasks.main.connection
@@ -131,7 +131,8 @@ def _columns(tasks: Tasks, source: Source) -> Iterator[Sequence[Sequence[Any]]]:
         from hypershell.data.packed import Reader, ahead
 
         raw: Any = link.connection.dbapi_connection
-        return ahead(Reader(raw).blocks(source.limit))
+        found = Reader(raw).blocks(source.limit)
+        return found if is_shared else ahead(found)
     return blocks(tasks.raw_pages(source.chosen, source.limit))
 
 

@@ -136,6 +136,7 @@ class MemoryWriter:
     error: StoreError | None = None
     backlog = 0
     full = False
+    behind = False
 
     def __init__(self, run: RunInfo, plan: Plan, wake: Callable[[], None]) -> None:
         self.ended = False

@@ -90,10 +90,15 @@ class Tuning(Struct, frozen=True):
     switch_interval: float = 1e-4
     """Of the interpreter, while the thread lives: with the usual 5 ms a busy main thread halves the rate."""
     batch_rows: int = 8192
-    batch_age: float = 0.15
+    batch_age: float = 0.1
     """A commit that nobody waits for is put off for so long, so that it holds many records."""
+    batch_bytes: int = 8 << 20
+    """Kept output of one transaction; one record (less than 3 MiB) may come on top."""
     high: int = 32_768
     low: int = 8_192
+    high_bytes: int = 64 << 20
+    low_bytes: int = 16 << 20
+    """Kept output that waits to be written: above the first no task is released until it is down to the second."""
     beat: float = BEAT
     look: float = 0.1
     """Time between two looks for requests of users and, with `Plan.forever`, for new work."""
@@ -103,6 +108,8 @@ class Tuning(Struct, frozen=True):
     """How long a failing write is tried again."""
     most_rows: int = 2_000_000
     """More rows than this are not held while writes fail."""
+    most_bytes: int = 1 << 30
+    """Nor more kept output."""
 
 
 class Opened(Struct, frozen=True):
@@ -166,6 +173,8 @@ class WriterLike(Protocol):
     def backlog(self) -> int: ...
     @property
     def full(self) -> bool: ...
+    @property
+    def behind(self) -> bool: ...
     @property
     def ended(self) -> bool: ...
     @property

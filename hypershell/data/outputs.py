@@ -1,4 +1,6 @@
-"""Captured output of tasks into an export: the bytes of all files one after the other, and where each begins.
+"""Output of tasks into an export: the bytes of all of them one after the other, and where each begins.
+
+What was captured is read from its file, as far as that can be read here; else what the database kept is taken.
 
 Called by ``export``; the layout is in ``docs/export.md``.
 """
@@ -8,23 +10,31 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from hypershell.data import printed
 from hypershell.data.columns import ROWS
 
-__all__ = ["Outputs"]
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+__all__ = ["PLACES", "Outputs"]
 
 _PIECE = 1 << 20
 _STREAMS = {"stdout": "outpath", "stderr": "errpath"}
+#: What is told of each stream of a task: where its bytes begin, how many are here, how many the task printed.
+PLACES = ("offset", "length", "size")
 
 
 class Outputs:
-    """Group ``outputs`` of the open ``h5py.File`` `file`. `read` and `missing` count files.
+    """Group ``outputs`` of the open ``h5py.File`` `file`. `read` and `missing` count streams.
 
-    `check` is called after each piece with the number of tasks that are done.
+    `check` is called after each piece with the number of tasks that are done. `tasks` read what the database kept.
     """
 
-    def __init__(self, file: Any, columns: Sequence[str], check: Callable[[int], None]) -> None:
+    def __init__(
+        self, file: Any, columns: Sequence[str], check: Callable[[int], None], tasks: Tasks | None
+    ) -> None:
         import numpy as np
 
         group = file.create_group("outputs")
@@ -36,53 +46,71 @@ class Outputs:
                 group.create_dataset(
                     f"{stream}_{name}", (0,), dtype=np.int64, chunks=(ROWS,), fillvalue=-1, **packed
                 )
-                for name in ("offset", "length")
+                for name in PLACES
             ]
             for place in places:
                 place.attrs["missing"] = -1
                 place.attrs["units"] = "bytes"
-            self._streams.append((columns.index(column), data, places))
+            self._streams.append((stream, columns.index(column), data, places))
+        self._id = columns.index("id")
+        self._tasks = tasks
         self.read = 0
         self.missing = 0
         self._check = check
         self._done = 0
 
     def append(self, columns: Sequence[Sequence[Any]], done: int) -> None:
-        """Add the files of rows of table ``task``, given by columns; an absent file leaves -1."""
+        """Add the output of rows of table ``task``, given by columns, ordered by id; what is absent leaves -1."""
         self._done = done
-        for column, data, places in self._streams:
-            lengths, offsets = [], []
-            for path in columns[column]:
-                begin = data.shape[0]
-                length = -1 if path is None else self._copy(path, data)
-                lengths.append(length)
-                offsets.append(-1 if length < 0 else begin)
-            for place, values in zip(places, (offsets, lengths), strict=True):
+        ids = columns[self._id]
+        kept = self._tasks.kept_of(ids[0], ids[-1]) if self._tasks is not None and len(ids) else {}
+        for stream, column, data, places in self._streams:
+            found = [
+                self._add(key, stream, path, kept.get(key), data)
+                for key, path in zip(ids, columns[column], strict=True)
+            ]
+            for place, values in zip(places, zip(*found, strict=True), strict=True):
                 begin = place.shape[0]
                 place.resize((begin + len(values),))
                 place[begin:] = values
 
-    def _copy(self, path: str, data: Any) -> int:
-        """Append a file as long as it is now; its length, or -1 where it cannot be read here."""
+    def _add(
+        self, task_id: str, stream: str, path: str | None, place: Connection | None, data: Any
+    ) -> tuple[int, int, int]:
+        """Append one stream of a task: where it begins, its length here, and how much the task printed."""
+        begin = data.shape[0]
+        if path is not None and (length := self._copy(path, data)) >= 0:
+            self.read += 1
+            return begin, length, length
+        kept = None if place is None else printed.read_kept(place, task_id, stream)
+        if kept is None:
+            self.missing += path is not None
+            return -1, -1, -1
+        self._append(data, kept.data)
+        self.read += 1
+        return begin, len(kept.data), kept.size
+
+    def _append(self, data: Any, piece: bytes) -> None:
         import numpy as np
 
+        end = data.shape[0]
+        data.resize((end + len(piece),))
+        data[end:] = np.frombuffer(piece, dtype=np.uint8)
+        self._check(self._done)
+
+    def _copy(self, path: str, data: Any) -> int:
+        """Append a file as long as it is now; its length, or -1 where it cannot be read here."""
         try:
             # Without waiting for the other end, should it be a FIFO.
             descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
         except (OSError, ValueError):
-            self.missing += 1
             return -1
         with open(descriptor, "rb", buffering=0) as source:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
-                self.missing += 1
                 return -1
-            self.read += 1
             length = 0
             while length < status.st_size and (piece := source.read(min(_PIECE, status.st_size - length))):
-                end = data.shape[0]
-                data.resize((end + len(piece),))
-                data[end:] = np.frombuffer(piece, dtype=np.uint8)
+                self._append(data, piece)
                 length += len(piece)
-                self._check(self._done)
         return length

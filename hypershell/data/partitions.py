@@ -23,7 +23,8 @@ from sqlalchemy import Connection, Select
 from sqlalchemy.exc import SQLAlchemyError
 
 from hypershell.address import Address, Where
-from hypershell.data import query, single
+from hypershell.data import printed, query, single
+from hypershell.data.printed import Printed
 from hypershell.data.reading import open_partition, partition_path, rotated
 from hypershell.data.walk import Row, Walk
 from hypershell.data.where import Filter, Order
@@ -97,6 +98,25 @@ class Tasks:
                     yield from query.walk(part.connection, statement, chosen).pages()
 
         return query.sorted_pages(gather, order, limit, self.is_current)
+
+    def printed(self, task_id: str, stream: str) -> Printed | None:
+        """What was kept of a stream of a task, wherever it is."""
+        self.refresh()
+        for part in self._all():
+            with part.explained():
+                found = printed.read(part.connection, task_id, stream)
+            if found is not None:
+                return found
+        return None
+
+    def kept_of(self, first: str, last: str) -> dict[str, Connection]:
+        """The ids, from `first` to `last`, of tasks of which something was kept, and where it is."""
+        self.refresh()
+        found: dict[str, Connection] = {}
+        for part in self._all():
+            with part.explained():
+                found.update(dict.fromkeys(printed.kept_of(part.connection, first, last), part.connection))
+        return found
 
     def has_parts(self) -> bool:
         """Whether there is more than the database itself."""

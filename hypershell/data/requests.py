@@ -13,7 +13,6 @@ from collections.abc import Collection
 
 from msgspec import Struct
 from sqlalchemy import Connection, delete, exists, false, literal, or_, select, true, update
-from sqlalchemy.schema import CreateIndex, CreateTable
 from sqlalchemy.sql import Select
 
 from hypershell.core.events import CancelRequested, TasksChanged
@@ -23,7 +22,7 @@ from hypershell.data import lines
 from hypershell.data.schema import request as _request
 from hypershell.data.schema import task as _task
 
-__all__ = ["CANCEL", "CHANGE", "Page", "drop", "ensure", "forget", "leave", "read", "take_over"]
+__all__ = ["CANCEL", "CHANGE", "Page", "drop", "forget", "leave", "read", "take_over"]
 
 #: Kinds of requests.
 CANCEL = "cancel"
@@ -42,15 +41,6 @@ class Page(Struct, frozen=True):
     event: CancelRequested | TasksChanged | None = None
     ids: list[str] = []
     """The tasks that it is about."""
-
-
-def ensure(link: Connection) -> None:
-    """Make the table in a file that was made before there was one."""
-    if link.dialect.name != "sqlite":
-        return
-    link.execute(CreateTable(_request, if_not_exists=True))
-    for index in _request.indexes:
-        link.execute(CreateIndex(index, if_not_exists=True))
 
 
 def leave(link: Connection, tasks: Select[tuple[str, int]], kind: str, settled: bool) -> int:

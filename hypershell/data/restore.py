@@ -9,14 +9,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from sqlalchemy import Table
 
 from hypershell.address import Where
+from hypershell.core.model import KEPT_MOST
+from hypershell.data import printed
 from hypershell.data.aside import ExportError
 from hypershell.data.columns import FORMAT, ID_BYTES, NO_NUMBER, STATES, TABLES, Kind, kind_of
 from hypershell.data.engine import SCHEMA_VERSION
 from hypershell.data.filling import BadRow, Filler, filling
+from hypershell.data.outputs import PLACES
 from hypershell.data.places import create
+from hypershell.data.schema import output
 from hypershell.errors import StoreError
 
 __all__ = ["Restored", "restore"]
@@ -26,6 +32,7 @@ _ROWS = 8_192
 _MOST = 64 << 20
 
 Read = Callable[[int, int], list[Any]]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +62,14 @@ def restore(source: Path, where: Where, progress: Callable[[int], None]) -> Rest
     with file:
         try:
             about = _about(file, source)
+            outputs = _Outputs(file, about.counts["tasks"]) if "outputs" in file else None
             tables = {name: _Table(file, name, about.counts[name]) for name in TABLES}
         except _FOREIGN as error:
             raise ExportError(f"{source} is no export of hypershell, or damaged: {_short(error)}") from error
         create(where)
-        _fill(tables, source, where, progress)
+        _fill(tables, outputs, source, where, progress)
+    if outputs is not None:
+        about.counts["outputs"] = outputs.restored
     return about
 
 
@@ -110,14 +120,7 @@ class _Table:
             yield list(zip(*(read(begin, end) for read in self._reads), strict=True))
 
     def _dataset(self, group: Any, column: str) -> Any:
-        data = _own(group, column)
-        if data.shape != (self.count,):
-            raise ValueError(f"{data.name} has shape {data.shape}, not {(self.count,)}")
-        if data.external or data.is_virtual:
-            raise ValueError(f"{data.name} lies in another file")
-        if data.chunks is None or data.chunks[0] * data.dtype.itemsize > _MOST:
-            raise ValueError(f"{data.name} is not kept in chunks, or in too large ones")
-        return data
+        return _dataset(group, column, self.count)
 
     def _check_type(self, data: Any, kind: Kind) -> None:
         import h5py
@@ -134,6 +137,63 @@ class _Table:
         }.get(kind, dtype.kind == "i" and dtype.itemsize == 8)
         if not good:
             raise ValueError(f"{data.name} has type {dtype}")
+
+
+class _Outputs:
+    """Group ``outputs``: rows of table ``output``, a task at a time, which may be 2 MiB.
+
+    `restored` counts them. Of a stream as much is taken as the database keeps of one.
+    """
+
+    def __init__(self, file: Any, count: int) -> None:
+        group = _own(file, "outputs")
+        self._ids = _dataset(_own(file, "tasks"), "id", count)
+        self._count = count
+        self._streams: list[tuple[Any, list[Any]]] = []
+        for stream in printed.STREAMS:
+            data = _dataset(group, stream, None)
+            # Files of before had no sizes: they held all of what a task printed.
+            names = [name if f"{stream}_{name}" in group else "length" for name in PLACES]
+            places = [_dataset(group, f"{stream}_{name}", count) for name in names]
+            if data.dtype != "uint8" or any(place.dtype != "int64" for place in places):
+                raise ValueError(f"{data.name}, or where its parts lie, has another type")
+            self._streams.append((data, places))
+        self.restored = 0
+
+    def rows(self) -> Iterator[tuple[Any, ...]]:
+        """Columns of table ``output``; raises ValueError for places outside of the file."""
+        for begin in range(0, self._count, _ROWS):
+            end = min(begin + _ROWS, self._count)
+            ids = self._ids[begin:end].tolist()
+            places = [[place[begin:end].tolist() for place in places] for _, places in self._streams]
+            for number, task_id in enumerate(ids):
+                found = [
+                    _stream(data, *(values[number] for values in of_stream))
+                    for (data, _), of_stream in zip(self._streams, places, strict=True)
+                ]
+                if any(stream is not None for stream, _ in found):
+                    self.restored += 1
+                    yield task_id.decode("ascii"), *(one for one, _ in found), *(size for _, size in found)
+
+
+def _stream(data: Any, offset: int, length: int, size: int) -> tuple[bytes | None, int | None]:
+    if offset == -1 or length == -1:
+        return None, None
+    if offset < 0 or length < 0 or size < length or offset + length > data.shape[0]:
+        raise ValueError(f"{data.name} has no {length} bytes at {offset} of {size}")
+    return data[offset : offset + min(length, KEPT_MOST)].tobytes(), size
+
+
+def _dataset(group: Any, name: str, count: int | None) -> Any:
+    """A one-dimensional dataset of this file, of `count` values."""
+    data = _own(group, name)
+    if len(data.shape) != 1 or (count is not None and data.shape != (count,)):
+        raise ValueError(f"{data.name} has shape {data.shape}, not {(count,)}")
+    if data.external or data.is_virtual:
+        raise ValueError(f"{data.name} lies in another file")
+    if data.chunks is None or data.chunks[0] * data.dtype.itemsize > _MOST:
+        raise ValueError(f"{data.name} is not kept in chunks, or in too large ones")
+    return data
 
 
 def _own(group: Any, name: str) -> Any:
@@ -217,29 +277,43 @@ _CONVERT: dict[Kind, Callable[[Any], list[Any]]] = {
 }
 
 
-def _fill(tables: dict[str, _Table], source: Path, where: Where, progress: Callable[[int], None]) -> None:
+def _fill(
+    tables: dict[str, _Table],
+    outputs: _Outputs | None,
+    source: Path,
+    where: Where,
+    progress: Callable[[int], None],
+) -> None:
     with filling(where) as filler:
         _check_empty(filler, where)
         done = 0
         for name in ("submissions", "runs", "clients", "tasks"):
-            for block in _blocks(tables[name], source):
-                try:
-                    filler.insert(TABLES[name], block)
-                except BadRow as error:
-                    raise ExportError(f"{source} is damaged: {name}: {error}; nothing was restored") from error
+            for block in _told(tables[name].blocks(), name, source):
+                _insert(filler, TABLES[name], block, name, source)
                 done += len(block) if name == "tasks" else 0
                 progress(done)
+        if outputs is not None:
+            for row in _told(outputs.rows(), "outputs", source):
+                _insert(filler, output, [row], "outputs", source)
 
 
-def _blocks(table: _Table, source: Path) -> Iterator[list[tuple[Any, ...]]]:
+def _insert(filler: Filler, table: Table, rows: list[tuple[Any, ...]], name: str, source: Path) -> None:
     try:
-        yield from table.blocks()
+        filler.insert(table, rows)
+    except BadRow as error:
+        raise ExportError(f"{source} is damaged: {name}: {error}; nothing was restored") from error
+
+
+def _told(found: Iterator[T], name: str, source: Path) -> Iterator[T]:
+    """What cannot be read is told as damage."""
+    try:
+        yield from found
     except _FOREIGN as error:
-        raise ExportError(f"{source} is damaged: {table.name}: {_short(error)}; nothing was restored") from error
+        raise ExportError(f"{source} is damaged: {name}: {_short(error)}; nothing was restored") from error
 
 
 def _check_empty(filler: Filler, where: Where) -> None:
-    for table in TABLES.values():
+    for table in (*TABLES.values(), output):
         if filler.has_rows(table):
             raise StoreError(
                 f"database {where} is not empty (table {table.name}): import restores only into an empty one, name "

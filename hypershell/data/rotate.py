@@ -62,6 +62,7 @@ _COMPANIONS = (
     ("submission", "id IN (SELECT submission FROM main.task)"),
     ("run", "id IN (SELECT server_id FROM main.task UNION SELECT owner FROM main.submission)"),
     ("client", "id IN (SELECT client_id FROM main.task)"),
+    ("output", "task_id IN (SELECT id FROM main.task)"),
 )
 
 
@@ -110,6 +111,8 @@ def _rotate(link: sqlite3.Connection, real: Path) -> tuple[int, Path, int] | Non
         _remove(aside)
     if count:
         _keep(link, "main")
+        if _has_table(link, "main", "output"):
+            link.execute(f"DELETE FROM main.output WHERE task_id IN (SELECT id FROM main.task WHERE {_MOVES})")
         removed = link.execute(f"DELETE FROM main.task WHERE {_MOVES}").rowcount
         if removed != count:
             raise StoreError(f"{count} tasks were copied to {target}, {removed} were to go: all of them stay")
@@ -134,6 +137,8 @@ def _settle(real: Path, noted: set[int]) -> set[int]:
                 continue
             part.execute("ATTACH ? AS whole", (str(real),))
             part.execute("DELETE FROM main.task WHERE id IN (SELECT id FROM whole.task)")
+            if _has_table(part, "main", "output"):
+                part.execute("DELETE FROM main.output WHERE task_id IN (SELECT id FROM whole.task)")
             is_empty = part.execute("SELECT 1 FROM main.task LIMIT 1").fetchone() is None
         if is_empty:
             _remove(path)
@@ -186,11 +191,19 @@ def _copy(part: sqlite3.Connection, real: Path, number: int) -> int:
         count += copied
         last = part.execute("SELECT max(id) FROM main.task").fetchone()[0]
     for table, condition in _COMPANIONS:
+        if not _has_table(part, "whole", table):
+            continue
         names = _columns(part, table)
         part.execute(f"INSERT INTO main.{table} ({names}) SELECT {names} FROM whole.{table} WHERE {condition}")
     part.execute("INSERT INTO main.meta (key, value) VALUES (?, ?)", (PARTITION, str(number)))
     part.execute("COMMIT")
     return count
+
+
+def _has_table(link: sqlite3.Connection, schema: str, table: str) -> bool:
+    """Databases that were made before there was a table have it only once they are written."""
+    query = f"SELECT 1 FROM {schema}.sqlite_master WHERE type = 'table' AND name = ?"
+    return link.execute(query, (table,)).fetchone() is not None
 
 
 def _columns(link: sqlite3.Connection, table: str) -> str:

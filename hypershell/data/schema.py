@@ -29,7 +29,7 @@ from sqlalchemy.types import TypeDecorator
 
 from hypershell.data.times import Stamper, seconds_of
 
-__all__ = ["UtcTime", "client", "meta", "metadata", "micros", "request", "run", "submission", "task"]
+__all__ = ["UtcTime", "client", "meta", "metadata", "micros", "output", "request", "run", "submission", "task"]
 
 
 class UtcTime(TypeDecorator[float]):
@@ -240,6 +240,16 @@ request = Table(
     info={"announce": "INSERT"},
 )
 Index("request_task", request.c.task)
+
+output = Table(
+    "output",
+    metadata,
+    Column("task_id", Text, primary_key=True, nullable=False),
+    Column("stdout", LargeBinary),
+    Column("stderr", LargeBinary),
+    Column("stdout_size", BigInteger),
+    Column("stderr_size", BigInteger),
+)
 
 meta = Table(
     "meta",

@@ -34,7 +34,7 @@ from hypershell.core.actions import Dispatch, Finish, Finished, Record, Return
 from hypershell.core.events import CancelRequested, TasksChanged
 from hypershell.core.model import FeedMark, Special, Submission, Task
 from hypershell.core.states import DISPATCHED, PENDING
-from hypershell.data import lines, ownership, requests, rows, schema
+from hypershell.data import lines, ownership, printed, requests, rows, schema
 from hypershell.data.batch import Batch
 from hypershell.data.bulk import Bulk, JsonBulk, bulk_insert, bulk_update, incoming, insert_once
 from hypershell.data.connected import RENEW, Connected, Database
@@ -151,6 +151,7 @@ class SqlStore(Connected):
         maker, changes = self._rows, batch.changes
         fresh: list[Task] = []
         whole: list[Any] = []
+        kept_whole: list[Any] = []
         take = changes.pop if changes else None
         for task in batch.inserted.values():
             change = take(task.id, None) if take is not None else None
@@ -158,19 +159,27 @@ class SqlStore(Connected):
                 fresh.append(task)
             else:
                 maker.whole(whole, task, change, self._owned)
+                if type(change) is Finished:
+                    printed.row(kept_whole, change)
         if self._exhausted:
             self._exhausted.difference_update({(task.submission, task.group) for task in batch.inserted.values()})
         new: list[Any] = []
         maker.new(new, fresh, self._owned)
         finished: list[Any] = []
         moved: list[Any] = []
+        kept: list[Any] = []
         for change in changes.values():
             if type(change) is Finished:
                 maker.finished(finished, change)
+                printed.row(kept, change)
             elif isinstance(change, Dispatch | Return):
                 maker.moved(moved, change)
         bulk = self._bulk
         missed = 0
+        # Before the rows that they belong to, of which they ask the same.
+        for name, flat in (("printed", kept), ("printed_whole", kept_whole)):
+            if flat:
+                bulk[name].run(link, flat)
         for name, flat in (("new", new), ("whole", whole), ("moved", moved), ("finished", finished)):
             if flat:
                 statement = bulk[name]
@@ -351,6 +360,7 @@ def _compile(link: Connection, run: RunInfo) -> dict[str, Bulk | JsonBulk]:
         "new": bulk_insert(dialect, _task, rows.NEW),
         "whole": bulk_insert(dialect, _task, rows.WHOLE),
         "joined": bulk_insert(dialect, _client, rows.CLIENT),
+        **printed.statements(dialect),
     }
     for name, names in (("finished", rows.FINISHED), ("moved", rows.MOVED)):
         given = [_task.c[column] for column in names]

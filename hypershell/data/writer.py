@@ -17,7 +17,7 @@ from typing import TypeAlias, TypeVar
 
 from hypershell.core.actions import Finish, LoadMore, Record
 from hypershell.core.events import Durable, StoreFailed, StoreResumed, StoreStalled, TasksLoaded
-from hypershell.data.batch import size_of
+from hypershell.data.batch import bytes_of, size_of
 from hypershell.data.notices import Adopted, Notice, Opened, Plan, Told, Tuning, Waiting, WriterLike
 from hypershell.data.patience import Patience
 from hypershell.data.recover import Recovery
@@ -62,6 +62,10 @@ class Writer:
         self._ending = False
         self._taken_rows = 0
         self._written_rows = 0
+        self._taken_bytes = 0
+        self._written_bytes = 0
+        self._behind = False
+        self._committed = clock()
         self._full = False
         self._error: StoreError | None = None
         self._ended = False
@@ -78,8 +82,10 @@ class Writer:
         if self._ended:
             return
         self._taken_rows += size_of(record)
+        if record.finished:
+            self._taken_bytes += bytes_of(record)
         self._inbox.append(record)
-        if self._sleeping or self.backlog >= self._tuning.batch_rows:
+        if self._sleeping or self._is_large():
             self._signal.set()
 
     def hurry(self) -> None:
@@ -123,6 +129,19 @@ class Writer:
         else:
             self._full = backlog >= self._tuning.high
         return self._full
+
+    @property
+    def behind(self) -> bool:
+        """Whether so much kept output waits to be written that no more tasks should begin."""
+        waiting = self._taken_bytes - self._written_bytes
+        self._behind = waiting > (self._tuning.low_bytes if self._behind else self._tuning.high_bytes)
+        return self._behind
+
+    def _is_large(self) -> bool:
+        """Whether what waits makes a whole transaction."""
+        tuning = self._tuning
+        rows = self._taken_rows - self._written_rows
+        return rows >= tuning.batch_rows or self._taken_bytes - self._written_bytes >= tuning.batch_bytes
 
     @property
     def ended(self) -> bool:
@@ -214,7 +233,10 @@ class Writer:
             self._try(store.drop_requests)
 
     def _sleep(self, due: float) -> None:
-        """Wait for something or `due`; then until the batch is old or large, or somebody waits for it."""
+        """Wait for something or `due`; then until the last commit is some time ago or the batch is large or urgent.
+
+        So what comes after a pause is committed at once, and only what comes soon after it waits for more.
+        """
         tuning, clock, inbox, signal = self._tuning, self._clock, self._inbox, self._signal
         if not inbox:
             self._sleeping = True
@@ -222,43 +244,47 @@ class Writer:
             if not inbox:
                 signal.wait(max(0.0, due - clock()))
             self._sleeping = False
-        old = clock() + tuning.batch_age
-        while inbox and not self._urgent and self.backlog < tuning.batch_rows:
+        old = self._committed + tuning.batch_age
+        while inbox and not self._urgent and not self._is_large():
             signal.clear()
             # What made it urgent or large before this line has cleared the signal is seen here.
-            if self._urgent or self.backlog >= tuning.batch_rows or not signal.wait(max(0.0, old - clock())):
+            if self._urgent or self._is_large() or not signal.wait(max(0.0, old - clock())):
                 break
 
     def _drain(self, store: Store) -> tuple[bool, bool]:
         """Write what is queued; whether the end was asked for, and whether anything was written."""
-        inbox, most = self._inbox, self._tuning.batch_rows
+        inbox, most, most_bytes = self._inbox, self._tuning.batch_rows, self._tuning.batch_bytes
         self._urgent = False
         self._signal.clear()
         batch: list[Record] = []
-        size, wrote = 0, False
+        size = held = 0
+        wrote = False
         for _ in range(len(inbox)):
             item = inbox.popleft()
             if isinstance(item, Record):
                 batch.append(item)
                 size += size_of(item)
-                if size < most:
+                held += bytes_of(item)
+                if size < most and held < most_bytes:
                     continue
             if batch:
-                self._write(store, batch, size)
-                batch, size, wrote = [], 0, True
+                self._write(store, batch, size, held)
+                batch, size, held, wrote = [], 0, 0, True
             if isinstance(item, LoadMore):
                 self._answer(store, item)
             elif isinstance(item, Finish):
                 self._end(store, item)
                 return True, True
         if batch:
-            self._write(store, batch, size)
+            self._write(store, batch, size, held)
             wrote = True
         return False, wrote
 
-    def _write(self, store: Store, batch: list[Record], size: int) -> None:
+    def _write(self, store: Store, batch: list[Record], size: int, held: int) -> None:
         self._try(lambda: store.apply(batch))
         self._written_rows += size
+        self._written_bytes += held
+        self._committed = self._clock()
         self._post(Durable(batch[-1].seq))
 
     def _answer(self, store: Store, wanted: LoadMore) -> None:
@@ -269,6 +295,11 @@ class Writer:
         self._try(lambda: store.end_run(finish))
         if store.refused:
             log.debug("%d changes were refused by the store (older executions or final rows)", store.refused)
+
+    def _is_too_much(self) -> bool:
+        """Whether more waits than memory should hold, although it cannot be written."""
+        held = self._taken_bytes - self._written_bytes
+        return self.backlog > self._tuning.most_rows or held > self._tuning.most_bytes
 
     def _pause(self, seconds: float) -> bool:
         """Wait in the start; True when the end was asked for meanwhile."""
@@ -286,7 +317,7 @@ class Writer:
 
         tuning = self._tuning
         patience = Patience(tuning.give_up, tuning.tell_after, pause=2.0)
-        result, told = patience.persist(step, tell, self._clock, lambda: self.backlog > tuning.most_rows)
+        result, told = patience.persist(step, tell, self._clock, self._is_too_much)
         if told:
             self._post(Told("info", "the database can be written again"))
             self._post(StoreResumed())

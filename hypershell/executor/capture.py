@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 
+from hypershell.core.model import KEPT_MOST, Kept
 from hypershell.executor.spawn import NotStarted
 
-__all__ = ["capture_paths", "open_capture"]
+__all__ = ["capture_paths", "kept_of", "open_again", "open_capture"]
 
 
 def capture_paths(folder: str, id: str) -> tuple[str, str]:
@@ -40,3 +41,37 @@ def open_capture(paths: tuple[str, str]) -> tuple[int, int]:
             os.close(fd)
         raise NotStarted(f"cannot create {paths[len(opened)]}: {getattr(error, 'strerror', error)}") from None
     return opened[0], opened[1]
+
+
+def open_again(paths: tuple[str, str]) -> tuple[int, int]:
+    """Descriptors that read both files.
+
+    :raises NotStarted: they cannot be opened.
+    """
+    first = -1
+    try:
+        first = os.open(paths[0], os.O_RDONLY | os.O_CLOEXEC)
+        return first, os.open(paths[1], os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        if first >= 0:
+            os.close(first)
+        raise NotStarted(f"cannot read {error.filename}: {error.strerror}") from None
+
+
+def kept_of(files: tuple[int, int]) -> Kept:
+    """What the two files hold, read from descriptors of ours: the task may have renamed or removed them."""
+    (out, out_size), (err, err_size) = (_beginning(fd) for fd in files)
+    return Kept(out, err, out_size, err_size)
+
+
+def _beginning(fd: int) -> tuple[bytes, int]:
+    """The first bytes of a file, and its size; a file that cannot be read any more counts as empty."""
+    parts: list[bytes] = []
+    begin = 0
+    try:
+        while begin < KEPT_MOST and (part := os.pread(fd, KEPT_MOST - begin, begin)):
+            parts.append(part)
+            begin += len(part)
+        return b"".join(parts), max(begin, os.fstat(fd).st_size)
+    except OSError:
+        return b"".join(parts), begin

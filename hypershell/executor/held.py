@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from hypershell.core.model import Task
+from hypershell.core.model import Result, Task
 from hypershell.executor.vocabulary import Exited
 from hypershell.proto.messages import Context
 from hypershell.template import Template, TemplateError
 
-__all__ = ["Run", "Submission", "shown", "text_of"]
+__all__ = ["Run", "Submission", "shown", "split", "text_of"]
 
 
 class Run:
@@ -52,3 +52,16 @@ def shown(command: str | None) -> str | None:
     if command is None or command.isascii():
         return command
     return command.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def split(results: list[Result], most: int) -> list[list[Result]]:
+    """Results in parts, each of which ends with the one that brings its kept output to `most` bytes."""
+    parts: list[list[Result]] = [[]]
+    size = 0
+    for result in results:
+        if size >= most:
+            parts.append([])
+            size = 0
+        parts[-1].append(result)
+        size += result.kept.size if result.kept is not None else 0
+    return parts

@@ -12,11 +12,11 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from hypershell.core.model import Task
-from hypershell.executor.capture import capture_paths, open_capture
+from hypershell.core.model import Kept, Task
+from hypershell.executor.capture import capture_paths, kept_of, open_again, open_capture
 from hypershell.executor.env import LONGEST, Environment
 from hypershell.executor.ladder import KILL
-from hypershell.executor.output import Output, Pipe
+from hypershell.executor.output import Head, Output, Pipe
 from hypershell.executor.reap import RSS_UNIT, next_exit
 from hypershell.executor.spawn import NotStarted, Spawner
 from hypershell.executor.turns import take_short_turns
@@ -47,7 +47,9 @@ class _Job:
         "end",
         "err",
         "err_fd",
+        "files",
         "give_up",
+        "heads",
         "id",
         "out",
         "out_fd",
@@ -76,6 +78,10 @@ class _Job:
         self.rest: tuple[str, ...] | None = None
         """Further ``{% %}`` commands; None where the job is a task."""
         self.paths: tuple[str, str] | None = None
+        self.heads: tuple[Head, Head] | None = None
+        """What comes back with the result, where its submission asks for that and it writes to pipes."""
+        self.files: tuple[int, int] | None = None
+        """Where it is asked for and the task writes to files: descriptors that read them."""
 
     status: int
     usage: tuple[float, float, int]
@@ -142,10 +148,13 @@ class Jobs:
         if b"\0" in line or b"\0" in line_to_run:
             raise NotStarted("the command contains a NUL byte")
         if self._capture_dir is not None:
-            self._start_captured(task, line, line_to_run, cwd, shared, begin)
+            self._start_captured(task, line, line_to_run, cwd, shared, begin, context.keep_output)
             return
         own = self._environment.of(task, line, line_to_run, begin)
-        self._unwatched.append((now, self._spawn(task.id, line_to_run, shared, own, cwd, begin)))
+        job = self._spawn(task.id, line_to_run, shared, own, cwd, begin)
+        if context.keep_output:
+            job.heads = (Head(), Head())
+        self._unwatched.append((now, job))
 
     def _enter(self, context: Context) -> tuple[Context, str | None, dict[bytes, bytes]]:
         """What the tasks of a submission share: where to run (None: here), and variables."""
@@ -194,19 +203,32 @@ class Jobs:
         return job
 
     def _start_captured(
-        self, task: Task, line: bytes, command: bytes, cwd: str | None, shared: dict[bytes, bytes], begin: float
+        self,
+        task: Task,
+        line: bytes,
+        command: bytes,
+        cwd: str | None,
+        shared: dict[bytes, bytes],
+        begin: float,
+        keep: bool,
     ) -> None:
         """Start a task that writes to its own files."""
         paths = capture_paths(self._capture_dir or "", task.id)
         own = self._environment.of(task, line, command, begin, paths)
         out, err = open_capture(paths)
+        files: tuple[int, int] | None = None
         try:
+            files = open_again(paths) if keep else None
             pid = self._spawner.start(command, shared, out, err, cwd, own)
+        except NotStarted:
+            _close(files)
+            raise
         finally:
             os.close(out)
             os.close(err)
         job = _Job(task.id, pid, begin, -1, -1)
         job.paths = paths
+        job.files = files
         self._by_pid[pid] = self._by_id[task.id] = job
 
     def expand(self, id: str, commands: tuple[str, ...]) -> None:
@@ -229,11 +251,17 @@ class Jobs:
     def _watch(self, job: _Job, limit: int = 0) -> None:
         """Read the pipes of a job whenever they have something; with `limit` its stdout is kept, not forwarded."""
         if job.out_fd >= 0:
-            job.out = Pipe(job.out_fd, False, limit)
-            job.err = Pipe(job.err_fd, True)
-            job.out_fd = job.err_fd = -1
+            job.out, job.err = self._pipes(job, limit)
             self._output.watch(job.out)
             self._output.watch(job.err)
+
+    def _pipes(self, job: _Job, limit: int = 0) -> tuple[Pipe, Pipe]:
+        """The pipes of a job that has none yet."""
+        out, err = Pipe(job.out_fd, False, limit), Pipe(job.err_fd, True)
+        job.out_fd = job.err_fd = -1
+        if job.heads is not None:
+            out.head, err.head = job.heads
+        return out, err
 
     def signal(self, id: str, number: int) -> None:
         """Signal the process group of a job; one that has ended is left alone."""
@@ -264,12 +292,14 @@ class Jobs:
                 self._kill_rest(pid)
             job.status = os.waitstatus_to_exitcode(status)
             job.usage = (usage[0], usage[1], usage[2])
-            if job.out_fd >= 0:
+            if job.out_fd >= 0 and job.heads is None:
                 job.out = output.finish(job.out_fd, False)
                 job.err = output.finish(job.err_fd, True)
                 job.out_fd = job.err_fd = -1
                 open_pipes = job.out is not None or job.err is not None
             else:
+                if job.out_fd >= 0:
+                    job.out, job.err = self._pipes(job)
                 open_pipes = not self._drain(job)
             if open_pipes:
                 job.give_up = now + DRAIN_TIME
@@ -305,9 +335,9 @@ class Jobs:
             return
         utime, stime, maxrss = job.usage
         outpath, errpath = job.paths or (None, None)
-        self._ended(
-            Exited(job.id, job.status, job.start, job.end, utime, stime, float(maxrss * RSS_UNIT), outpath, errpath)
-        )
+        rss = float(maxrss * RSS_UNIT)
+        kept = _kept(job)
+        self._ended(Exited(job.id, job.status, job.start, job.end, utime, stime, rss, outpath, errpath, kept))
 
     def _expansion_over(self, job: _Job) -> None:
         status = job.status
@@ -381,10 +411,32 @@ class Jobs:
             for pipe in (job.out, job.err):
                 if pipe is not None:
                     self._output.close(pipe)
+            _close(job.files)
         for pipe in self._background:
             self._output.drain(pipe)
             self._output.close(pipe)
         self._spawner.close()
+
+
+def _kept(job: _Job) -> Kept | None:
+    """What comes back with the result; what background processes print from now on does not."""
+    if job.heads is not None:
+        for pipe in (job.out, job.err):
+            if pipe is not None:
+                pipe.head = None
+        out, err = job.heads
+        return Kept(bytes(out.data), bytes(err.data), out.size, err.size)
+    if job.files is None:
+        return None
+    kept = kept_of(job.files)
+    _close(job.files)
+    job.files = None
+    return kept
+
+
+def _close(files: tuple[int, int] | None) -> None:
+    for fd in files or ():
+        os.close(fd)
 
 
 def _named(command: str) -> str:

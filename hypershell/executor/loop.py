@@ -32,6 +32,7 @@ from hypershell.executor.vocabulary import (
     Exited,
     Expand,
     Interrupted,
+    KeptDurable,
     Report,
     Say,
     ServerLost,
@@ -192,6 +193,8 @@ class Executor:
             self._tell(Interrupted(message.grace))
         elif kind is messages.Cancel:
             self._tell(CancelOrdered(message.tasks))
+        elif kind is messages.KeptTaken:
+            self._tell(KeptDurable(message.size))
         elif kind is messages.Bye:
             self._tell(Dismissed())
         elif kind is Lost:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import deque
 
 from hypershell.core.model import CANCELLED_BY_USER, Result, Special, Task
-from hypershell.executor.held import Run, Submission, shown, text_of
+from hypershell.executor.held import Run, Submission, shown, split, text_of
 from hypershell.executor.ladder import KILL, ladder
 from hypershell.executor.vocabulary import (
     Action,
@@ -23,6 +23,7 @@ from hypershell.executor.vocabulary import (
     Expand,
     Expanded,
     Interrupted,
+    KeptDurable,
     Report,
     Say,
     ServerLost,
@@ -47,6 +48,13 @@ LAUNCHER_DEATHS = frozenset({-2, -10, -12, -15})
 SUSPECT_TIME = 0.25
 SIGNAL_TIME = 2.0
 
+#: Bytes of kept output at which results go back; a message has less than this and one more result (2 MiB).
+KEPT_BUNDLE = 1 << 20
+
+#: Bytes of kept output that were sent and are not durable yet, at which no task is started; each of those that run
+#: then may add 2 MiB.
+KEPT_WINDOW = 16 << 20
+
 _NEVER = float("inf")
 
 
@@ -67,6 +75,10 @@ class Machine:
         self._due: dict[str, float] = {}
         self._submissions: dict[int, Submission] = {}
         self._results: list[Result] = []
+        self._kept_size = 0
+        """Bytes of output in these results."""
+        self._kept_away = 0
+        """Bytes of output that the server has and did not say to be durable."""
         self._returned: list[tuple[str, int]] = []
         self._oldest = now
         self._idle_since = now
@@ -116,11 +128,13 @@ class Machine:
         elif isinstance(event, Interrupted):
             self._drain(event.leave, "interrupted")
             self._stop_all(ladder(event.grace, event.hurry, now), now, actions)
+        elif isinstance(event, KeptDurable):
+            self._kept_away = max(0, self._kept_away - max(0, event.size))
         elif isinstance(event, Dismissed):
             self._end("dismissed", now, actions)
         elif isinstance(event, ServerLost):
             self._end(event.reason, now, actions)
-        if self._queue and len(self._running) < self.slots:
+        if self._queue and len(self._running) < self.slots and self._kept_away < KEPT_WINDOW:
             self._fill(now, actions)
         if self._results or self._returned:
             self._pack(now, actions)
@@ -254,7 +268,9 @@ class Machine:
             self._give_back(run.task, now)
             return
         self._note_oldest(now)
-        self._waited_for |= run.error == CANCELLED_BY_USER
+        self._waited_for |= run.error == CANCELLED_BY_USER or self._is_waited_for(run.task)
+        if event.kept is not None:
+            self._kept_size += event.kept.size
         self._results.append(
             Result(
                 event.id,
@@ -269,6 +285,7 @@ class Machine:
                 event.utime,
                 event.stime,
                 event.maxrss,
+                event.kept,
             )
         )
 
@@ -294,6 +311,7 @@ class Machine:
     def _fail(self, task: Task, status: int, error: str, now: float, command: str | None = None) -> None:
         """A result for a task that never ran."""
         self._held.pop(task.id, None)
+        self._waited_for |= self._is_waited_for(task)
         self._note_oldest(now)
         wall = now + self._epoch
         self._results.append(Result(task.id, task.execution, status, wall, wall, shown(command), error))
@@ -307,6 +325,9 @@ class Machine:
         self._held.pop(task.id, None)
         self._note_oldest(now)
         self._returned.append((task.id, task.execution))
+
+    def _is_waited_for(self, task: Task) -> bool:
+        return self._submissions[task.submission].context.waited_for
 
     def _note_oldest(self, now: float) -> None:
         if not self._results and not self._returned:
@@ -324,10 +345,17 @@ class Machine:
             or len(self._results) >= (self.settings.bundlesize or queued / 2)
             or self._returned
             or self._waited_for
+            or self._kept_size >= KEPT_BUNDLE
             or now >= self._oldest + self.settings.bundlewait
         ):
-            actions.append(Report(self._results, self._returned))
+            results = self._results
+            if self._kept_size >= KEPT_BUNDLE:
+                *full, results = split(results, KEPT_BUNDLE)
+                actions.extend(Report(part, []) for part in full)
+            actions.append(Report(results, self._returned))
             self._results = []
+            self._kept_away += self._kept_size
+            self._kept_size = 0
             self._returned = []
             self._waited_for = False
 

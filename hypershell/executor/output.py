@@ -10,9 +10,10 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
+from hypershell.core.model import KEPT_MOST
 from hypershell.reactor import Poller
 
-__all__ = ["LONGEST_LINE", "WINDOW", "Output", "Pipe"]
+__all__ = ["LONGEST_LINE", "WINDOW", "Head", "Output", "Pipe"]
 
 #: Bytes of one line that are kept until its end comes.
 LONGEST_LINE = 65_536
@@ -23,13 +24,30 @@ WINDOW = 1_048_576
 _READ = 65_536
 
 
+class Head:
+    """The first `KEPT_MOST` bytes that a task wrote to a stream, and how many it wrote in all."""
+
+    __slots__ = ("data", "size")
+
+    def __init__(self) -> None:
+        self.data = bytearray()
+        self.size = 0
+
+    def add(self, data: bytes) -> None:
+        self.size += len(data)
+        room = KEPT_MOST - len(self.data)
+        if room > 0:
+            self.data += data[:room]
+
+
 class Pipe:
     """The reading end of a pipe that a task writes to; `fd` is -1 after its end.
 
-    With `limit` its bytes are kept in `kept` instead, and it is closed when there are more.
+    With `limit` its bytes are kept in `kept` instead, and it is closed when there are more. `head`, where there is
+    one, also gets what is passed on.
     """
 
-    __slots__ = ("error", "fd", "kept", "limit", "overflowed", "tail", "watched")
+    __slots__ = ("error", "fd", "head", "kept", "limit", "overflowed", "tail", "watched")
 
     def __init__(self, fd: int, error: bool, limit: int = 0) -> None:
         self.fd = fd
@@ -39,6 +57,7 @@ class Pipe:
         self.limit = limit
         self.kept = bytearray()
         self.overflowed = False
+        self.head: Head | None = None
 
 
 class Output:
@@ -170,6 +189,8 @@ class Output:
                 pipe.overflowed = True
                 self.close(pipe)
             return
+        if pipe.head is not None:
+            pipe.head.add(data)
         end = data.rfind(b"\n") + 1
         if end == len(data) and not pipe.tail:
             self._pass_on(pipe, data)

@@ -6,7 +6,7 @@ from typing import TypeAlias
 
 from msgspec import Struct
 
-from hypershell.core.model import Result, Task
+from hypershell.core.model import Kept, Result, Task
 from hypershell.proto.messages import Context, Leave
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "Expand",
     "Expanded",
     "Interrupted",
+    "KeptDurable",
     "Report",
     "Say",
     "ServerLost",
@@ -70,6 +71,7 @@ class Exited(Struct, frozen=True, gc=False):
     maxrss: float | None = None
     outpath: str | None = None
     errpath: str | None = None
+    kept: Kept | None = None
 
 
 class DrainOrdered(Struct, frozen=True, gc=False):
@@ -93,6 +95,12 @@ class CancelOrdered(Struct, frozen=True, gc=False):
     """The user wants these executions (id, execution) stopped or not started; the client goes on."""
 
     tasks: list[tuple[str, int]]
+
+
+class KeptDurable(Struct, frozen=True, gc=False):
+    """The server committed so many bytes of the kept output that it was sent."""
+
+    size: int
 
 
 class Dismissed(Struct, frozen=True, gc=False):
@@ -121,6 +129,7 @@ Event: TypeAlias = (
     | DrainOrdered
     | CancelOrdered
     | Interrupted
+    | KeptDurable
     | SignalCame
     | Dismissed
     | ServerLost

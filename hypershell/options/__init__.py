@@ -14,6 +14,7 @@ from hypershell.options.export import EXPORT_OPTIONS
 from hypershell.options.kinds import ENV_PREFIX, EXPORT_PREFIX, LEVELS, STYLES, Command, Option
 from hypershell.options.logging import LOGGING_OPTIONS
 from hypershell.options.query import QUERY_OPTIONS
+from hypershell.options.result import RESULT_OPTIONS
 from hypershell.options.run import RUN_OPTIONS
 from hypershell.options.server import SERVER_OPTIONS
 from hypershell.options.task import TASK_OPTIONS
@@ -36,6 +37,7 @@ __all__ = [
 OPTIONS: tuple[Option, ...] = (
     *TASK_OPTIONS,
     *RUN_OPTIONS,
+    *RESULT_OPTIONS,
     *UPDATE_OPTIONS,
     *QUERY_OPTIONS,
     *EXPORT_OPTIONS,

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from hypershell.options.kinds import Command
 
-__all__ = ["ALL", "COMMANDS", "INFO", "LIST", "ORDER", "RUN", "RUNS", "SELECT", "SUBMIT", "UPDATE", "WAIT"]
+__all__ = ["ALL", "COMMANDS", "INFO", "LIST", "ONE", "ORDER", "RUN", "RUNS", "SELECT", "SUBMIT", "UPDATE", "WAIT"]
 
 #: Names of commands that share options.
 RUN = ("cluster", "mpi")
-ALL = ("cluster", "mpi", "submit", "list", "info", "wait", "update", "export", "import", "runs", "initdb")
+ALL = ("cluster", "mpi", "submit", "run", "list", "info", "wait", "update", "export", "import", "runs", "initdb")
 LIST = ("list",)
 UPDATE = ("update",)
 #: Those that select tasks, and those that take them in an order.
 SELECT = ("list", "update", "export")
 ORDER = ("list", "update")
 SUBMIT = ("submit",)
+#: The one that submits a task and waits for it.
+ONE = ("run",)
 INFO = ("info",)
 WAIT = ("wait",)
 RUNS = ("runs",)
@@ -50,6 +52,15 @@ COMMANDS: tuple[Command, ...] = (
             "hs submit 'sort data.txt >sorted.txt'",
         ),
         "info",
+    ),
+    Command(
+        "run",
+        "hypershell.apps.run",
+        "Have a server run one command, and wait for it.",
+        "Puts a command into the database, waits until a server has run it, prints what it printed, and exits with "
+        "its status. Ctrl-C cancels it.",
+        ("hs run -- ./simulate --seed 1", "hs run -t site:west -c4 -W 10m 'sort data.txt | uniq -c'"),
+        "warning",
     ),
     Command(
         "list",

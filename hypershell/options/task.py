@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from hypershell import values
-from hypershell.options.commands import INFO, SUBMIT, WAIT
+from hypershell.options.commands import INFO, ONE, SUBMIT, WAIT
 from hypershell.options.kinds import Option
 
 __all__ = ["TASK_OPTIONS"]
+
+_BOTH = (*SUBMIT, *ONE)
 
 _SUBMIT_OPTIONS: tuple[Option, ...] = (
     Option(
@@ -28,7 +30,7 @@ _SUBMIT_OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "expand",
-        SUBMIT,
+        _BOTH,
         "Template that makes the command of each line now, before it is stored.",
         flags=("--template",),
         metavar="CMD",
@@ -36,15 +38,15 @@ _SUBMIT_OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "tag",
-        SUBMIT,
-        "Tag of all these tasks. Several, also after one -t, up to an option, a file, -- or what is no tag.",
+        _BOTH,
+        "Tag of these tasks. Several, also after one -t, up to an option, a file, -- or what is no tag.",
         flags=("-t", "--tag"),
         metavar="TAG",
         many=True,
     ),
     Option(
         "task_group",
-        SUBMIT,
+        _BOTH,
         "Group of these tasks.",
         flags=("-g", "--group"),
         metavar="NUM",
@@ -53,7 +55,7 @@ _SUBMIT_OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "cores",
-        SUBMIT,
+        _BOTH,
         "Cores that each task needs. In files 0 is no demand.",
         flags=("-c", "--cores"),
         metavar="NUM",
@@ -64,7 +66,7 @@ _SUBMIT_OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "memory",
-        SUBMIT,
+        _BOTH,
         "Memory that each task needs, such as 4G. In files 0 is no demand.",
         flags=("-m", "--memory"),
         metavar="SIZE",
@@ -75,7 +77,7 @@ _SUBMIT_OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "timeout",
-        SUBMIT,
+        _BOTH,
         "Longest time that each task may run.",
         flags=("-W", "--timeout"),
         metavar="SEC",
@@ -103,19 +105,19 @@ _SUBMIT_OPTIONS: tuple[Option, ...] = (
     ),
 )
 
-_ONE = (*INFO, *WAIT)
+_SHOWN = (*INFO, *WAIT)
 
 _INFO_OPTIONS: tuple[Option, ...] = (
     Option(
         "task_id",
-        _ONE,
+        _SHOWN,
         "Id of the task, or the beginning of it.",
         metavar="ID",
         group="arguments",
     ),
     Option(
         "interval",
-        WAIT,
+        (*WAIT, *ONE),
         "Time between two looks at the database.",
         flags=("-n", "--interval"),
         metavar="SEC",
@@ -177,7 +179,7 @@ _INFO_OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "info_format",
-        _ONE,
+        _SHOWN,
         "normal, json or yaml.",
         flags=("-f", "--format"),
         metavar="NAME",
@@ -187,7 +189,7 @@ _INFO_OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "info_json",
-        _ONE,
+        _SHOWN,
         "Same as --format=json.",
         flags=("--json",),
         parse=values.flag,
@@ -196,7 +198,7 @@ _INFO_OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "info_yaml",
-        _ONE,
+        _SHOWN,
         "Same as --format=yaml.",
         flags=("--yaml",),
         parse=values.flag,

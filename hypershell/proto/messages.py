@@ -21,6 +21,7 @@ __all__ = [
     "Drain",
     "Hello",
     "Interrupt",
+    "KeptTaken",
     "Leave",
     "Output",
     "OutputTaken",
@@ -30,7 +31,7 @@ __all__ = [
     "Work",
 ]
 
-PROTOCOL_VERSION = 2
+PROTOCOL_VERSION = 3
 
 
 class ClientSettings(Struct, array_like=True, frozen=True):
@@ -60,6 +61,10 @@ class Context(Struct, array_like=True, frozen=True):
     cwd: str
     submit_id: str
     submit_host: str
+    keep_output: bool = False
+    """Results carry what their tasks printed (``core.model.Kept``)."""
+    waited_for: bool = False
+    """Somebody waits for each of these results: they go back at once."""
 
 
 class Hello(Struct, array_like=True, frozen=True, tag=1):
@@ -120,5 +125,11 @@ class Cancel(Struct, array_like=True, frozen=True, tag=39):
     tasks: list[tuple[str, int]]
 
 
+class KeptTaken(Struct, array_like=True, frozen=True, tag=40):
+    """So many bytes of kept output in this client's ``Results`` are durable: room for as many more."""
+
+    size: int
+
+
 ClientMessage: TypeAlias = Hello | Results | Output | Leave
-ServerMessage: TypeAlias = Welcome | Work | OutputTaken | Drain | Interrupt | Bye | Cancel
+ServerMessage: TypeAlias = Welcome | Work | OutputTaken | Drain | Interrupt | Bye | Cancel | KeptTaken

@@ -22,9 +22,11 @@ from hypershell.errors import InputError
 from hypershell.proto import messages as msg
 from hypershell.reactor import Poller
 from hypershell.server.feed import Feed
+from hypershell.server.kept import KeptCredit
 from hypershell.server.output import Sink
 from hypershell.server.report import Reporter
 from hypershell.server.signals import DRAIN_FOR, INTERRUPT, ROTATE, SignalTable
+from hypershell.server.terms import Wishes
 from hypershell.transport import Endpoint, Lost
 
 __all__ = ["Server", "Signals"]
@@ -75,6 +77,8 @@ class Server:
         self.unread = 0
         """FILEs of earlier runs whose rest could not be read."""
         self.contexts: dict[int, msg.Context] = {}
+        self._waited_for: set[int] = set()
+        """Submissions of which each result is committed at once."""
         self.out, self.err = out, err
         self._poller = poller
         self._scheduler = scheduler
@@ -94,6 +98,11 @@ class Server:
         self._output_due: float | None = None
         self._output_tries = 0
         self._writer_told = False
+        self._seq = 0
+        """The last Record."""
+        self._kept = KeptCredit(lambda peer, size: endpoint.send(peer, msg.KeptTaken(size)))
+        self._failing = self._held_back = False
+        """The store fails at the moment; nothing is released."""
         self.abandoned = False
         """The user would not wait for the store any longer."""
 
@@ -118,6 +127,7 @@ class Server:
         if due is not None and now >= due:
             self._tell(ev.TimePassed())
         self._hear_writer()  # one in memory has answered by now
+        self._hold_back()
         self._endpoint.flush()
         self._pump(now)
         self._reporter.turn(now, self._scheduler)
@@ -196,15 +206,31 @@ class Server:
             self._read_on(notice.submissions, notice.marks)
         elif isinstance(notice, Waiting):
             log.warning("%s", notice.text)
+        elif isinstance(notice, ev.StoreStalled | ev.StoreResumed):
+            self._failing = isinstance(notice, ev.StoreStalled)
+            self._hold_back()
         elif isinstance(notice, Told):
             log.log(logging.getLevelName(notice.level.upper()), "%s", notice.text)
         else:
+            if isinstance(notice, ev.Durable):
+                self._kept.durable(notice.seq)
             self._tell(notice)  # type: ignore[arg-type]
 
     def learn(self, submissions: Iterable[Submission]) -> None:
         """Remember what all tasks of a submission share; clients are told before their first task of it."""
         for one in submissions:
-            self.contexts[one.id] = msg.Context(one.id, one.template, one.cwd, one.submit_id, one.submit_host)
+            wishes = Wishes.of_options(one.options)
+            self.contexts[one.id] = msg.Context(
+                one.id,
+                one.template,
+                one.cwd,
+                one.submit_id,
+                one.submit_host,
+                wishes.keep_output,
+                wishes.waited_for,
+            )
+            if wishes.waited_for:
+                self._waited_for.add(one.id)
 
     def _resume(self, opened: Opened) -> None:
         """Go on where an earlier run of the same FILE stopped reading."""
@@ -235,6 +261,7 @@ class Server:
     def _from_client(self, peer: int, message: object) -> None:
         if isinstance(message, msg.Results):
             self._tell(ev.ResultsReceived(peer, message.results, message.returned))
+            self._kept.received(peer, message.results, self._seq)
             if not self._scheduler.inflight():
                 self._writer.hurry()  # no other result will share the commit, and somebody may wait for this one
         elif isinstance(message, msg.Output):
@@ -300,9 +327,12 @@ class Server:
 
     def _do(self, action: act.Action) -> None:
         if isinstance(action, act.Record):
+            self._seq = action.seq
             self._writer.submit(action)
             if action.finished:
                 self._reporter.finished(action.finished)
+                if self._waited_for and self._is_waited_for(action.finished):
+                    self._writer.hurry()
             if action.clients:
                 self._forget(action.clients)
         elif isinstance(action, act.SendTasks):
@@ -329,6 +359,16 @@ class Server:
             self._broadcast(action.clients, msg.Bye())
         else:
             self.finish = action
+
+    def _is_waited_for(self, ended: list[act.Finished]) -> bool:
+        return any(one.task is not None and one.task.submission in self._waited_for for one in ended)
+
+    def _hold_back(self) -> None:
+        """Release nothing while the store fails, or more kept output waits for it than memory should hold."""
+        behind = self._failing or self._writer.behind
+        if behind != self._held_back:
+            self._held_back = behind
+            self._tell(ev.StoreStalled() if behind else ev.StoreResumed())
 
     def _send(self, action: act.SendTasks) -> None:
         told = self._told.get(action.client)

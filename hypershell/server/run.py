@@ -34,7 +34,7 @@ from hypershell.server.loop import Server, Signals
 from hypershell.server.output import Sink, open_output
 from hypershell.server.report import Failures, Progress, Reporter, exit_status, last_line
 from hypershell.server.signals import SignalWatch
-from hypershell.server.terms import Expander, Terms
+from hypershell.server.terms import Expander, Terms, Wishes
 from hypershell.settings import RunSettings
 from hypershell.template import Template
 from hypershell.transport import Endpoint
@@ -187,7 +187,12 @@ class Run:
         if source is None:
             return None
         settings = self._settings
-        options = {"task_timeout": settings.task_timeout, "capture": settings.capture, "exports": settings.exports}
+        options = {
+            "task_timeout": settings.task_timeout,
+            "capture": settings.capture,
+            "exports": settings.exports,
+            **Wishes(settings.keep_output).options,
+        }
         return Submission(
             self._ids.submission(),
             "file" if source.again else "stdin",

@@ -19,7 +19,7 @@ from hypershell.data.store import Fenced
 from hypershell.errors import InputError, StoreError
 from hypershell.ids import IdSource
 from hypershell.server.feed import Feed, task_of
-from hypershell.server.terms import Expander, Terms
+from hypershell.server.terms import Expander, Terms, Wishes
 from hypershell.template import ExpansionError, Template
 
 if TYPE_CHECKING:
@@ -59,6 +59,7 @@ class Handing:
         host: str,
         cwd: str,
         terms: Terms,
+        wishes: Wishes,
         *,
         rows: int | None,
         wait: float,
@@ -70,20 +71,26 @@ class Handing:
         self._host = host
         self._cwd = cwd
         self._terms = terms
+        self._wishes = wishes
         self._rows = rows
         self._wait = wait
         self._bar = bar
         self._expander = Expander(Template(terms.template), cwd)
         self._expand = None if Template(terms.template).trivial else self._expander
 
-    def command(self, line: str) -> str:
-        """Hand over a single command; its id. Raises ``InputError`` where the template cannot take it."""
+    def command(self, line: str, task_id: str | None = None) -> str:
+        """Hand over a single command; its id: a new one, or `task_id`.
+
+        Raises:
+            InputError: the template cannot take it.
+        """
         try:
             args = line if self._expand is None else self._expand(line)
         except ExpansionError as error:
             raise InputError(f"{error}; nothing was submitted") from None
         submission = self._submission("command", None)
-        task = task_of(self._ids.task(), args, submission.id, self._terms.defaults, submission.submit_time)
+        key = task_id or self._ids.task()
+        task = task_of(key, args, submission.id, self._terms.defaults, submission.submit_time)
         self._submitter.add(submission, [task], FeedMark(submission.id, 0, 0, ""))
         return task.id
 
@@ -245,7 +252,7 @@ class Handing:
             source,
             path,
             "{}",
-            self._terms.to_options(),
+            self._terms.to_options(self._wishes),
             self._cwd,
             self._submit_id,
             self._host,

@@ -15,9 +15,30 @@ from hypershell.core.model import Scalar
 from hypershell.tags import Directives
 from hypershell.template import ExpansionError, Template
 
-__all__ = ["Expander", "Terms"]
+__all__ = ["Expander", "Terms", "Wishes"]
 
 _KEY = "submit"
+
+
+class Wishes(Struct, frozen=True):
+    """What is asked for the results of a submission; in column ``options``, so retries and restarts have it too.
+
+    `keep_output`: what the tasks print comes back with their results. `waited_for`: each result goes back, and is
+    committed, at once.
+    """
+
+    keep_output: bool = False
+    waited_for: bool = False
+
+    @property
+    def options(self) -> dict[str, bool]:
+        """The keys for column ``options``; what is not wished has none: submissions of before stay as they were."""
+        return {name: True for name in self.__struct_fields__ if getattr(self, name)}
+
+    @classmethod
+    def of_options(cls, text: str) -> Wishes:
+        """The wishes in column ``options``."""
+        return msgspec.json.decode(text, type=cls)
 
 
 class Terms(Struct, frozen=True):
@@ -35,9 +56,9 @@ class Terms(Struct, frozen=True):
         """What directives of lines are laid over."""
         return Directives(dict(self.tags), self.group, self.cores, self.memory, self.timeout)
 
-    def to_options(self) -> str:
+    def to_options(self, wishes: Wishes) -> str:
         """The text of column ``options``."""
-        return msgspec.json.encode({_KEY: self}, order="sorted").decode()
+        return msgspec.json.encode({_KEY: self, **wishes.options}, order="sorted").decode()
 
     @staticmethod
     def are_in(text: str) -> bool:

@@ -83,7 +83,7 @@ def test_directives_and_tags_of_new_lines_hold(hs: Hs) -> None:
     done = hs.run("cluster", "tasks.in", "--restart", "--update")
     assert done.out.split() == ["0", "4", "3"], "groups are barriers for new lines too"
     assert "2 tasks whose line has other tags or resources now" in done.err
-    query = "SELECT args, \"group\", memory, timeout, tag FROM task ORDER BY id"
+    query = 'SELECT args, "group", memory, timeout, tag FROM task ORDER BY id'
     assert hs.rows(query)[2:] == [
         ("echo 0", 0, None, None, "{}"),
         ("echo 3", 2, 1024**3, 60.0, '{"site":"b","x":3}'),

@@ -175,6 +175,32 @@ def _sqlite(path: Path, query: str) -> list[tuple[object, ...]]:
         return link.execute(query).fetchall()
 
 
+def test_output_comes_back_through_the_server(pg: PostgresHs) -> None:
+    with Forever(pg):
+        process = pg.start("run", "--", "printf 'a\\000\\377\\n'; echo err >&2; exit 3")
+        assert process.communicate(timeout=_PATIENCE) == (b"a\0\xff\n", b"err\n") and process.returncode == 3
+        process = pg.start("run", "echo first; exec sleep 1000")
+        while pg.rows("SELECT count(*) FROM task WHERE state = 'dispatched'") != [(1,)]:
+            assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=_PATIENCE)
+        assert process.returncode == 4 and b"asked the server to stop task" in err
+        while pg.rows("SELECT count(*) FROM task WHERE state = 'cancelled'") != [(1,)]:
+            pass
+    failed, cancelled = (row[0] for row in pg.rows("SELECT id FROM task ORDER BY id"))
+    assert good(pg, "info", failed, "--stdout").encode("utf-8", "surrogateescape") == b"a\0\xff\n"
+    said(pg, "export", "all.h5", "--outputs")
+    copy = str(pg.folder / "copy.db")
+    assert "2 outputs" in said(pg, "import", "all.h5", "--db", copy)
+    assert good(pg, "info", failed, "--stderr", "--db", copy) == ""
+    said(pg, "update", "--revert", failed, "-f")
+    said(pg, "update", "--delete", cancelled, "-f")
+    assert pg.rows("SELECT count(*) FROM output") == [(0,)]
+    said(pg, "initdb", "--truncate", "--yes")
+    assert "2 outputs" in said(pg, "import", "all.h5")
+    assert sorted(pg.rows("SELECT task_id, stdout_size >= 0 FROM output")) == [(failed, True), (cancelled, True)]
+
+
 def test_upkeep(pg: PostgresHs) -> None:
     assert "has no tables" in refused(pg, 5, "initdb", "--vacuum", "--yes")
     pg.file(["echo 1"])
