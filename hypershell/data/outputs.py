@@ -18,6 +18,8 @@ from hypershell.data.columns import ROWS
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
+    from hypershell.data.partitions import Tasks
+
 __all__ = ["PLACES", "Outputs"]
 
 _PIECE = 1 << 20
