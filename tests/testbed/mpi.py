@@ -106,6 +106,11 @@ def start(
     )
 
 
+#: Open MPI's launcher itself could not start (no rank did either): seen where many of them begin at once.
+_NOT_BEGUN = "failed to start. We cannot\ncontinue."
+_TRIES = 3
+
+
 def launch(
     mpi: Mpi,
     ranks: int,
@@ -118,8 +123,12 @@ def launch(
 ) -> Ended:
     """Run ``mpiexec -n RANKS python ARGS`` to its end, `timeout` seconds at most."""
     stdin = subprocess.DEVNULL if input is None else subprocess.PIPE
-    process = start(mpi, ranks, args, env, stdin=stdin, cwd=cwd)
-    return finish(process, timeout=timeout, input=input)
+    for _ in range(_TRIES):
+        process = start(mpi, ranks, args, env, stdin=stdin, cwd=cwd)
+        done = finish(process, timeout=timeout, input=input)
+        if _NOT_BEGUN not in done.stderr:
+            break
+    return done
 
 
 def finish(process: subprocess.Popen[str], *, timeout: float = 90.0, input: str | None = None) -> Ended:
