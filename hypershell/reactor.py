@@ -39,9 +39,9 @@ class Poller:
             self._poll.register(fd, select.POLLOUT if write else select.POLLIN)
 
     def watch(self, fd: int, callback: Callable[[], None], *, write: bool = False) -> None:
-        """Call `callback` whenever `fd` can be read, with `write` also when it can be written; may be changed later.
+        """Call `callback` whenever `fd` can be read, with `write` also when it can be written.
 
-        For descriptors of both directions, such as sockets.
+        For descriptors of both directions, such as sockets; called again it changes what is waited for.
         """
         known = fd in self._callbacks
         self._callbacks[fd] = callback
