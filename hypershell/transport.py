@@ -54,5 +54,8 @@ class Endpoint(Protocol):
     def expect(self, soon: bool) -> None:
         """Say whether traffic is near (poll faster) or far."""
 
+    def silence(self, peer: int) -> float | None:
+        """Seconds since `peer` was last heard of; None where that is not measured."""
+
     def close(self) -> None:
         """Release everything; idempotent."""

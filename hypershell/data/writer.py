@@ -17,6 +17,7 @@ from typing import TypeAlias, TypeVar
 
 from hypershell.core.actions import Finish, LoadMore, Record
 from hypershell.core.events import Durable, StoreFailed, StoreResumed, StoreStalled, TasksLoaded
+from hypershell.core.model import Submission
 from hypershell.data.batch import size_of
 from hypershell.data.notices import Adopted, Notice, Opened, Plan, Told, Tuning, Waiting, WriterLike
 from hypershell.data.recover import Recovery
@@ -28,7 +29,7 @@ __all__ = ["Adopted", "Notice", "Opened", "Plan", "Told", "Tuning", "Waiting", "
 log = logging.getLogger("hypershell.data")
 
 T = TypeVar("T")
-_Item: TypeAlias = Record | LoadMore | Finish
+_Item: TypeAlias = Record | LoadMore | Finish | Submission
 
 
 class Writer:
@@ -71,6 +72,11 @@ class Writer:
     def start(self) -> None:
         """Start the thread, which opens the store and then posts ``Opened`` (or ``StoreFailed``)."""
         self._thread.start()
+
+    def own(self, submission: Submission) -> None:
+        """Queue a submission that is ours from now on, before the first record with tasks of it."""
+        if not self._ended:
+            self._inbox.append(submission)
 
     def submit(self, record: Record) -> None:
         """Queue a record; ``Durable`` with its number (or a higher one) tells that it is committed."""
@@ -247,6 +253,8 @@ class Writer:
                 batch, size, wrote = [], 0, True
             if isinstance(item, LoadMore):
                 self._answer(store, item)
+            elif isinstance(item, Submission):
+                self._own(store, item)
             elif isinstance(item, Finish):
                 self._end(store, item)
                 return True, True
@@ -259,6 +267,9 @@ class Writer:
         self._try(lambda: store.apply(batch))
         self._written_rows += size
         self._post(Durable(batch[-1].seq))
+
+    def _own(self, store: Store, submission: Submission) -> None:
+        self._try(lambda: store.add_submission(submission))
 
     def _answer(self, store: Store, wanted: LoadMore) -> None:
         tasks, exhausted = self._try(lambda: store.load(wanted.group, wanted.limit))

@@ -200,6 +200,10 @@ class Dialer:
     def expect(self, soon: bool) -> None:
         """Descriptors wake us: nothing to do."""
 
+    def silence(self, peer: int) -> float | None:
+        """Not measured here."""
+        return None
+
     def close(self) -> None:
         """Hang up; the server may do so first (`Patience.linger`), so that our last word arrives. Idempotent."""
         if self._closed:

@@ -241,6 +241,11 @@ class Listener:
         guest = self._guests.get(number)
         return None if guest is None else guest.peer
 
+    def silence(self, peer: int) -> float | None:
+        """Seconds since a peer was last heard of; None for one that is not here."""
+        guest = self._guests.get(peer)
+        return None if guest is None else max(0.0, self._clock() - guest.connection.heard)
+
     def __len__(self) -> int:
         """Peers that are let in."""
         return len(self._guests)

@@ -7,6 +7,7 @@ in ``core``, everything that blocks is in the writer's thread.
 from __future__ import annotations
 
 import logging
+import time
 from collections import deque
 from collections.abc import Callable, Iterable
 
@@ -15,16 +16,19 @@ from msgspec.structs import replace
 
 from hypershell.core import actions as act
 from hypershell.core import events as ev
-from hypershell.core.model import FeedMark, Submission
+from hypershell.core.model import FeedMark, Submission, Task
 from hypershell.core.scheduler import Scheduler
 from hypershell.data.writer import Adopted, Opened, Told, Waiting, WriterLike
 from hypershell.errors import InputError
 from hypershell.proto import messages as msg
+from hypershell.proto.visits import Status
 from hypershell.reactor import Poller
 from hypershell.server.feed import Feed
 from hypershell.server.output import Sink
 from hypershell.server.report import Reporter
 from hypershell.server.signals import DRAIN_FOR, INTERRUPT, ROTATE, SignalTable
+from hypershell.server.status import Pace, RunFacts, make_status
+from hypershell.server.visits import Visits
 from hypershell.transport import Endpoint, Lost
 
 __all__ = ["Server", "Signals"]
@@ -96,6 +100,11 @@ class Server:
         self._writer_told = False
         self.abandoned = False
         """The user would not wait for the store any longer."""
+        self.visits: Visits | None = None
+        """Those who hand in tasks or ask how it stands, where there is a way in for them."""
+        self._pace = Pace(time.monotonic())
+        self._recorded = 0
+        """The number of the last Record."""
 
     # -- the part ----------------------------------------------------------------------------------------
 
@@ -113,6 +122,7 @@ class Server:
         deliveries = self._endpoint.poll()
         for peer, message in deliveries:
             self._from_client(peer, message)
+        visited = self.visits is not None and self.visits.turn()
         fed = self._read_feed() if self._feeds else False
         due = self._scheduler.deadline()
         if due is not None and now >= due:
@@ -121,7 +131,9 @@ class Server:
         self._endpoint.flush()
         self._pump(now)
         self._reporter.turn(now, self._scheduler)
-        return fed or bool(deliveries) or self.finish is not None
+        counts = self._scheduler.counts
+        self._pace.note(now, counts.succeeded + counts.failed + counts.cancelled)
+        return fed or visited or bool(deliveries) or self.finish is not None
 
     def _hear_writer(self) -> None:
         while notices := self._writer.poll():
@@ -199,6 +211,8 @@ class Server:
         elif isinstance(notice, Told):
             log.log(logging.getLevelName(notice.level.upper()), "%s", notice.text)
         else:
+            if isinstance(notice, ev.Durable) and self.visits is not None:
+                self.visits.durable(notice.seq)
             self._tell(notice)  # type: ignore[arg-type]
 
     def learn(self, submissions: Iterable[Submission]) -> None:
@@ -269,6 +283,27 @@ class Server:
         log.debug("Registered client (%s: %s)", info.host, info.id)
         self._tell(ev.ClientJoined(peer, info))
 
+    def hand_in(self, submission: Submission, tasks: list[Task], mark: FeedMark) -> int:
+        """Take tasks of a visitor; the number of the Record that must be durable before they count as taken."""
+        if submission.id not in self.contexts:
+            self.learn([submission])
+            self._writer.own(submission)
+        self._tell(ev.TasksSubmitted(tasks, mark))
+        self._writer.hurry()
+        return self._recorded
+
+    def closing(self) -> str | None:
+        """Why nothing can be handed in now."""
+        if self.finish is not None or self._scheduler.finished:
+            return "the server is about to end"
+        if self._scheduler.stopping is not None:
+            return f"the server takes no new tasks ({self._scheduler.stopping})"
+        return None if self.opened else "the server is not ready yet: try again"
+
+    def status(self, facts: RunFacts, now: float) -> Status:
+        """How the run stands at monotonic time `now`."""
+        return make_status(facts, self._scheduler, self._pace, now, self.feed_complete, self._endpoint.silence)
+
     def _read_feed(self) -> bool:
         """Hand the next lines to the scheduler, where store and window have room; True when there may be more."""
         if not self._feeds or not self.opened or self._paused or self._scheduler.stopping or self._writer.full:
@@ -300,6 +335,7 @@ class Server:
 
     def _do(self, action: act.Action) -> None:
         if isinstance(action, act.Record):
+            self._recorded = action.seq
             self._writer.submit(action)
             if action.finished:
                 self._reporter.finished(action.finished)

@@ -18,6 +18,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
+from hypershell import __version__
 from hypershell import log as logs
 from hypershell.core.actions import Finish
 from hypershell.core.model import FeedMark, Submission
@@ -34,7 +35,9 @@ from hypershell.server.loop import Server, Signals
 from hypershell.server.output import Sink, open_output
 from hypershell.server.report import Failures, Progress, Reporter, exit_status, last_line
 from hypershell.server.signals import SignalWatch
+from hypershell.server.status import RunFacts
 from hypershell.server.terms import Expander, Terms
+from hypershell.server.visits import Source, Surroundings, Visits
 from hypershell.settings import RunSettings
 from hypershell.template import Template
 from hypershell.transport import Endpoint
@@ -128,6 +131,21 @@ class Run:
         )
         if submission is not None:
             self.server.learn([submission])
+
+    def receive(self, source: Source) -> None:
+        """Take in tasks from visitors of `source`, and tell them how this run stands."""
+        place, settings = self._place, self._settings
+        database = "none" if settings.no_db else str(settings.place)
+        facts = RunFacts(self.id, place.host, os.getpid(), __version__, place.transport, self._wall(), database)
+        here = Surroundings(
+            new_task=self._ids.task,
+            new_submission=self._ids.submission,
+            wall=self._wall,
+            submit=self.server.hand_in,
+            closing=self.server.closing,
+            status=lambda: self.server.status(facts, time.monotonic()),
+        )
+        self.server.visits = Visits(source, here)
 
     def start(self) -> None:
         """Install the signal handlers and let the writer's thread open the database."""
