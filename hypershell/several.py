@@ -36,7 +36,8 @@ class Several:
 
     def flush(self) -> bool:
         """Push what is queued; True when nothing is left at any."""
-        return all([end.flush() for end in self._ends])
+        left = [end for end in self._ends if not end.flush()]
+        return not left
 
     def wait_hint(self, now: float) -> float | None:
         """The earliest of all."""

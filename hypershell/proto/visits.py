@@ -72,7 +72,7 @@ class Ask(Struct, array_like=True, frozen=True, tag=3):
 
 
 class Taken(Struct, array_like=True, frozen=True, tag=33):
-    """The tasks of a `Lines` are in the database (or, without one, in the server); `first` is the id of the first."""
+    """The tasks of a `Lines` are in the database, or in a server without one; `first` is the id of the first."""
 
     number: Count
     count: Count

@@ -15,7 +15,7 @@ __all__ = ["Pace", "RunFacts", "make_status"]
 
 
 class Pace:
-    """Tasks per second over the last minute, from counts that are told now and then. Times are monotonic seconds."""
+    """Tasks per second over the last minute, from counts that are told now and then. Times are monotonic."""
 
     WINDOW = 60.0
     STEP = 1.0

@@ -37,8 +37,8 @@ class Source(Protocol):
 class Surroundings(Struct, frozen=True):
     """What the server does for its visitors.
 
-    `submit` takes a new submission, its tasks and its mark, and gives the number of the Record that must be durable;
-    `closing` says why nothing is taken any more; `status` describes the run.
+    `submit` takes a new submission, its tasks and its mark, and gives the number of the Record that must be
+    durable; `closing` says why nothing is taken any more; `status` describes the run.
     """
 
     new_task: Callable[[], str]
