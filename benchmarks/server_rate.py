@@ -12,7 +12,7 @@ import tempfile
 import time
 from collections import deque
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.report import report
 from hypershell import reactor
@@ -23,7 +23,12 @@ from hypershell.server.run import Place, Run
 from hypershell.settings import RunSettings
 from hypershell.transport import Delivery
 
+if TYPE_CHECKING:
+    from tests.testbed.postgres import Server
+
 BAR, GOAL = 15_000, 30_000
+
+_COMPLETED = "SELECT count(*) FROM task WHERE state = 'succeeded'"
 
 
 class NullClients:
@@ -58,13 +63,16 @@ class NullClients:
     def close(self) -> None: ...
 
 
-def once(tasks: int, clients: int, slots: int, no_db: bool = False) -> dict[str, object]:
-    """One run of `tasks` tasks; the row of the table."""
+def once(
+    tasks: int, clients: int, slots: int, no_db: bool = False, server: Server | None = None
+) -> dict[str, object]:
+    """One run of `tasks` tasks, kept in an SQLite file, in memory or on a server; the row of the table."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "tasks.in"
         path.write_text("".join(f"./program --case {number}\n" for number in range(tasks)))
         db = Path(folder) / "main.db"
-        settings = RunSettings(file=str(path), db=str(db), no_db=no_db)
+        address = None if server is None else server.address()
+        settings = RunSettings(file=str(path), db=str(db), server=address, no_db=no_db)
         poller = reactor.Poller()
         endpoint = NullClients(clients)
         run = Run(poller, endpoint, settings, Place("loopback", clients, clients, slots, "null"), ["cluster"])
@@ -73,30 +81,51 @@ def once(tasks: int, clients: int, slots: int, no_db: bool = False) -> dict[str,
         reactor.run(poller, [run.server])
         status = run.close()
         wall, cpu = time.perf_counter() - started, time.process_time() - cpu
-        rows = tasks if no_db else _completed(db)
+        if server is not None and address is not None:
+            rows = int(server.query(_COMPLETED, schema=address.schema)[0][0])
+        else:
+            rows = tasks if no_db else _completed(db)
         if status != 0 or rows != tasks:
             raise SystemExit(f"server_rate: exit status {status}, {rows} of {tasks} rows completed")
     return {
-        "store": "memory" if no_db else "SQLite",
+        "store": "memory" if no_db else "SQLite" if server is None else "PostgreSQL",
         "clients": clients,
         "tasks": tasks,
         "tasks/s": round(tasks / wall),
         "CPU us/task": round(cpu / tasks * 1e6, 1),
-        "bar": BAR,
-        "goal": GOAL,
+        "bar": BAR if server is None else "",
+        "goal": GOAL if server is None else "",
     }
 
 
 def _completed(db: Path) -> int:
     connection = sqlite3.connect(db)
-    count = connection.execute("SELECT count(*) FROM task WHERE state = 'succeeded'").fetchone()[0]
+    count = connection.execute(_COMPLETED).fetchone()[0]
     connection.close()
     return int(count)
+
+
+def _on_postgres(tasks: int) -> list[dict[str, object]]:
+    """On a server of our own, which writes to the disk as by default; for comparison, without a bar.
+
+    Empty where no PostgreSQL is installed.
+    """
+    from tests.testbed.postgres import Server, binaries
+
+    if binaries() is None:
+        return []
+    server = Server(durable=True)
+    try:
+        server.start()
+        return [once(tasks, 10, 2, server=server) for _ in range(3)]
+    finally:
+        server.close()
 
 
 def main(tasks: int = 200_000) -> None:
     rows = [once(tasks, clients, 2) for clients in (1, 10, 100) for _ in range(3)]
     rows.append(once(tasks, 10, 2, no_db=True))
+    rows += _on_postgres(tasks)
     report("server_rate", rows)
 
 

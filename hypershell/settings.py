@@ -6,7 +6,12 @@ commands.
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import msgspec
+
+from hypershell.address import Address, Where
 
 __all__ = [
     "ExportSettings",
@@ -15,6 +20,7 @@ __all__ = [
     "InitSettings",
     "ListSettings",
     "OrderedSelection",
+    "Placed",
     "RunSettings",
     "RunsSettings",
     "Selection",
@@ -24,11 +30,28 @@ __all__ = [
 ]
 
 
-class RunSettings(msgspec.Struct, frozen=True, kw_only=True):
+class Placed(msgspec.Struct, frozen=True, kw_only=True):
+    """What has a database: the file `db`, unless `server` names one on a server."""
+
+    db: str = ""
+    server: Address | None = None
+
+    @property
+    def place(self) -> Where:
+        """The database."""
+        return self.server or Path(self.db)
+
+    def is_at(self, path: str) -> bool:
+        """Whether the database is this file."""
+        return self.server is None and self.db == os.path.abspath(path)
+
+
+class RunSettings(Placed, frozen=True, kw_only=True):
     """All that a run of ``cluster`` or ``mpi`` needs; durations in seconds, paths absolute where they name a site.
 
     `file` None is stdin. `slots` 0 is the number of cores, and `slots_given` tells whether the user chose it.
-    `bundlesize` None adapts. `max_retries` counts the tries after the first.
+    `bundlesize` None adapts. `max_retries` counts the tries
+    after the first.
     """
 
     command: str = "cluster"
@@ -42,7 +65,6 @@ class RunSettings(msgspec.Struct, frozen=True, kw_only=True):
     max_retries: int = 0
     eager: bool = False
     no_db: bool = False
-    db: str = ""
     output: str | None = None
     errors: str | None = None
     failures: str | None = None
@@ -63,10 +85,9 @@ class RunSettings(msgspec.Struct, frozen=True, kw_only=True):
     site: str = ""
 
 
-class InitSettings(msgspec.Struct, frozen=True, kw_only=True):
+class InitSettings(Placed, frozen=True, kw_only=True):
     """All that ``initdb`` needs."""
 
-    db: str
     upgrade: bool = False
     vacuum: bool = False
     backup: str | None = None
@@ -78,10 +99,9 @@ class InitSettings(msgspec.Struct, frozen=True, kw_only=True):
     site: str = ""
 
 
-class Selection(msgspec.Struct, frozen=True, kw_only=True):
+class Selection(Placed, frozen=True, kw_only=True):
     """Which tasks a command is about. `where` and `tags` are words as given."""
 
-    db: str
     where: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
     group: int | None = None
@@ -115,17 +135,16 @@ class ListSettings(OrderedSelection, frozen=True, kw_only=True):
     @property
     def is_bare(self) -> bool:
         """Whether nothing was asked for but the tasks."""
-        return self == ListSettings(db=self.db, ignore_partitions=self.ignore_partitions)
+        return self == ListSettings(db=self.db, server=self.server, ignore_partitions=self.ignore_partitions)
 
 
-class SubmitSettings(msgspec.Struct, frozen=True, kw_only=True):
+class SubmitSettings(Placed, frozen=True, kw_only=True):
     """All that ``submit`` needs; `memory` in bytes, `timeout` in seconds.
 
     `words` are as given, `tag` holds words of tags. `commitsize` None adapts. `task_cwd` None is the current
     directory.
     """
 
-    db: str
     words: tuple[str, ...] = ()
     task_file: str | None = None
     expand: str = "{}"
@@ -140,10 +159,9 @@ class SubmitSettings(msgspec.Struct, frozen=True, kw_only=True):
     task_cwd: str | None = None
 
 
-class InfoSettings(msgspec.Struct, frozen=True, kw_only=True):
+class InfoSettings(Placed, frozen=True, kw_only=True):
     """All that ``info`` needs. `task_id` is as given: an id, or the beginning of one."""
 
-    db: str
     task_id: str
     extract: str | None = None
     show_stdout: bool = False
@@ -151,10 +169,9 @@ class InfoSettings(msgspec.Struct, frozen=True, kw_only=True):
     info_format: str | None = None
 
 
-class WaitSettings(msgspec.Struct, frozen=True, kw_only=True):
+class WaitSettings(Placed, frozen=True, kw_only=True):
     """All that ``wait`` needs; `interval` in seconds."""
 
-    db: str
     task_id: str
     interval: float = 0.02
     show_info: bool = False
@@ -163,10 +180,9 @@ class WaitSettings(msgspec.Struct, frozen=True, kw_only=True):
     info_format: str | None = None
 
 
-class RunsSettings(msgspec.Struct, frozen=True, kw_only=True):
+class RunsSettings(Placed, frozen=True, kw_only=True):
     """All that ``runs`` needs. `run` is the begin of an id; `format` None is chosen by what is shown and where."""
 
-    db: str
     run: str | None = None
     limit: int | None = None
     format: str | None = None
@@ -193,8 +209,7 @@ class ExportSettings(Selection, frozen=True, kw_only=True):
     force: bool = False
 
 
-class ImportSettings(msgspec.Struct, frozen=True, kw_only=True):
+class ImportSettings(Placed, frozen=True, kw_only=True):
     """All that ``import`` needs."""
 
-    db: str
     source: str | None = None

@@ -14,12 +14,18 @@ from collections.abc import Callable
 __all__ = [
     "Loader",
     "choice",
+    "database_path",
+    "database_url",
     "duration",
     "flag",
     "is_null",
     "log_file",
+    "log_format",
     "none_if_zero",
     "path",
+    "port",
+    "provider",
+    "secret",
     "size",
     "text",
     "whole",
@@ -52,6 +58,48 @@ def path(value: object) -> str:
     if not name:
         raise ValueError("the path is empty")
     return os.path.expanduser(name)
+
+
+def database_path(value: object) -> str:
+    """The path of an SQLite file; a URL has a key of its own, where it is not seen by everybody."""
+    name = path(value)
+    if "://" in name:
+        raise ValueError("expected a path: the URL of a server goes into database.url (HYPERSHELL_DATABASE_URL)")
+    return name
+
+
+def database_url(value: object) -> str:
+    """A URL of a database that we can use. It may hold a password, so no message shows it."""
+    from hypershell.address import scheme_of
+
+    if not isinstance(value, str) or "\0" in value:
+        raise ValueError(f"expected a URL, not {_kind(value)}")
+    url = value.strip()
+    scheme_of(url)
+    return url
+
+
+def secret(value: object) -> str:
+    """Text that no message shows; a number without quotes is meant as text."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    if not isinstance(value, str) or "\0" in value:
+        raise ValueError(f"expected text, not {_kind(value)}")
+    return value
+
+
+def provider(value: object) -> str:
+    """The kind of database: ``sqlite`` or ``postgres``."""
+    name = choice("sqlite", "postgres", "postgresql")(value)
+    return "postgres" if name == "postgresql" else name
+
+
+def port(value: object) -> int:
+    """A number of a TCP port."""
+    number = whole(1)(value)
+    if number > 65_535:
+        raise ValueError(f"must be at most 65535, not {number}")
+    return number
 
 
 def flag(value: object) -> bool:
@@ -167,6 +215,13 @@ def _seconds(value: object) -> float:
         return float(parse_duration(value))
     except UsageError as error:
         raise ValueError(str(error)) from None
+
+
+def _kind(value: object) -> str:
+    """What a value is, without the value."""
+    if isinstance(value, str):
+        return "text with a NUL byte"
+    return {bool: "true or false", list: "a list", dict: "a table"}.get(type(value), "this")
 
 
 def _shown(value: object) -> str:

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from tests.testbed.cli import Hs
 from tests.testbed.mpi import ROOT, clean_environ, environments, launch
+from tests.testbed.postgres import binaries
 from tests.testbed.tables import assert_same_rows, many_tasks
 
 #: Where ``make test`` puts the environment of the second wheel.
@@ -85,14 +86,26 @@ def simulation_large(clients: int) -> str:
 
 def kill_rounds(rounds: int) -> str:
     """kill -9 of a server `rounds` times, at random moments, with a restart after each."""
-    seed = time.time_ns() % 10**6
     with _folder() as folder:
-        test = "tests/integration/test_restart.py::test_kill_rounds"
-        argv = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "--basetemp", str(folder / "base"), test]
-        status, said = _finish(_start(argv, {"HS_TEST_KILL_ROUNDS": str(rounds), "HS_TEST_SEED": str(seed)}))
-        if status:
-            raise Failed(f"seed {seed}: {said}")
+        _rounds("tests/integration/test_restart.py::test_kill_rounds", rounds, folder)
         return f"{rounds} kills, {_killed(folder)} of them of a server that had begun its run"
+
+
+def kill_rounds_postgres(rounds: int) -> str:
+    """The same with the tasks on a PostgreSQL server."""
+    if binaries() is None:
+        raise Absent("no PostgreSQL is installed")
+    with _folder() as folder:
+        _rounds("tests/integration/test_postgres.py::test_kill_rounds", rounds, folder)
+        return f"{rounds} kills"
+
+
+def _rounds(test: str, rounds: int, folder: Path) -> None:
+    seed = time.time_ns() % 10**6
+    argv = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "--basetemp", str(folder / "base"), test]
+    status, said = _finish(_start(argv, {"HS_TEST_KILL_ROUNDS": str(rounds), "HS_TEST_SEED": str(seed)}))
+    if status:
+        raise Failed(f"seed {seed}: {said}")
 
 
 def many_rows(rows: int) -> str:
@@ -181,6 +194,7 @@ CHECKS: Sequence[Check] = (
     Check("simulation", "simulated faults", 10_000, 40, simulation),
     Check("large", "simulation of many clients", 10_000, 200, simulation_large),
     Check("kills", "kill -9 of the server, restart", 300, 3, kill_rounds),
+    Check("postgres", "the same on PostgreSQL", 300, 3, kill_rounds_postgres),
     Check("rows", "server alone, null clients", 1_000_000, 10_000, many_rows),
     Check("submit", "lines of one FILE", 1_000_000, 10_000, submitted),
     Check("export", "export to HDF5 and import", 1_000_000, 5_000, export_rows),

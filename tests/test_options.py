@@ -148,6 +148,17 @@ KEYS: dict[str, tuple[str, str, object]] = {
     "log_file_format": ("%(name)s", '"%(name)s"', "%(name)s"),
 }
 
+# The same for the keys of a server; what becomes of them is the field of its address.
+SERVER_KEYS: dict[str, tuple[str, str, tuple[str, object]]] = {
+    "db_url": ("postgres://h/d", '"postgres://h/d"', ("url", "postgres://h/d")),
+    "db_host": ("node", '"node"', ("host", "node")),
+    "db_port": ("5433", "5433", ("port", 5433)),
+    "db_user": ("me", '"me"', ("user", "me")),
+    "db_password": ("123", "123", ("password", "123")),
+    "db_name": ("work", '"work"', ("database", "work")),
+    "db_schema": ("mine", '"mine"', ("schema", "mine")),
+}
+
 
 @pytest.fixture(autouse=True)
 def clean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
@@ -218,7 +229,7 @@ def write_config(tmp_path: Path, key: str, value: str) -> Path:
 
 def test_samples_cover_the_table() -> None:
     assert set(FLAGS) == {option.dest for option in OPTIONS if option.flags or option.is_positional}
-    assert {*KEYS, "provider"} == {option.dest for option in OPTIONS if option.key}
+    assert {*KEYS, *SERVER_KEYS, "provider"} == {option.dest for option in OPTIONS if option.key}
 
 
 @pytest.mark.parametrize("dest", FLAGS)
@@ -261,23 +272,90 @@ def test_flag_beats_variable_beats_file(dest: str, tmp_path: Path, monkeypatch: 
 
 
 def test_another_kind_of_database_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HYPERSHELL_DATABASE_PROVIDER", "postgres")
-    with pytest.raises(ConfigError, match=r"HYPERSHELL_DATABASE_PROVIDER: expected one of sqlite, not 'postgres'"):
+    monkeypatch.setenv("HYPERSHELL_DATABASE_PROVIDER", "mysql")
+    message = r"HYPERSHELL_DATABASE_PROVIDER: expected one of sqlite, postgres, postgresql, not 'mysql'"
+    with pytest.raises(ConfigError, match=message):
         parse("mpi", ["-"])
     assert parse("mpi", ["--no-db"])[0].no_db
+
+
+@pytest.mark.parametrize("dest", SERVER_KEYS)
+@pytest.mark.parametrize("form", ["variable", "file", "env", "eval"])
+def test_keys_of_a_server(dest: str, form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    option = find_option(dest)
+    text, value, (field, expected) = SERVER_KEYS[dest]
+    assert option.env is not None and option.key is not None
+    monkeypatch.setenv("HYPERSHELL_DATABASE_PROVIDER", "postgresql")
+    if dest != "db_name":
+        monkeypatch.setenv("HYPERSHELL_DATABASE_DATABASE", "d")
+    monkeypatch.setenv("SOME_VARIABLE", text)
+    if form == "variable":
+        monkeypatch.setenv(option.env, text)
+    elif form == "file":
+        write_config(tmp_path, option.key, value)
+    elif form == "env":
+        write_config(tmp_path, option.key + "_env", '"SOME_VARIABLE"')
+    else:
+        monkeypatch.setenv(option.env + "_EVAL", f"echo {text}")
+    for settings in (parse("mpi", ["-"])[0], parse_initdb([])[0], parse_list([])[0]):
+        assert getattr(settings.server, field) == expected
+        assert "123" not in repr(settings)
+
+
+def test_a_file_on_the_command_line_goes_before_a_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HYPERSHELL_DATABASE_URL", "postgresql://h/d")
+    monkeypatch.setenv("HYPERSHELL_DATABASE_PASSWORD_EVAL", "exit 3")
+    settings, _ = parse("mpi", ["-", "--db", "/x.db"])
+    assert (settings.db, settings.server) == ("/x.db", None)
+    assert parse("mpi", ["-", "--no-db"])[0].server is None
+    with pytest.raises(ConfigError, match="HYPERSHELL_DATABASE_PASSWORD_EVAL: the command ended with status 3"):
+        parse("mpi", ["-"])
+    with pytest.raises(UsageError, match=r"argument --db: expected a path: .*HYPERSHELL_DATABASE_URL"):
+        parse("mpi", ["-", "--db", "postgresql://h/d"])
+
+
+def test_a_url_may_be_of_sqlite(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HYPERSHELL_DATABASE_URL", "sqlite:////data/x.db")
+    settings, _ = parse("mpi", ["-"])
+    assert (settings.db, settings.server) == ("/data/x.db", None)
+
+
+@pytest.mark.parametrize(
+    ("variables", "message"),
+    [
+        ({"URL": "mysql://me:hidden@h/d"}, "HYPERSHELL_DATABASE_URL: expected a URL that begins with one of post"),
+        ({"URL": "sqlite://"}, "database.url: the URL names no file"),
+        (
+            {"URL": "sqlite:///hidden", "PROVIDER": "postgres"},
+            "database.provider is postgres and database.url is of",
+        ),
+        ({"URL": "postgres://hidden/", "PROVIDER": "sqlite"}, "(keep one)"),
+        ({"PROVIDER": "postgres"}, "database.database is missing"),
+        ({"PROVIDER": "postgres", "DATABASE": "d", "PORT": "0"}, "HYPERSHELL_DATABASE_PORT: must be at least 1"),
+        ({"PROVIDER": "postgres", "DATABASE": "d", "PORT": "65536"}, "must be at most 65535"),
+    ],
+)
+def test_bad_server_is_named(variables: dict[str, str], message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(f"HYPERSHELL_DATABASE_{name}", value)
+    with pytest.raises(ConfigError) as caught:
+        parse("mpi", ["-"])
+    assert message in str(caught.value) and "hidden" not in str(caught.value)
 
 
 @pytest.mark.parametrize("option", [option for option in OPTIONS if option.key], ids=lambda option: option.dest)
 def test_bad_value_in_file_is_named(option: Option, tmp_path: Path) -> None:
     assert option.key is not None
     path = write_config(tmp_path, option.key, "[1]")
+    if option.dest in SERVER_KEYS:
+        path.write_text(path.read_text() + 'provider = "postgres"\n')
     with pytest.raises(ConfigError) as caught:
         if "mpi" in option.commands:
             parse("mpi", ["-"])
         else:
             parse_submit(["-"])
     assert str(caught.value).startswith(f"{path}: {option.key}: ")
-    assert "[1]" in str(caught.value)
+    assert ("a list" if option.dest in ("db_url", "db_password") else "[1]") in str(caught.value)
 
 
 @pytest.mark.parametrize(

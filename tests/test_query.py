@@ -22,8 +22,9 @@ from sqlalchemy.dialects import postgresql
 from hypershell.core.actions import ClientChange, Dispatch, Finished, Record
 from hypershell.core.model import ClientInfo, Result, Submission, Task
 from hypershell.core.states import FAILED, SUCCEEDED
-from hypershell.data import query, schema, walk
+from hypershell.data import places, query, schema, walk
 from hypershell.data.engine import SCHEMA_VERSION
+from hypershell.data.places import Where, open_store
 from hypershell.data.reading import open_readonly
 from hypershell.data.store import describe_run, sqlite_store
 from hypershell.data.where import (
@@ -43,6 +44,7 @@ from hypershell.data.where import (
 from hypershell.errors import StoreError
 from hypershell.ids import IdSource
 from hypershell.tags import TagError, coerce
+from tests.testbed.postgres import Server
 
 NOW = 1_795_345_284.25
 SUBMITTED = "2026-11-22 11:01:24.250000"
@@ -57,7 +59,7 @@ TAGS: list[dict[str, Any]] = [
 ]
 
 
-def fill(path: Path) -> list[Task]:
+def fill(where: Where) -> list[Task]:
     """Six tasks: succeeded, failed, its retry that failed too, dispatched, and two pending ones."""
     ids = IdSource()
     submission = Submission(ids.submission(), "stdin", None, "{}", "{}", "/work", "sub-id", "login-1", NOW)
@@ -80,7 +82,7 @@ def fill(path: Path) -> list[Task]:
         for number, tags in enumerate(TAGS)
     ]
     client = ClientInfo(ids.task(), "node-1", 99, 2, "1", "linux", 3)
-    store = sqlite_store(path)()
+    store = open_store(where)()
     store.open()
     store.begin_run(run)
     store.add_submission(submission)
@@ -110,11 +112,18 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
-@pytest.fixture(scope="module")
-def link(path: Path) -> Iterator[Connection]:
-    raw = open_readonly(path)
+@pytest.fixture(scope="module", params=["sqlite", "postgres"])
+def link(request: pytest.FixtureRequest) -> Iterator[Connection]:
+    """Both databases hold the same and must answer the same."""
+    where: Where
+    if request.param == "sqlite":
+        where = request.getfixturevalue("path")
+    else:
+        where = request.getfixturevalue("postgres").address()
+        fill(where)
+    raw = places.open_readonly(where)
     assert raw is not None
-    with query.reading(raw, path) as connection:
+    with query.reading(raw, where) as connection:
         yield connection
 
 
@@ -334,7 +343,6 @@ def order_of(link: Connection, order: Order, limit: int | None = None) -> list[i
         (Order("state"), [3, 1, 2, 4, 5, 0]),
         (Order("retried", True), [1, 5, 4, 3, 2, 0]),
         (Order("submit_time", True), [5, 4, 3, 2, 1, 0]),
-        (Order("tag"), [2, 3, 1, 0, 5, 4]),
     ],
 )
 @pytest.mark.parametrize("limit", [None, 0, 1, 4, 6, 100])
@@ -350,6 +358,13 @@ def test_order_and_limit(
     monkeypatch.setattr(walk, "_FIRST", first)
     monkeypatch.setattr(walk, "_MOST_READ", 2)
     assert order_of(link, order, limit) == expected[:limit]
+
+
+def test_order_by_tag_is_that_of_its_text(link: Connection) -> None:
+    """PostgreSQL keeps no text but the value, and writes short keys first."""
+    expected = [2, 3, 1, 0, 5, 4] if link.dialect.name == "sqlite" else [2, 0, 1, 3, 5, 4]
+    assert order_of(link, Order("tag")) == expected
+    assert order_of(link, Order("tag"), 3) == expected[:3]
 
 
 def test_order_keeps_values(link: Connection) -> None:
@@ -459,7 +474,7 @@ def test_postgresql_has_its_own_words() -> None:
 # -- opening -------------------------------------------------------------------------------------------------
 
 
-def test_reading_changes_nothing(path: Path, link: Connection) -> None:
+def test_reading_changes_nothing(path: Path) -> None:
     before = path.read_bytes()
     raw = open_readonly(path)
     assert raw is not None
@@ -469,6 +484,31 @@ def test_reading_changes_nothing(path: Path, link: Connection) -> None:
     assert path.read_bytes() == before
     with pytest.raises(StoreError, match="cannot be written"), query.reading(raw_of(path), path) as connection:
         connection.exec_driver_sql("DELETE FROM task")
+
+
+def test_reading_a_server_changes_nothing(postgres: Server) -> None:
+    address = postgres.address()
+    fill(address)
+    raw = places.open_readonly(address)
+    with pytest.raises(StoreError, match="read-only"), query.reading(raw, address) as connection:
+        connection.exec_driver_sql("DELETE FROM task")
+
+
+def test_a_server_is_left_alone_between_two_pages(postgres: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No transaction stays open while rows are printed, and what is lost then is one line."""
+    monkeypatch.setattr(walk, "_FIRST", 2)
+    address = postgres.address()
+    fill(address)
+    raw = places.open_readonly(address)
+    pid = raw.info.backend_pid
+    with pytest.raises(StoreError, match="postgresql://") as caught, query.reading(raw, address) as connection:
+        pages = query.pages(connection, Filter(), ["id"])
+        assert len(next(pages)) == 2
+        activity = "SELECT state FROM pg_stat_activity WHERE pid = %s"
+        assert postgres.query(activity, pid) == [("idle",)]
+        assert postgres.query("SELECT pg_terminate_backend(%s, 10000)", pid) == [(True,)]
+        next(pages)
+    assert "\n" not in str(caught.value)
 
 
 def raw_of(path: Path) -> sqlite3.Connection:

@@ -38,9 +38,9 @@ OWNERS = {"mpi4py": "mpi", "socket": "net", "ssl": "net", "sqlalchemy": "data", 
 HEAVY = ["sqlalchemy", "mpi4py", "rich", "h5py", "numpy", "pyarrow", "psutil", "cryptography", "cmdkit", "ssl",
          "asyncio"]  # fmt: skip
 #: These hold schema and queries; they are imported lazily by others.
-SQL = {"bulk", "change", "columns", "connected", "engine", "export", "hdf5", "migrate", "outputs", "ownership",
-       "parquet", "partitions", "query", "reading", "requests", "restore", "rows", "runs", "schema", "single",
-       "sql", "submit", "walk", "where"}  # fmt: skip
+SQL = {"bulk", "change", "chosen", "columns", "connected", "engine", "export", "hdf5", "migrate", "outputs",
+       "ownership", "parquet", "partitions", "postgres_upkeep", "query", "reading", "requests",
+       "restore", "rows", "runs", "schema", "single", "sql", "submit", "walk", "where"}  # fmt: skip
 #: Imported by those who read configuration, when they do; it is built on cmdkit.
 LATE = {"hypershell.config"} | {f"hypershell.data.{module}" for module in SQL}
 PARTS = ["", "core", "proto", "executor", "data", "mpi", "net", "server", "cluster", "apps"]

@@ -39,9 +39,9 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _export(argv: Sequence[str]) -> int:
-    from hypershell.apps.counter import Progress
     from hypershell.apps.frame import parse_export
     from hypershell.apps.list import build_filter, open_database
+    from hypershell.apps.progress import Bar
 
     settings, config = parse_export(argv)
     name = _format(settings)
@@ -50,17 +50,17 @@ def _export(argv: Sequence[str]) -> int:
         from hypershell.data.aside import check_target
 
         check_target(Path(str(settings.target)), settings.force)
-    is_default = settings.db == os.path.abspath(config.sites.default.database)
-    raw = open_database(settings.db, is_default, without_tasks=True)
+    is_default = settings.is_at(config.sites.default.database)
+    raw = open_database(settings.place, is_default, without_tasks=True)
     from hypershell.data import query
     from hypershell.data.export import Source
 
     words = _words(settings)
-    with Progress() as progress:
+    with Bar("exporting", None) as progress:
         if raw is None:
             return _write(settings, name, Source(None, chosen, words, __version__, settings.limit), progress)
-        with query.reading(raw, Path(settings.db)) as link:
-            if progress.is_shown:
+        with query.reading(raw, settings.place) as link:
+            if progress.is_on:
                 found = query.count(link, chosen)
                 progress.total = found if settings.limit is None else min(found, settings.limit)
             return _write(settings, name, Source(link, chosen, words, __version__, settings.limit), progress)

@@ -119,7 +119,7 @@ def parse_initdb(argv: Sequence[str]) -> tuple[InitSettings, Config]:
     settings = InitSettings(site=site.root, **collect(InitSettings.__struct_fields__, given, config))
     # What is not made is there.
     is_made = not (settings.upgrade or settings.vacuum or settings.backup or settings.rotate or settings.truncate)
-    if is_made and settings.db == os.path.abspath(site.database):
+    if is_made and settings.is_at(site.database):
         ensure_directory(site.lib)
     return settings, config
 
@@ -186,7 +186,7 @@ def parse_import(argv: Sequence[str]) -> tuple[ImportSettings, Config]:
     config = configure("import", given)
     settings = ImportSettings(**collect(ImportSettings.__struct_fields__, given, config))
     site = config.sites.default
-    if settings.db == os.path.abspath(site.database):
+    if settings.is_at(site.database):
         ensure_directory(site.lib)
     return settings, config
 
@@ -382,14 +382,16 @@ def configure(command: str, given: Mapping[str, object]) -> Config:
 
 def collect(fields: Sequence[str], given: Mapping[str, object], config: Config) -> dict[str, Any]:
     """The value of every option among `fields`, from the configuration where it has a key."""
-    if "no_db" not in given:
-        config.value("provider")  # another kind of database must not silently become SQLite
     collected: dict[str, Any] = {}
     for option in options_of(config.command):
         if option.dest in fields:
             keyed = option.key is not None
             value = config.value(option.dest) if keyed else given.get(option.dest, option.default)
             collected[option.dest] = tuple(cast(Sequence[str], value or ())) if option.many else value
+    if "no_db" not in given and "db" not in given:
+        from hypershell.apps.place import place_of
+
+        collected.update(place_of(config))
     for dest in ("db", "task_cwd", "backup"):
         if collected.get(dest) is not None:
             collected[dest] = os.path.abspath(collected[dest])
@@ -402,7 +404,7 @@ def _make_directories(settings: RunSettings, config: Config) -> None:
     from hypershell.site import ensure_directory
 
     site = config.sites.default
-    if not settings.no_db and settings.db == os.path.abspath(site.database):
+    if not settings.no_db and settings.is_at(site.database):
         ensure_directory(site.lib)
     if settings.capture:
         ensure_directory(site.task)

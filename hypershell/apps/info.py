@@ -30,8 +30,8 @@ def _info(argv: list[str]) -> int:
 
     settings, _ = parse_info(argv)
     one.full_form(settings.task_id)
-    with one.open_tasks(settings.db, settings.task_id) as connection:
-        task = one.read_task(connection, one.find(connection, settings.task_id, settings.db), settings.db)
+    with one.open_tasks(settings.place, settings.task_id) as connection:
+        task = one.read_task(connection, one.find(connection, settings.task_id, settings.place), settings.place)
     prepare_stdout()
     if settings.show_stdout or settings.show_stderr:
         _print_output(task, settings)

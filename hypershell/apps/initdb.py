@@ -5,15 +5,15 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hypershell.apps.frame import parse_initdb, run_command
-from hypershell.errors import ExitStatus, StoreError
+from hypershell.errors import ExitStatus, StoreError, UsageError
 from hypershell.units import format_size
 
 if TYPE_CHECKING:
+    from hypershell.address import Where
     from hypershell.settings import InitSettings
 
 __all__ = ["main"]
@@ -28,35 +28,43 @@ def main(argv: Sequence[str]) -> int:
 
 def _run(argv: Sequence[str]) -> int:
     settings, _ = parse_initdb(argv)
-    path = Path(settings.db)
-    action, work = _action(settings, path)
+    action, work = _action(settings, settings.place)
     if not settings.yes and not _confirmed(action):
         log.info("Nothing was done")
         return ExitStatus.SUCCESS
     return work()
 
 
-def _action(settings: InitSettings, path: Path) -> tuple[str, Callable[[], int]]:
+def _action(settings: InitSettings, where: Where) -> tuple[str, Callable[[], int]]:
     """What is to be done, for the question and as a function."""
     if settings.backup is not None:
-        target = Path(settings.backup)
+        path, target = _file(where, "-b/--backup", "pg_dump copies it"), Path(settings.backup)
         return f"Back up database {path} to {target}", lambda: _back_up(path, target)
-    for wanted, word, work in (
-        (settings.upgrade, "Upgrade", _upgrade),
-        (settings.vacuum, "Vacuum", _vacuum),
-        (settings.rotate, "Rotate", _rotate),
-        (settings.truncate, "Truncate", _truncate),
-    ):
-        if wanted:
-            return f"{word} database {path}", partial(work, path)
-    return f"Initialize database {path}", lambda: _create(path)
+    if settings.upgrade:
+        path = _file(where, "--upgrade", "its tables are of this version, or refused")
+        return f"Upgrade database {path}", lambda: _upgrade(path)
+    if settings.rotate:
+        path = _file(where, "-r/--rotate", "hs export takes tasks away, and hs update --delete removes them")
+        return f"Rotate database {path}", lambda: _rotate(path)
+    if settings.vacuum:
+        return f"Vacuum database {where}", lambda: _vacuum(where)
+    if settings.truncate:
+        return f"Truncate database {where}", lambda: _truncate(where)
+    return f"Initialize database {where}", lambda: _create(where)
 
 
-def _vacuum(path: Path) -> int:
-    from hypershell.data.upkeep import vacuum
+def _file(where: Where, option: str, instead: str) -> Path:
+    """The file that an option is for; raises `UsageError` for a server."""
+    if isinstance(where, Path):
+        return where
+    raise UsageError(f"Using {option} with {where} is invalid: it is for SQLite files ({instead})")
 
-    freed = vacuum(path)
-    log.info("Freed %s, %d bytes (%s)", format_size(freed), freed, path)
+
+def _vacuum(where: Where) -> int:
+    from hypershell.data.places import vacuum
+
+    freed = vacuum(where)
+    log.info("Freed %s, %d bytes (%s)", format_size(freed), freed, where)
     return ExitStatus.SUCCESS
 
 
@@ -81,21 +89,21 @@ def _rotate(path: Path) -> int:
     return ExitStatus.SUCCESS
 
 
-def _truncate(path: Path) -> int:
-    from hypershell.data.upkeep import truncate
+def _truncate(where: Where) -> int:
+    from hypershell.data.places import truncate
 
-    done = truncate(path, log.info)
-    log.info("Removed %d tasks and %d runs (%s)", done.tasks, done.runs, path)
+    done = truncate(where, log.info)
+    log.info("Removed %d tasks and %d runs (%s)", done.tasks, done.runs, where)
     return ExitStatus.SUCCESS
 
 
-def _create(path: Path) -> int:
-    from hypershell.data.migrate import create
+def _create(where: Where) -> int:
+    from hypershell.data.places import create
 
-    if create(path):
-        log.info("Database initialized automatically (%s)", path)
+    if create(where):
+        log.info("Database initialized automatically (%s)", where)
     else:
-        log.info("Database is up to date (%s)", path)
+        log.info("Database is up to date (%s)", where)
     return ExitStatus.SUCCESS
 
 

@@ -7,12 +7,12 @@ import os
 import shutil
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hypershell.errors import ExitStatus, UsageError
 
 if TYPE_CHECKING:
+    from hypershell.address import Where
     from hypershell.apps.formats import Format
     from hypershell.data.where import Filter
     from hypershell.settings import ListSettings, Selection
@@ -46,7 +46,7 @@ def _list(argv: list[str]) -> int:
         print(*FIELDS)
         return ExitStatus.SUCCESS
     chosen = build_filter(settings)
-    is_default = settings.db == os.path.abspath(config.sites.default.database)
+    is_default = settings.is_at(config.sites.default.database)
     if settings.count or settings.tag_keys or settings.tag_values is not None:
         return _summarize(settings, chosen, is_default)
     return _show(settings, chosen, is_default)
@@ -70,11 +70,11 @@ def _summarize(settings: ListSettings, chosen: Filter, is_default: bool) -> int:
     from hypershell.apps.formats import one_line, value_text
 
     lines: Sequence[object] = [0] if settings.count else []
-    raw = open_database(settings.db, is_default, with_partitions=not settings.ignore_partitions)
+    raw = open_database(settings.place, is_default, with_partitions=not settings.ignore_partitions)
     if raw is not None:
         from hypershell.data.partitions import reading
 
-        with reading(raw, Path(settings.db), settings.ignore_partitions) as tasks:
+        with reading(raw, settings.place, settings.ignore_partitions) as tasks:
             if settings.count:
                 found = tasks.count(chosen)
                 lines = [found if settings.limit is None else min(found, settings.limit)]
@@ -102,13 +102,13 @@ def _show(settings: ListSettings, chosen: Filter, is_default: bool) -> int:
     if name == "table" or settings.is_bare:
         fields = fields or (_GLANCE if size is not None and size.columns < _WIDE else _GLANCE_WIDE)
     form, fields = _format(settings, name, fields, None if size is None else size.columns)
-    raw = open_database(settings.db, is_default, with_partitions=not settings.ignore_partitions)
+    raw = open_database(settings.place, is_default, with_partitions=not settings.ignore_partitions)
     if raw is None:
-        _print_none(form, size is not None and name == "table", settings.db)
+        _print_none(form, size is not None and name == "table", str(settings.place))
         return ExitStatus.SUCCESS
     from hypershell.data.partitions import reading
 
-    with reading(raw, Path(settings.db), settings.ignore_partitions) as tasks:
+    with reading(raw, settings.place, settings.ignore_partitions) as tasks:
         for page in tasks.pages(chosen, fields, order, limit):
             _write(form.page(page))
         _write(form.end())
@@ -157,14 +157,14 @@ def check_delimiter(name: str, delimiter: str) -> None:
 
 
 def open_database(
-    path: str, is_default: bool, *, with_partitions: bool = False, without_tasks: bool = False
+    where: Where, is_default: bool, *, with_partitions: bool = False, without_tasks: bool = False
 ) -> Any:
     """The database for reading, None where it has no tasks; that of the site need not exist yet."""
-    from hypershell.data.reading import open_readonly
-
-    if is_default and not os.path.lexists(path):
+    if is_default and not os.path.lexists(str(where)):
         return None
-    return open_readonly(Path(path), with_partitions, without_tasks)
+    from hypershell.data.places import open_readonly
+
+    return open_readonly(where, with_partitions, without_tasks)
 
 
 def _print_none(form: Format, is_for_people: bool, path: str) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hypershell.errors import HyperShellError, UsageError
@@ -15,6 +14,8 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from sqlalchemy import Connection
+
+    from hypershell.address import Where
 
 __all__ = ["NotFound", "find", "full_form", "open_tasks", "read_task", "to_text", "value_as"]
 
@@ -43,18 +44,18 @@ def full_form(text: str) -> str:
     return "-".join(digits[begin:end] for begin, end in itertools.pairwise(cuts))
 
 
-def open_tasks(db: str, task_id: str) -> AbstractContextManager[Connection]:
+def open_tasks(db: Where, task_id: str) -> AbstractContextManager[Connection]:
     """The database for reading; raises `NotFound` where it has no tasks."""
     from hypershell.data import query
-    from hypershell.data.reading import open_readonly
+    from hypershell.data.places import open_readonly
 
-    raw = open_readonly(Path(db))
+    raw = open_readonly(db)
     if raw is None:
         raise _not_there(task_id, db)
-    return query.reading(raw, Path(db))
+    return query.reading(raw, db)
 
 
-def find(connection: Connection, text: str, db: str) -> str:
+def find(connection: Connection, text: str, db: Where) -> str:
     """The id of the only task whose id begins with `text`; raises `NotFound`."""
     from hypershell.data import single
 
@@ -69,7 +70,7 @@ def find(connection: Connection, text: str, db: str) -> str:
     return found[0]
 
 
-def read_task(connection: Connection, task_id: str, db: str) -> dict[str, Any]:
+def read_task(connection: Connection, task_id: str, db: Where) -> dict[str, Any]:
     """All fields of a task; raises `NotFound`."""
     from hypershell.data import single
 
@@ -133,5 +134,5 @@ def _escape(found: re.Match[str]) -> str:
     return f"\\u{number:04x}" if number < 0x10000 else f"\\U{number:08x}"
 
 
-def _not_there(text: str, db: str) -> NotFound:
+def _not_there(text: str, db: Where) -> NotFound:
     return NotFound(f"there is no task {text} in {db} (hs list shows all, --db PATH names another database)")

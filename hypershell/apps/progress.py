@@ -18,27 +18,40 @@ _LENGTH = 30
 
 
 class Bar:
-    """A bar for work of known size. Whoever writes to the terminal takes it away with `erase` before."""
+    """How far a work is. `total` is its size, None: it is not known.
+
+    Whoever writes to the terminal takes it away with `erase` before; as a context it does so at its end.
+    """
 
     def __init__(
         self,
         label: str,
-        total: int,
+        total: int | None,
         stream: IO[str] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._label = label
-        self._total = max(total, 1)
+        self.total = total
         self._stream = sys.stderr if stream is None else stream
         self._clock = clock
-        self._on = self._stream.isatty() and os.environ.get("TERM") != "dumb"
+        self.is_on = self._stream.isatty() and os.environ.get("TERM") != "dumb"
         self._begun = clock()
         self._due = self._begun + _FIRST
         self._shown = False
 
+    def __enter__(self) -> Bar:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.erase()
+
+    def __call__(self, done: int) -> None:
+        """`done` tasks are behind us."""
+        self.update(done, done)
+
     def update(self, done: int, count: int) -> None:
-        """`done` of the total is behind us, which made `count` items."""
-        if not self._on or (now := self._clock()) < self._due:
+        """`done` of the total is behind us, which made `count` tasks."""
+        if not self.is_on or (now := self._clock()) < self._due:
             return
         self._due = now + _PERIOD
         width = shutil.get_terminal_size().columns
@@ -47,10 +60,13 @@ class Bar:
 
     def text(self, done: int, count: int, elapsed: float) -> str:
         """The line itself after `elapsed` seconds."""
-        share = min(done / self._total, 1.0)
-        filled = int(share * _LENGTH)
         rate = count / elapsed if elapsed > 0 else 0.0
-        return f"{self._label} [{'#' * filled}{' ' * (_LENGTH - filled)}] {share:4.0%}  {count} tasks  {rate:.0f}/s"
+        counted = f"{count} tasks  {rate:.0f}/s"
+        if self.total is None:
+            return f"{self._label}  {counted}"
+        share = min(done / max(self.total, 1), 1.0)
+        filled = int(share * _LENGTH)
+        return f"{self._label} [{'#' * filled}{' ' * (_LENGTH - filled)}] {share:4.0%}  {counted}"
 
     def erase(self) -> None:
         """Take the line away."""

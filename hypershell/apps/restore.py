@@ -21,18 +21,18 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _import(argv: Sequence[str]) -> int:
-    from hypershell.apps.counter import Progress
     from hypershell.apps.frame import parse_import
+    from hypershell.apps.progress import Bar
 
     settings, _ = parse_import(argv)
     if settings.source is None:
         raise UsageError("the following arguments are required: FILE, an export in HDF5")
     from hypershell.data.restore import restore
 
-    with Progress() as progress:
-        done = restore(Path(settings.source), Path(settings.db), progress)
+    with Bar("restoring", None) as progress:
+        done = restore(Path(settings.source), settings.place, progress)
     counts = ", ".join(f"{number} {name}" for name, number in done.counts.items())
-    log.info("Restored %s (%s)", counts, settings.db)
+    log.info("Restored %s (%s)", counts, settings.place)
     if done.query:
         log.warning("The export holds only the tasks of: %s", done.query)
     if done.moved:

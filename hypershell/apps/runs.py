@@ -6,14 +6,11 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hypershell.errors import ExitStatus, UsageError
 
 if TYPE_CHECKING:
-    import sqlite3
-
     from hypershell.apps.formats import Format
     from hypershell.data.runs import Run
     from hypershell.settings import RunsSettings
@@ -42,22 +39,22 @@ def main(argv: list[str]) -> int:
 def _runs(argv: list[str]) -> int:
     from hypershell.apps.frame import parse_runs
     from hypershell.apps.list import prepare_stdout
-    from hypershell.data.reading import open_runs
+    from hypershell.data.places import open_runs
 
     settings, config = parse_runs(argv)
     prepare_stdout()
     name = _format_name(settings)
-    is_default = settings.db == os.path.abspath(config.sites.default.database)
+    is_default = settings.is_at(config.sites.default.database)
     if is_default and not os.path.lexists(settings.db):
         raw = None
     else:
-        raw = open_runs(Path(settings.db))
+        raw = open_runs(settings.place)
     if raw is not None:
         return _show(settings, name, raw)
     if settings.run is not None:
-        raise UsageError(f"there are no runs in {settings.db}")
+        raise UsageError(f"there are no runs in {settings.place}")
     if name == "table" and sys.stdout.isatty():
-        print(f"no runs in {settings.db}")
+        print(f"no runs in {settings.place}")
     elif name != "table":
         print(_format(settings, name, _fields(name)).end(), end="")
     return ExitStatus.SUCCESS
@@ -73,12 +70,12 @@ def _format_name(settings: RunsSettings) -> str:
     return name
 
 
-def _show(settings: RunsSettings, name: str, raw: sqlite3.Connection) -> int:
+def _show(settings: RunsSettings, name: str, raw: Any) -> int:
     from hypershell.data import query, runs
 
     fields = _fields(name)
     form = _format(settings, name, fields)
-    with query.reading(raw, Path(settings.db)) as connection:
+    with query.reading(raw, settings.place) as connection:
         if settings.run is not None:
             pages: Iterator[list[Run]] = iter([[runs.find(connection, settings.run)]])
         else:

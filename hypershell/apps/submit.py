@@ -8,7 +8,6 @@ import platform
 import shlex
 import stat
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hypershell.errors import ExitStatus, UsageError
@@ -95,21 +94,21 @@ def _decide(settings: SubmitSettings) -> tuple[str | None, str | None]:
 
 def _prepare(settings: SubmitSettings, default: str, lib: str) -> None:
     """Make sure that the database can be used, before anything is read."""
-    from hypershell.data.engine import preflight
+    from hypershell.data.places import preflight
     from hypershell.site import ensure_directory
     from hypershell.template import Template
 
     if not settings.expand.strip():
         raise UsageError("the template is empty: '{}' stands for the line itself")
     Template(settings.expand)
-    if settings.db == os.path.abspath(default):
+    if settings.is_at(default):
         ensure_directory(lib)
-    preflight(Path(settings.db))
+    preflight(settings.place)
     if settings.initdb:
-        from hypershell.data.migrate import create
+        from hypershell.data.places import create
 
-        if create(Path(settings.db)):
-            logging.getLogger("hypershell.data").info("Database initialized automatically (%s)", settings.db)
+        if create(settings.place):
+            logging.getLogger("hypershell.data").info("Database initialized automatically (%s)", settings.place)
 
 
 def _submit_lines(settings: SubmitSettings, argv: list[str], path: str | None) -> None:
@@ -145,7 +144,7 @@ class _Opened:
 
     def __enter__(self) -> _Opened:
         from hypershell.apps.progress import Bar
-        from hypershell.data.engine import Sqlite
+        from hypershell.data.places import database
         from hypershell.data.store import describe_run
         from hypershell.data.submit import TRANSPORT, Submitter
         from hypershell.ids import IdSource
@@ -168,7 +167,7 @@ class _Opened:
             cwd=os.getcwd(),
             start_time=time.time(),
         )
-        self._submitter = Submitter(Sqlite(Path(settings.db)), run, lambda line: log.warning("%s", line))
+        self._submitter = Submitter(database(settings.place), run, lambda line: log.warning("%s", line))
         self.handing = Handing(
             self._submitter,
             ids,
@@ -192,13 +191,14 @@ class _Opened:
 
     def tell_servers(self) -> None:
         """One line where no server that is seen to live takes these tasks."""
-        line = _about_servers(self._submitter.servers(), self._settings.db)
+        line = _about_servers(self._submitter.servers(), self._settings)
         if line is not None:
             log.info("%s", line)
 
 
-def _about_servers(servers: Servers, db: str) -> str | None:
-    run_them = f"to run these tasks: hs cluster --restart --db {shlex.quote(db)}"
+def _about_servers(servers: Servers, settings: SubmitSettings) -> str | None:
+    naming = f" --db {shlex.quote(settings.db)}" if settings.server is None else ""
+    run_them = f"to run these tasks: hs cluster --restart{naming}"
     if not servers.seen and not servers.unseen:
         return f"No server works on this database now ({run_them})"
     if not servers.waiting:

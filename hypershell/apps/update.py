@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hypershell.errors import ExitStatus, StoreError, UsageError
 
 if TYPE_CHECKING:
+    from hypershell.address import Where
     from hypershell.data.edits import Edit
     from hypershell.data.where import Filter, Order
     from hypershell.settings import UpdateSettings
@@ -38,11 +38,11 @@ def _update(argv: Sequence[str]) -> int:
     if edit.ids and settings.limit is not None:
         raise UsageError("Using -l/--limit with the id of a task is invalid: leave out one")
     chosen, order = _selection(settings)
-    path = Path(settings.db)
-    log.info("Database: %s", path)
-    if not os.path.lexists(path) and not edit.ids and settings.db == os.path.abspath(config.sites.default.database):
+    where = settings.place
+    log.info("Database: %s", where)
+    if not edit.ids and settings.is_at(config.sites.default.database) and not os.path.lexists(settings.db):
         return _nothing()
-    return _change(path, chosen, order, edit, settings.limit, settings.no_confirm or is_old_form)
+    return _change(where, chosen, order, edit, settings.limit, settings.no_confirm or is_old_form)
 
 
 def _selection(settings: UpdateSettings) -> tuple[Filter, Order | None]:
@@ -54,10 +54,10 @@ def _selection(settings: UpdateSettings) -> tuple[Filter, Order | None]:
     return chosen, Order(check_field(settings.order_by), settings.desc) if settings.order_by else None
 
 
-def _change(path: Path, chosen: Filter, order: Order | None, edit: Edit, limit: int | None, quiet: bool) -> int:
+def _change(where: Where, chosen: Filter, order: Order | None, edit: Edit, limit: int | None, quiet: bool) -> int:
     from hypershell.data.change import changing
 
-    with changing(path) as changer:
+    with changing(where) as changer:
         count = changer.choose(chosen, edit, order, limit)
         if not count:
             return _nothing()

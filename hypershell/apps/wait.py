@@ -34,14 +34,14 @@ def _wait(argv: list[str]) -> int:
 
     settings, _ = parse_wait(argv)
     one.full_form(settings.task_id)
-    with one.open_tasks(settings.db, settings.task_id) as connection:
-        task_id = one.find(connection, settings.task_id, settings.db)
+    with one.open_tasks(settings.place, settings.task_id) as connection:
+        task_id = one.find(connection, settings.task_id, settings.place)
     outcome = _until_ended(settings, task_id)
     _tell(outcome)
     prepare_stdout()
     if settings.show_info:
-        with one.open_tasks(settings.db, outcome.id) as connection:
-            print(one.to_text(one.read_task(connection, outcome.id, settings.db), settings.info_format), end="")
+        with one.open_tasks(settings.place, outcome.id) as connection:
+            print(one.to_text(one.read_task(connection, outcome.id, settings.place), settings.info_format), end="")
     if settings.show_status:
         print("null" if outcome.exit_status is None else outcome.exit_status)
     if settings.return_status:
@@ -56,14 +56,14 @@ def _until_ended(settings: WaitSettings, task_id: str) -> Outcome:
 
     told = False
     while True:
-        with one.open_tasks(settings.db, task_id) as connection:
+        with one.open_tasks(settings.place, task_id) as connection:
             version = single.version(connection)
             again = time.monotonic() + _REOPEN
             while time.monotonic() < again:
                 seen = version()
                 outcome = single.follow(connection, task_id)
                 if outcome is None:
-                    raise one.NotFound(f"task {task_id} was removed from {settings.db} while we waited")
+                    raise one.NotFound(f"task {task_id} was removed from {settings.place} while we waited")
                 if outcome.ended:
                     return outcome
                 if not told:

@@ -12,14 +12,16 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, Connection, MetaData, Table, Text, func, select, type_coerce, update
+from sqlalchemy import ColumnElement, Connection, Text, cast, func, literal, select, type_coerce, update
 
+from hypershell.address import Address, Where
 from hypershell.core.model import Special
 from hypershell.core.states import CANCELLED, DISPATCHED, PENDING
 from hypershell.data import ownership, query, requests
+from hypershell.data.chosen import Chosen, PostgresChosen, SqliteChosen
+from hypershell.data.chosen import chosen as _chosen
 from hypershell.data.edits import Edit
 from hypershell.data.engine import check_schema
 from hypershell.data.files import check_file
@@ -40,35 +42,41 @@ _OF_A_RESULT = (
     *("user_time", "system_time", "max_rss", "cores_max", "memory_max"),
 )
 
-_chosen = Table("chosen", MetaData(), Column("id", Text, primary_key=True), prefixes=["TEMPORARY"])
 _IS_CHOSEN = _task.c.id.in_(select(_chosen.c.id))
 
 
 @contextmanager
-def changing(path: Path) -> Iterator[Changer]:
-    """A `Changer` of the database `path`, which must be there.
+def changing(where: Where) -> Iterator[Changer]:
+    """A `Changer` of a database, which must be there.
 
     Raises:
         StoreError: no such file, no database of ours, it cannot be written, another process has it locked.
     """
+    if isinstance(where, Address):
+        from hypershell.data.postgres import Postgres
+
+        server, has_tables = Postgres(where).connect_checked()
+        with query.reading(server, where) as connection:
+            yield Changer(connection, PostgresChosen(server, connection), where, is_empty=not has_tables)
+        return
+    path = where
     check_file(path)
     raw = sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=_BUSY, isolation_level=None)
     with query.reading(raw, path) as connection:
         raw.execute("PRAGMA synchronous=FULL")
         raw.execute("PRAGMA temp_store=FILE")
         raw.execute("PRAGMA cache_size=-131072")  # KiB; a million changed rows touch most pages of every index
-        yield Changer(connection, raw, path)
+        yield Changer(connection, SqliteChosen(raw), path, is_empty=not check_schema(raw, path))
 
 
 class Changer:
-    """One command's change: first `choose`, then `apply`."""
+    """One command's change: first `choose`, then `apply`. `is_empty`: the database has no tables yet."""
 
-    def __init__(self, connection: Connection, raw: sqlite3.Connection, path: Path) -> None:
+    def __init__(self, connection: Connection, ids: Chosen, where: Where, is_empty: bool) -> None:
         self._link = connection
-        self._raw = raw
-        self._path = path
-        self.is_empty = not check_schema(raw, path)
-        """Whether the database has no tables yet."""
+        self._chosen_ids = ids
+        self._where = where
+        self._is_empty = is_empty
 
     def choose(self, chosen: Filter, edit: Edit, order: Order | None = None, limit: int | None = None) -> int:
         """Find the tasks of a filter that may be changed so; how many they are.
@@ -76,14 +84,12 @@ class Changer:
         Raises:
             StoreError: an id names no task, or one that may not be changed so.
         """
-        if self.is_empty and not edit.ids:
+        if self._is_empty and not edit.ids:
             return 0
         self._check_named(edit)
-        self._raw.execute("CREATE TEMPORARY TABLE chosen (id TEXT PRIMARY KEY) WITHOUT ROWID")
+        self._chosen_ids.make()
         for page in self._ids(chosen, edit, order, limit):
-            self._raw.execute("BEGIN")
-            self._raw.executemany("INSERT INTO chosen VALUES (?)", [tuple(row) for row in page])
-            self._raw.execute("COMMIT")
+            self._chosen_ids.add([row[0] for row in page])
         return self._count()
 
     def apply(self, edit: Edit) -> tuple[int, int]:
@@ -95,8 +101,7 @@ class Changer:
             StoreError: a living server has some of them, and this cannot be done under its hands; nothing was
                 changed.
         """
-        self._raw.execute("BEGIN IMMEDIATE")
-        try:
+        with self._chosen_ids.transaction():
             gone = select(_task.c.id).where(_task.c.id == _chosen.c.id, *self._allowed(edit))
             self._link.execute(_chosen.delete().where(~gone.exists()))
             asked = self._ask_owners(edit)
@@ -107,11 +112,6 @@ class Changer:
                 self._delete()
             else:
                 self._link.execute(update(_task).where(_IS_CHOSEN).values(self._values(edit)))
-            self._raw.execute("COMMIT")
-        except BaseException:  # an interrupt too
-            if self._raw.in_transaction:
-                self._raw.execute("ROLLBACK")
-            raise
         return changed, asked
 
     # -- which -------------------------------------------------------------------------------------------
@@ -121,7 +121,7 @@ class Changer:
         if chosen.states and edit.states and not allowed.states:
             return
         if edit.ids:
-            where = query.clause(allowed, "sqlite")
+            where = query.clause(allowed, self._link.dialect.name)
             yield self._link.execute(select(_task.c.id).where(where, *self._allowed(edit))).fetchall()  # type: ignore[arg-type]
             return
         if edit.action == "revert":
@@ -141,11 +141,11 @@ class Changer:
             return
         columns = (_task.c.id, _task.c.state, _task.c.next_id)
         statement = select(*columns).where(_task.c.id.in_(edit.ids))
-        found = {} if self.is_empty else {row[0]: row for row in self._link.execute(statement)}
+        found = {} if self._is_empty else {row[0]: row for row in self._link.execute(statement)}
         for key in edit.ids:
             if key not in found:
                 raise StoreError(
-                    f"task {key} is not in database {self._path}: see hs list, or name another with --db"
+                    f"task {key} is not in database {self._where}: see hs list, or name another with --db"
                 )
             _, state, next_id = found[key]
             if edit.states and state not in edit.states:
@@ -185,14 +185,14 @@ class Changer:
         return Watch(this_process()).life(owner, time.monotonic()) is not Life.DEAD
 
     def _count(self) -> int:
-        return int(self._raw.execute("SELECT count(*) FROM chosen").fetchone()[0])
+        return self._link.execute(select(func.count()).select_from(_chosen)).scalar_one()
 
     # -- what --------------------------------------------------------------------------------------------
 
     def _values(self, edit: Edit) -> dict[str, Any]:
         values: dict[str, Any] = dict(edit.fields)
         if edit.tags or edit.removed:
-            values["tag"] = _tags(edit)
+            values["tag"] = _tags(edit) if self._link.dialect.name == "sqlite" else _tags_on_server(edit)
         if edit.action == "cancel":
             values |= {"state": CANCELLED, "exit_status": Special.CANCELLED, "completion_time": time.time()}
         elif edit.action == "revert":
@@ -238,4 +238,16 @@ def _tags(edit: Edit) -> ColumnElement[Any]:
         for key, new in edit.tags.items():
             pairs += [f'$."{key}"', func.json(json.dumps(new, ensure_ascii=False))]
         value = func.json_set(value, *pairs)
+    return value  # type: ignore[no-any-return]
+
+
+def _tags_on_server(edit: Edit) -> ColumnElement[Any]:
+    """The same for PostgreSQL."""
+    from sqlalchemy.dialects.postgresql import JSONB
+
+    value: Any = _task.c.tag
+    for key in edit.removed:
+        value = value.op("-")(literal(key, Text()))
+    if edit.tags:
+        value = value.op("||")(cast(literal(json.dumps(edit.tags, ensure_ascii=False), Text()), JSONB))
     return value  # type: ignore[no-any-return]

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
-from sqlalchemy import Connection, bindparam, false, update
+from sqlalchemy import Connection, Engine, bindparam, false, update
 
 from hypershell.data.schema import run as _run
 from hypershell.errors import StoreError
 
-if TYPE_CHECKING:
-    from hypershell.data.engine import Sqlite
-
-__all__ = ["RENEW", "Connected"]
+__all__ = ["RENEW", "Connected", "Database"]
 
 #: Renews the lease of run ``:me``; hits no row once another server has taken over.
 RENEW = (
@@ -22,10 +19,23 @@ RENEW = (
 )
 
 
+class Database(Protocol):
+    """What differs between database systems: ``engine.Sqlite`` and ``postgres.Postgres``."""
+
+    @property
+    def errors(self) -> tuple[type[Exception], ...]: ...
+    def engine(self) -> Engine: ...
+    def create(self, connection: Connection, create: bool) -> bool: ...
+    def version(self, connection: Connection) -> int: ...
+    def changed(self, connection: Connection) -> bool: ...
+    def check_place(self) -> None: ...
+    def explain(self, error: BaseException) -> StoreError: ...
+
+
 class Connected:
     """A connection, used by one thread. Every method raises ``StoreError`` for what the driver raises."""
 
-    def __init__(self, database: Sqlite) -> None:
+    def __init__(self, database: Database) -> None:
         self._database = database
         self._engine: Any = None
         self._link: Connection | None = None

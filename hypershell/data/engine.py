@@ -255,21 +255,22 @@ class Sqlite:
                     raise
                 time.sleep(0.02)
 
-    def create(self, connection: Connection, create: bool) -> None:
-        """Make the tables in an empty database, inside the transaction of `connection`."""
+    def create(self, connection: Connection, create: bool) -> bool:
+        """Make the tables in an empty database, in the transaction of `connection`; False where they are."""
         from hypershell.data.requests import ensure
         from hypershell.data.schema import meta, metadata
 
         raw: Any = connection.connection.dbapi_connection
         if check_schema(raw, self.path):
             ensure(connection)
-            return
+            return False
         if not create:
             raise StoreError(f"database {self.path} has no tables: run 'hs initdb'")
         metadata.create_all(connection, checkfirst=False)
         connection.execute(meta.insert(), [{"key": "schema", "value": str(SCHEMA_VERSION)}])
         connection.exec_driver_sql(f"PRAGMA application_id={APPLICATION_ID}")
         connection.exec_driver_sql(f"PRAGMA user_version={SCHEMA_VERSION}")
+        return True
 
     def explain(self, error: BaseException) -> StoreError:
         """Our error for one of the driver or of SQLAlchemy."""

@@ -5,7 +5,7 @@ Functions over a connection inside a transaction of ``sql``; the rules that deci
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, and_, bindparam, func, or_, select, text, true, update
@@ -61,15 +61,19 @@ _PER_GROUP = {
 }
 
 
-def claims(link: Connection, me: str, like: Submission | None) -> list[Claim]:
-    """See ``store.Store.claims``; what run `me` owns itself is left out."""
+def claims(link: Connection, me: str, like: Submission | None, owned: Container[int]) -> list[Claim]:
+    """See ``store.Store.claims``; what run `me` owns itself is left out.
+
+    `owned` is what it knows to own: a takeover whose commit was not acknowledged has to be done again.
+    """
     numbers = _unfinished(link) if like is None else _newest_like(link, like)
     found = []
     for number in numbers:
         row = link.execute(_WITH_OWNER, {"number": number}).mappings().first()
-        if row is not None and row["owner"] == me:
+        mine = row is not None and row["owner"] == me
+        if mine and number in owned:
             continue
-        holder, owner = (None, None) if row is None else (row["owner"], _owner(row))
+        holder, owner = (None, None) if row is None or mine else (row["owner"], _owner(row))
         unfinished = like is None or _has_work(link, number)
         found.append(Claim(number, holder, owner, unfinished))
     return found

@@ -17,14 +17,13 @@ import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Select
 from sqlalchemy.exc import SQLAlchemyError
 
+from hypershell.address import Address, Where
 from hypershell.data import query
-from hypershell.data.engine import explain
 from hypershell.data.reading import open_partition, partition_path, rotated
 from hypershell.data.walk import Row, Walk
 from hypershell.data.where import Filter, Order
@@ -40,15 +39,15 @@ _MOST = 500
 
 
 @contextmanager
-def reading(raw: sqlite3.Connection, path: Path, ignore: bool = False) -> Iterator[Tasks]:
-    """The tasks of `path`, over a connection of ``reading.open_readonly``, and unless `ignore` its partitions.
+def reading(raw: Any, where: Where, ignore: bool = False) -> Iterator[Tasks]:
+    """The tasks of a database, over a connection of ``places.open_readonly``, and unless `ignore` its partitions.
 
     Raises:
         StoreError: for what the driver raises while it is in use, and for a partition that cannot be read.
     """
     with ExitStack() as stack:
-        main = _Part(0, path, stack.enter_context(query.reading(raw, path)))
-        yield Tasks(main, stack, ignore)
+        main = _Part(0, where, stack.enter_context(query.reading(raw, where)))
+        yield Tasks(main, stack, ignore or isinstance(where, Address))
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +55,7 @@ class _Part:
     """One file; the database itself has number 0."""
 
     number: int
-    path: Path
+    path: Where
     connection: Connection
 
     @contextmanager
@@ -65,7 +64,7 @@ class _Part:
         try:
             yield
         except (sqlite3.Error, SQLAlchemyError) as error:
-            raise explain(getattr(error, "orig", None) or error, self.path) from error
+            raise query.explained(error, self.path) from error
 
 
 class Tasks:
@@ -89,7 +88,7 @@ class Tasks:
         order = order or Order()
         if order.field == "id":
             return self._pages_by_id(chosen, fields, order.descending, limit)
-        statement = query.by_key("sqlite", fields, order, limit)
+        statement = query.by_key(self.main.connection.dialect.name, fields, order, limit)
 
         def gather() -> Iterator[list[Row]]:
             self.refresh()
@@ -132,7 +131,8 @@ class Tasks:
     def refresh(self) -> list[_Part]:
         """Open the partitions that there are by now; the new ones. A file that was moved elsewhere is left out."""
         self._numbers = self._rotated()
-        paths = [(number, partition_path(self.main.path, number)) for number in self._numbers]
+        base = self.main.path
+        paths = [] if isinstance(base, Address) else [(one, partition_path(base, one)) for one in self._numbers]
         there = [(number, path) for number, path in paths if path.exists()]
         if len(there) > _MOST:
             raise StoreError(

@@ -15,7 +15,6 @@ import operator
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -45,6 +44,7 @@ from sqlalchemy.pool import NullPool
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import NullType
 
+from hypershell.address import Address, Where
 from hypershell.data.engine import explain
 from hypershell.data.schema import JsonObject, UtcTime
 from hypershell.data.schema import task as _task
@@ -60,6 +60,7 @@ __all__ = [
     "by_key",
     "clause",
     "count",
+    "explained",
     "keys_among",
     "pages",
     "raw_pages",
@@ -111,18 +112,30 @@ def _utc_text_postgresql(element: utc_text, compiler: Any, **kw: Any) -> str:
 
 
 @contextmanager
-def reading(raw: sqlite3.Connection, path: Path) -> Iterator[Connection]:
-    """A connection for the functions below, over one of ``reading.open_readonly``, which is closed at the end.
+def reading(raw: Any, where: Where) -> Iterator[Connection]:
+    """A connection for the functions below, over one of ``places.open_readonly``, which is closed at the end.
 
     Raises:
         StoreError: for what the driver raises while it is in use.
     """
-    engine = create_engine("sqlite://", creator=lambda: raw, poolclass=NullPool)
+    server = isinstance(where, Address)
+    # With a transaction around all of them a server would keep what others have deleted since.
+    kind, how = ("postgresql+psycopg://", {"isolation_level": "AUTOCOMMIT"}) if server else ("sqlite://", {})
+    engine = create_engine(kind, creator=lambda: raw, poolclass=NullPool, **how)
     try:
         with engine.connect() as connection:
             yield connection
     except (sqlite3.Error, SQLAlchemyError) as error:
-        raise explain(getattr(error, "orig", None) or error, path) from error
+        raise explained(error, where) from error
+
+
+def explained(error: Exception, where: Where) -> StoreError:
+    """An error of the driver or of SQLAlchemy as ours, which names the database."""
+    if isinstance(where, Address):
+        from hypershell.data.postgres import Postgres
+
+        return Postgres(where).explain(error)
+    return explain(getattr(error, "orig", None) or error, where)
 
 
 def pages(

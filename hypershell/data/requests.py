@@ -40,7 +40,9 @@ class Page(Struct, frozen=True):
 
 
 def ensure(link: Connection) -> None:
-    """Make the table in a database that was made before there was one."""
+    """Make the table in a file that was made before there was one."""
+    if link.dialect.name != "sqlite":
+        return
     link.execute(CreateTable(_request, if_not_exists=True))
     for index in _request.indexes:
         link.execute(CreateIndex(index, if_not_exists=True))
@@ -48,11 +50,16 @@ def ensure(link: Connection) -> None:
 
 def leave(link: Connection, tasks: Select[tuple[str, int]], settled: bool) -> int:
     """Add a request to cancel each of `tasks` (id, submission); how many they are."""
+    if link.dialect.name != "sqlite":
+        # Numbers are given before the commit: of two that leave requests the second waits, so that whoever has
+        # read a number has read all below it.
+        link.exec_driver_sql("LOCK TABLE request IN EXCLUSIVE MODE")
     found = tasks.subquery("found").c
     stamp = literal(time.time(), _r.time.type)
     rows = select(found.id, found.submission, literal(CANCEL), literal(settled), stamp)
     names = ("task", "submission", "kind", "settled", "time")
-    return link.execute(_request.insert().from_select(names, rows)).rowcount
+    added = _request.insert().from_select(names, rows).execution_options(preserve_rowcount=True)
+    return link.execute(added).rowcount
 
 
 def read(link: Connection, after: int, owned: Collection[int]) -> Page:

@@ -6,17 +6,17 @@ Called by ``hs import``.
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hypershell.address import Where
 from hypershell.data.aside import ExportError
 from hypershell.data.columns import FORMAT, ID_BYTES, NO_NUMBER, STATES, TABLES, Kind, kind_of
-from hypershell.data.engine import SCHEMA_VERSION, explain
-from hypershell.data.migrate import create
+from hypershell.data.engine import SCHEMA_VERSION
+from hypershell.data.filling import BadRow, Filler, filling
+from hypershell.data.places import create
 from hypershell.errors import StoreError
 
 __all__ = ["Restored", "restore"]
@@ -37,8 +37,8 @@ class Restored:
     moved: bool
 
 
-def restore(source: Path, path: Path, progress: Callable[[int], None]) -> Restored:
-    """Restore the export `source` into the database `path`, which is made where it is not there.
+def restore(source: Path, where: Where, progress: Callable[[int], None]) -> Restored:
+    """Restore the export `source` into the database `where`, which is made where it is not there.
 
     Raises:
         ExportError: the file is no export of this version, or is damaged; the database is then as empty as before.
@@ -58,8 +58,8 @@ def restore(source: Path, path: Path, progress: Callable[[int], None]) -> Restor
             tables = {name: _Table(file, name, about.counts[name]) for name in TABLES}
         except _FOREIGN as error:
             raise ExportError(f"{source} is no export of hypershell, or damaged: {_short(error)}") from error
-        create(path)
-        _fill(tables, source, path, progress)
+        create(where)
+        _fill(tables, source, where, progress)
     return about
 
 
@@ -217,25 +217,18 @@ _CONVERT: dict[Kind, Callable[[Any], list[Any]]] = {
 }
 
 
-def _fill(tables: dict[str, _Table], source: Path, path: Path, progress: Callable[[int], None]) -> None:
-    try:
-        with closing(sqlite3.connect(path, timeout=5.0, isolation_level=None)) as link:
-            link.execute("PRAGMA synchronous=FULL")
-            link.execute("BEGIN IMMEDIATE")
-            _check_empty(link, path)
-            done = 0
-            for name in ("submissions", "runs", "clients", "tasks"):
-                insert = _insert(name)
-                for block in _blocks(tables[name], source):
-                    try:
-                        link.executemany(insert, block)
-                    except sqlite3.IntegrityError as error:
-                        raise ExportError(f"{source} is damaged: {name}: {error}; nothing was restored") from error
-                    done += len(block) if name == "tasks" else 0
-                    progress(done)
-            link.execute("COMMIT")
-    except sqlite3.Error as error:
-        raise explain(error, path) from error
+def _fill(tables: dict[str, _Table], source: Path, where: Where, progress: Callable[[int], None]) -> None:
+    with filling(where) as filler:
+        _check_empty(filler, where)
+        done = 0
+        for name in ("submissions", "runs", "clients", "tasks"):
+            for block in _blocks(tables[name], source):
+                try:
+                    filler.insert(TABLES[name], block)
+                except BadRow as error:
+                    raise ExportError(f"{source} is damaged: {name}: {error}; nothing was restored") from error
+                done += len(block) if name == "tasks" else 0
+                progress(done)
 
 
 def _blocks(table: _Table, source: Path) -> Iterator[list[tuple[Any, ...]]]:
@@ -245,17 +238,10 @@ def _blocks(table: _Table, source: Path) -> Iterator[list[tuple[Any, ...]]]:
         raise ExportError(f"{source} is damaged: {table.name}: {_short(error)}; nothing was restored") from error
 
 
-def _insert(name: str) -> str:
-    table = TABLES[name]
-    columns = table.columns.keys()
-    names = ", ".join(f'"{column}"' for column in columns)
-    return f'INSERT INTO "{table.name}" ({names}) VALUES ({", ".join("?" * len(columns))})'
-
-
-def _check_empty(link: sqlite3.Connection, path: Path) -> None:
+def _check_empty(filler: Filler, where: Where) -> None:
     for table in TABLES.values():
-        if link.execute(f'SELECT 1 FROM "{table.name}" LIMIT 1').fetchone():
+        if filler.has_rows(table):
             raise StoreError(
-                f"database {path} is not empty (table {table.name}): import restores only into an empty one, name "
+                f"database {where} is not empty (table {table.name}): import restores only into an empty one, name "
                 "another file with --db PATH"
             )

@@ -86,12 +86,17 @@ def _micros_postgresql(element: micros, compiler: Any, **kw: Any) -> str:
     return f"CAST(EXTRACT(EPOCH FROM {inner}) * 1000000 AS BIGINT)"
 
 
+#: PostgreSQL tells listening servers of the events that ``announce`` in the ``info`` of a table names; with SQLite
+#: every write of others is seen.
 metadata = MetaData()
+
+#: Ids are compared byte by byte in every database, which is also the order of their time.
+_Id = Text().with_variant(Text(collation="C"), "postgresql")
 
 task = Table(
     "task",
     metadata,
-    Column("id", Text, primary_key=True, nullable=False),
+    Column("id", _Id, primary_key=True, nullable=False),
     Column("group", Integer, nullable=False, server_default=text("0")),
     Column("args", Text, nullable=False),
     Column("submit_id", Text, nullable=False),
@@ -129,6 +134,7 @@ task = Table(
     Column("user_time", Double),
     Column("system_time", Double),
     Column("max_rss", Double),
+    info={"announce": "INSERT"},
 )
 
 
@@ -151,7 +157,7 @@ _partial("task_next_id", "next_id IS NOT NULL", "next_id", unique=True)
 client = Table(
     "client",
     metadata,
-    Column("id", Text, primary_key=True, nullable=False),
+    Column("id", _Id, primary_key=True, nullable=False),
     Column("host", Text, nullable=False),
     Column("server_id", Text, nullable=False),
     Column("server_host", Text, nullable=False),
@@ -185,6 +191,7 @@ submission = Table(
     Column("lines", BigInteger, nullable=False, server_default=text("0")),
     Column("digest", Text, nullable=False, server_default=text("''")),
     Column("complete", Boolean, nullable=False, server_default=text("false")),
+    info={"announce": "INSERT OR UPDATE OF owner"},
 )
 Index("submission_path", submission.c.path, submission.c.id)
 Index(
@@ -197,7 +204,7 @@ Index(
 run = Table(
     "run",
     metadata,
-    Column("id", Text, primary_key=True, nullable=False),
+    Column("id", _Id, primary_key=True, nullable=False),
     Column("host", Text, nullable=False),
     Column("boot_id", Text, nullable=False),
     Column("pid", Integer, nullable=False),
@@ -216,6 +223,7 @@ run = Table(
     Column("unfinished", BigInteger),
     Column("counter", BigInteger, nullable=False, server_default=text("0")),
     Column("fenced", Boolean, nullable=False, server_default=text("false")),
+    info={"announce": "UPDATE OF end_time, fenced"},
 )
 
 request = Table(
@@ -229,6 +237,7 @@ request = Table(
     Column("time", UtcTime, nullable=False),
     # A number is never given twice: servers remember how far they have read.
     sqlite_autoincrement=True,
+    info={"announce": "INSERT"},
 )
 Index("request_task", request.c.task)
 

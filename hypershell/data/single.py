@@ -10,12 +10,15 @@ from collections.abc import Callable
 from typing import Any
 
 from msgspec import Struct
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, func, select
 
 from hypershell.core.states import FINAL
 from hypershell.data.query import pages
 from hypershell.data.schema import task as _task
 from hypershell.data.where import FIELDS, Condition, Filter
+
+#: The number of the next transaction that writes.
+_WRITTEN = select(func.txid_snapshot_xmax(func.txid_current_snapshot()))
 
 __all__ = ["Outcome", "follow", "matches", "read", "version"]
 
@@ -62,9 +65,14 @@ def follow(connection: Connection, task_id: str) -> Outcome | None:
 
 
 def version(connection: Connection) -> Callable[[], int]:
-    """What tells a number that changes when another process has written (``PRAGMA data_version``)."""
+    """What tells a number that changes when another process has written (``PRAGMA data_version``).
+
+    PostgreSQL counts the transactions that wrote, those of other databases too.
+    """
 
     def ask() -> int:
+        if connection.dialect.name != "sqlite":
+            return int(connection.execute(_WRITTEN).scalar_one())
         return int(connection.exec_driver_sql("PRAGMA data_version").scalar_one())
 
     return ask

@@ -9,20 +9,24 @@ import operator
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 from sqlalchemy import (
+    BigInteger,
     Connection,
+    Integer,
     Text,
     bindparam,
     case,
+    cast,
     delete,
     func,
     literal,
     null,
     select,
     text,
+    tuple_,
     type_coerce,
 )
 
@@ -32,15 +36,12 @@ from hypershell.core.model import FeedMark, Special, Submission, Task
 from hypershell.core.states import DISPATCHED, PENDING
 from hypershell.data import ownership, requests, rows, schema
 from hypershell.data.batch import Batch
-from hypershell.data.bulk import Bulk, bulk_insert, bulk_update, incoming, insert_once
-from hypershell.data.connected import RENEW, Connected
+from hypershell.data.bulk import Bulk, JsonBulk, bulk_insert, bulk_update, incoming, insert_once
+from hypershell.data.connected import RENEW, Connected, Database
 from hypershell.data.lease import Owner
 from hypershell.data.schema import micros
 from hypershell.data.store import Claim, Fenced, RunInfo, Taken
 from hypershell.errors import StoreError
-
-if TYPE_CHECKING:
-    from hypershell.data.engine import Sqlite
 
 __all__ = ["SqlStore"]
 
@@ -53,14 +54,14 @@ _LIVE = _task.c.state.in_([PENDING, DISPATCHED])
 class SqlStore(Connected):
     """See ``store.Store``."""
 
-    def __init__(self, database: Sqlite) -> None:
+    def __init__(self, database: Database) -> None:
         super().__init__(database)
         self._run: RunInfo | None = None
         self._owned: dict[int, Submission] = {}
         self._cursors: dict[tuple[int, int], str] = {}
         self._exhausted: set[tuple[int, int]] = set()
         self._rows: Any = None
-        self._bulk: dict[str, Bulk] = {}
+        self._bulk: dict[str, Bulk | JsonBulk] = {}
         self._paging: Any = None
         self._looked: tuple[int, int] | None = None
         """The version of the database, and the last request, when requests were read."""
@@ -234,7 +235,7 @@ class SqlStore(Connected):
 
     def claims(self, like: Submission | None) -> list[Claim]:
         with self.reading() as link:
-            return ownership.claims(link, self._me.id, like)
+            return ownership.claims(link, self._me.id, like, self._owned)
 
     def take(self, claims: Sequence[Claim]) -> Taken:
         with self._transaction() as link:
@@ -246,7 +247,8 @@ class SqlStore(Connected):
 
     def left_alone(self, dead: Callable[[Owner], bool]) -> int:
         with self.reading() as link:
-            free = [c.submission for c in ownership.claims(link, self._me.id, None) if not c.owner or dead(c.owner)]
+            found = ownership.claims(link, self._me.id, None, self._owned)
+            free = [claim.submission for claim in found if not claim.owner or dead(claim.owner)]
             return ownership.count_unfinished(link, free, _MOST_COUNTED, runnable=True)
 
     def _add_raw(self, link: Connection, tasks: list[Task]) -> None:
@@ -286,20 +288,15 @@ _decode = msgspec.json.Decoder(list[Task]).decode
 def _page_query(dialect: str) -> Any:
     """The next pending tasks of one submission and group as one JSON array of arrays in the order of ``Task``."""
     t = _task.c
+    sqlite = dialect == "sqlite"
     inner = (
         select(_task)
-        .where(
-            text("state = 'pending'"),
-            t.submission == bindparam("number"),
-            t.group == bindparam("grp"),
-            t.id > bindparam("after"),
-        )
+        .where(text("state = 'pending'"), *_behind_cursor(sqlite))
         .order_by(t.submission, t.group, t.id)
         .limit(bindparam("most"))
         .subquery("page")
         .c
     )
-    sqlite = dialect == "sqlite"
     array = func.json_array if sqlite else func.json_build_array
     gather = func.json_group_array if sqlite else func.json_agg
     tag = func.json(type_coerce(inner.tag, Text)) if sqlite else inner.tag
@@ -311,7 +308,26 @@ def _page_query(dialect: str) -> Any:
         "schedule_time": literal(0, literal_execute=True),
     }
     row = array(*(fields.get(name, inner.get(name)) for name in Task.__struct_fields__))
-    return select(func.coalesce(gather(row), "[]"), func.count(inner.args_raw))
+    found = gather(row) if sqlite else cast(gather(row), Text)
+    return select(func.coalesce(found, "[]"), func.count(inner.args_raw))
+
+
+def _behind_cursor(sqlite: bool) -> Sequence[Any]:
+    """The tasks of submission ``:number`` and group ``:grp`` with ids above ``:after``.
+
+    PostgreSQL is asked for a range of the partial index: given constants it may prefer to walk along the primary
+    key, over all that is final already.
+    """
+    t = _task.c
+    names = (("number", BigInteger()), ("grp", Integer()), ("after", Text()))
+    number, group, after = (cast(bindparam(name, type_=kind), kind) for name, kind in names)
+    if sqlite:
+        return (t.submission == bindparam("number"), t.group == bindparam("grp"), t.id > bindparam("after"))
+    here = (number, group)
+    return (
+        tuple_(t.submission, t.group, t.id) > tuple_(*here, after),
+        tuple_(t.submission, t.group) <= tuple_(*here),
+    )
 
 
 def _mark_statement(mark: FeedMark) -> Any:
@@ -319,10 +335,10 @@ def _mark_statement(mark: FeedMark) -> Any:
     return _submission.update().where(_submission.c.id == mark.submission).values(values)
 
 
-def _compile(link: Connection, run: RunInfo) -> dict[str, Bulk]:
+def _compile(link: Connection, run: RunInfo) -> dict[str, Bulk | JsonBulk]:
     """The hot statements."""
     dialect = link.dialect
-    statements = {
+    statements: dict[str, Bulk | JsonBulk] = {
         "new": bulk_insert(dialect, _task, rows.NEW),
         "whole": bulk_insert(dialect, _task, rows.WHOLE),
         "joined": bulk_insert(dialect, _client, rows.CLIENT),

@@ -8,24 +8,21 @@ servers and other submitters write in between.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 from sqlalchemy import Connection, delete, select, text
 
 from hypershell.core.model import FeedMark, Submission, Task
 from hypershell.data import rows, schema
-from hypershell.data.bulk import Bulk, bulk_insert, insert_once
-from hypershell.data.connected import RENEW, Connected
+from hypershell.data.bulk import Bulk, JsonBulk, bulk_insert, insert_once
+from hypershell.data.connected import RENEW, Connected, Database
 from hypershell.data.lease import Life, Owner, ProcessIdentity, Watch
-from hypershell.data.store import Fenced, RunInfo, Transient
+from hypershell.data.patience import Patience
+from hypershell.data.store import Fenced, RunInfo
 from hypershell.errors import StoreError
-
-if TYPE_CHECKING:
-    from hypershell.data.engine import Sqlite
 
 __all__ = ["TRANSPORT", "Servers", "Submitter", "servers"]
 
@@ -36,9 +33,7 @@ TRANSPORT = "submit"
 
 #: Rows of one deletion: a fraction of a second.
 _DELETED = 20_000
-#: Seconds for which a write is tried again whose failure may pass, and after which that is told.
-_GIVE_UP = 300.0
-_TELL_AFTER = 2.0
+_PATIENCE = Patience()
 
 _task, _run, _submission = schema.task, schema.run, schema.submission
 
@@ -61,12 +56,12 @@ class Submitter(Connected):
     method raises ``StoreError`` where the database cannot be written.
     """
 
-    def __init__(self, database: Sqlite, run: RunInfo, tell: Callable[[str], None]) -> None:
+    def __init__(self, database: Database, run: RunInfo, tell: Callable[[str], None]) -> None:
         super().__init__(database)
         self._me = run
         self._tell = tell
         self._maker: Any = None
-        self._insert: Bulk | None = None
+        self._insert: Bulk | JsonBulk | None = None
         self._open: Submission | None = None
 
     def open(self) -> None:
@@ -166,6 +161,16 @@ class Submitter(Connected):
 
         return self._try(step)
 
+    def has(self, number: int) -> bool:
+        """Whether this submission is committed."""
+        found = select(_submission.c.id).where(_submission.c.id == number)
+
+        def step() -> bool:
+            with self.reading() as link:
+                return link.execute(found).first() is not None
+
+        return self._try(step)
+
     # -- parts -------------------------------------------------------------------------------------------
 
     @property
@@ -200,19 +205,7 @@ class Submitter(Connected):
 
     def _try(self, step: Callable[[], T]) -> T:
         """Do `step` again while its failure may pass: a lock that another process holds, a full disk."""
-        delay, since, told = 0.02, time.monotonic(), False
-        while True:
-            try:
-                return step()
-            except Transient as error:
-                waited = time.monotonic() - since
-                if waited >= _GIVE_UP:
-                    raise StoreError(f"{error} (gave up after {waited:.0f} s)") from error
-                if not told and waited >= _TELL_AFTER:
-                    told = True
-                    self._tell(f"{error}; trying again for up to {_GIVE_UP:.0f} s")
-                time.sleep(delay)
-                delay = min(delay * 2, 1.0)
+        return _PATIENCE.persist(step, self._tell)[0]
 
 
 def _read(mark: FeedMark) -> dict[str, Any]:

@@ -13,9 +13,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 from msgspec import Struct
 
+from hypershell.address import Where
 from hypershell.data.engine import check_schema, explain, preflight
 from hypershell.data.files import check_file
 from hypershell.data.lease import SILENCE, Life, Owner, Watch, this_process
@@ -178,8 +180,10 @@ def truncate(path: Path, tell: Tell, silence: float = SILENCE) -> Emptied:
 
 
 @contextmanager
-def without_servers(link: sqlite3.Connection, path: Path, tell: Tell, silence: float) -> Iterator[None]:
-    """A write transaction while no server lives; it is committed at the end.
+def without_servers(
+    link: Any, where: Where, tell: Tell, silence: float, begin: str = "BEGIN IMMEDIATE"
+) -> Iterator[None]:
+    """A write transaction while no server lives, committed at its end; `begin` holds up who would begin a run.
 
     Servers that died are fenced: one that was only stopped ends itself when it wakes up. Where that cannot be seen
     from this host, their leases are watched for `silence` seconds, which `tell` is told.
@@ -189,28 +193,29 @@ def without_servers(link: sqlite3.Connection, path: Path, tell: Tell, silence: f
     """
     watch = Watch(this_process(), silence)
     while True:
-        _wait_until_dead(link, path, watch, tell)
-        link.execute("BEGIN IMMEDIATE")
+        _wait_until_dead(link, where, watch, tell)
+        link.execute(begin)
         try:
-            if not _living(link, path, watch):
+            if not _living(link, where, watch):
                 break
             link.execute("ROLLBACK")
         except BaseException:  # an interrupt too
             link.execute("ROLLBACK")
             raise
     try:
-        link.execute("UPDATE run SET fenced = 1 WHERE end_time IS NULL AND NOT fenced")
+        link.execute("UPDATE run SET fenced = TRUE WHERE end_time IS NULL AND NOT fenced")
         yield
         link.execute("COMMIT")
     except BaseException:  # an interrupt too
-        if link.in_transaction:
+        # Where SQLite has rolled back by itself there is nothing to do.
+        if getattr(link, "in_transaction", True):
             link.execute("ROLLBACK")
         raise
 
 
-def _wait_until_dead(link: sqlite3.Connection, path: Path, watch: Watch, tell: Tell) -> None:
+def _wait_until_dead(link: Any, where: Where, watch: Watch, tell: Tell) -> None:
     waiting = False
-    while unknown := _living(link, path, watch):
+    while unknown := _living(link, where, watch):
         if not waiting:
             waiting = True
             more = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""
@@ -218,7 +223,7 @@ def _wait_until_dead(link: sqlite3.Connection, path: Path, watch: Watch, tell: T
         time.sleep(_GLANCE)
 
 
-def _living(link: sqlite3.Connection, path: Path, watch: Watch) -> list[Owner]:
+def _living(link: Any, where: Where, watch: Watch) -> list[Owner]:
     """Servers of which it is not known whether they live; raises `StoreError` for one that does."""
     query = (
         "SELECT id, host, boot_id, pid, pid_start, job, counter, FALSE, FALSE FROM run "
@@ -230,7 +235,7 @@ def _living(link: sqlite3.Connection, path: Path, watch: Watch) -> list[Owner]:
         life = watch.life(owner, time.monotonic())
         if life is Life.ALIVE:
             raise StoreError(
-                f"database {path} is in use by {owner.describe()} (run {owner.run}): wait for its end, or end it; "
+                f"database {where} is in use by {owner.describe()} (run {owner.run}): wait for its end, or end it; "
                 "nothing was changed"
             )
         if life is Life.UNKNOWN:

@@ -20,8 +20,9 @@ from hypershell.core.events import Durable, StoreFailed, StoreResumed, StoreStal
 from hypershell.core.model import Submission
 from hypershell.data.batch import size_of
 from hypershell.data.notices import Adopted, Notice, Opened, Plan, Told, Tuning, Waiting, WriterLike
+from hypershell.data.patience import Patience
 from hypershell.data.recover import Recovery
-from hypershell.data.store import RunInfo, Store, Transient
+from hypershell.data.store import RunInfo, Store
 from hypershell.errors import StoreError
 
 __all__ = ["Adopted", "Notice", "Opened", "Plan", "Told", "Tuning", "Waiting", "Writer", "WriterLike"]
@@ -289,27 +290,18 @@ class Writer:
 
     def _try(self, step: Callable[[], T]) -> T:
         """Do `step`, again and again while its failure may pass, at least twice; nothing is given up meanwhile."""
-        tuning, clock = self._tuning, self._clock
-        delay, since, told, tries = 0.05, clock(), False, 0
-        while True:
-            try:
-                result = step()
-            except Transient as error:
-                waited = clock() - since
-                tries += 1
-                if (waited >= tuning.give_up and tries > 1) or self.backlog > tuning.most_rows:
-                    raise StoreError(f"{error} (gave up after {waited:.0f} s)") from error
-                if not told and waited >= tuning.tell_after:
-                    told = True
-                    self._post(Told("warning", f"{error}; trying again for up to {tuning.give_up:.0f} s"))
-                    self._post(StoreStalled())
-                time.sleep(delay)
-                delay = min(delay * 2, 2.0)
-            else:
-                if told:
-                    self._post(Told("info", "the database can be written again"))
-                    self._post(StoreResumed())
-                return result
+
+        def tell(line: str) -> None:
+            self._post(Told("warning", line))
+            self._post(StoreStalled())
+
+        tuning = self._tuning
+        patience = Patience(tuning.give_up, tuning.tell_after, pause=2.0)
+        result, told = patience.persist(step, tell, self._clock, lambda: self.backlog > tuning.most_rows)
+        if told:
+            self._post(Told("info", "the database can be written again"))
+            self._post(StoreResumed())
+        return result
 
 
 def _leave_signals_to_the_loop() -> None:

@@ -14,6 +14,7 @@ from hypershell.options.kinds import ENV_PREFIX, EXPORT_PREFIX, LEVELS, STYLES, 
 from hypershell.options.logging import LOGGING_OPTIONS
 from hypershell.options.query import QUERY_OPTIONS
 from hypershell.options.run import RUN_OPTIONS
+from hypershell.options.server import SERVER_OPTIONS
 from hypershell.options.task import TASK_OPTIONS
 from hypershell.options.update import UPDATE_OPTIONS
 from hypershell.options.upkeep import UPKEEP_OPTIONS
@@ -38,6 +39,7 @@ OPTIONS: tuple[Option, ...] = (
     *QUERY_OPTIONS,
     *EXPORT_OPTIONS,
     *DATABASE_OPTIONS,
+    *SERVER_OPTIONS,
     *UPKEEP_OPTIONS,
     *LOGGING_OPTIONS,
 )

@@ -13,7 +13,6 @@ import stat
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import msgspec
 from msgspec import Struct
@@ -23,8 +22,8 @@ from hypershell import log as logs
 from hypershell.core.actions import Finish
 from hypershell.core.model import FeedMark, Submission
 from hypershell.core.scheduler import Policy, Scheduler
-from hypershell.data.engine import preflight
-from hypershell.data.store import Fenced, describe_run, sqlite_store
+from hypershell.data.places import open_store, preflight
+from hypershell.data.store import Fenced, describe_run
 from hypershell.data.writer import Plan, Writer, WriterLike
 from hypershell.errors import InputError, UsageError
 from hypershell.ids import IdSource
@@ -98,7 +97,7 @@ class Run:
         try:
             _refuse_overwriting(settings)
             if not settings.no_db:
-                preflight(Path(settings.db))
+                preflight(settings.place)
             self._out_fd = open_output(settings.output) if settings.output else 1
             if settings.output and settings.errors and _same_file(settings.output, settings.errors):
                 self._err_fd = self._out_fd
@@ -261,7 +260,7 @@ class Run:
             from hypershell.data.memory import MemoryWriter
 
             return MemoryWriter(run, plan, self._waker())
-        return Writer(sqlite_store(Path(settings.db)), run, plan, self._waker())
+        return Writer(open_store(settings.place), run, plan, self._waker())
 
     def _waker(self) -> Callable[[], None]:
         """What the writer's thread calls to wake the loop."""
@@ -293,7 +292,7 @@ class Run:
         # Without further words this would show every failure that the database has ever seen.
         of_this_run = f"-w 'server_id == {self.id}' -w 'next_id == null' "
         mine = "" if before else of_this_run
-        return f"list them with: hs list -F {mine}--db {shlex.quote(self._settings.db)}"
+        return f"list them with: hs list -F {mine}{self._naming()}".rstrip()
 
     def _how_to_resume(self) -> str | None:
         if self._settings.no_db or (self._settings.file is None and not self._settings.restart):
@@ -304,7 +303,11 @@ class Run:
         return shlex.join(words if self._settings.restart else [*words, "--restart"])
 
     def _restart_all(self) -> str:
-        return f"hs {self._settings.command} --restart --db {shlex.quote(self._settings.db)}"
+        return f"hs {self._settings.command} --restart {self._naming()}".rstrip()
+
+    def _naming(self) -> str:
+        """The words that name our database; one on a server is named by the configuration."""
+        return "" if self._settings.server is not None else f"--db {shlex.quote(self._settings.db)}"
 
 
 def _open_source(settings: RunSettings) -> _Source | None:
@@ -322,7 +325,8 @@ def _open_source(settings: RunSettings) -> _Source | None:
 
 def _refuse_overwriting(settings: RunSettings) -> None:
     """What is written must not be what is read or kept: opening it would empty it."""
-    kept = [("FILE", settings.file), ("the database", None if settings.no_db else settings.db)]
+    has_file = not settings.no_db and settings.server is None
+    kept = [("FILE", settings.file), ("the database", settings.db if has_file else None)]
     written = [("-o", settings.output), ("-e", settings.errors), ("-f", settings.failures)]
     for flag, path in written:
         for what, other in kept:

@@ -180,15 +180,22 @@ class Handing:
         """
         feed = self._feed(fd, name, 0, self._expand)
         count = 0
+        submission: Submission | None = None
+        tasks: list[Task] = []
         try:
             while not feed.ended and feed.bad is None:
                 tasks, mark = self._gather(feed)
                 if tasks:
-                    self._add(tasks, mark)
+                    submission = self._submission("stdin", None)
+                    self._add(submission, tasks, mark)
                     count += len(tasks)
+                    submission = None
         except StoreError as error:
             raise StoreError(f"{error}; the first {count} tasks were submitted") from None
         except KeyboardInterrupt:
+            # It may have come just behind the commit.
+            if submission is not None and self._submitter.has(submission.id):
+                count += len(tasks)
             log.warning("The first %d tasks were submitted", count)
             raise
         if feed.bad is not None:
@@ -213,8 +220,7 @@ class Handing:
                 break
         return tasks, feed.mark()
 
-    def _add(self, tasks: list[Task], mark: FeedMark) -> None:
-        submission = self._submission("stdin", None)
+    def _add(self, submission: Submission, tasks: list[Task], mark: FeedMark) -> None:
         for task in tasks:
             task.submission = submission.id
         self._submitter.add(submission, tasks, mark)

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import os
-import random
-import signal
 import sqlite3
 import subprocess
-import time
-from collections import Counter
-from pathlib import Path
 
+from tests.integration.rounds import kill_rounds
 from tests.testbed.cli import Hs
 
 
@@ -143,29 +139,4 @@ def test_a_server_that_was_fenced_ends_itself(hs: Hs) -> None:
 
 def test_kill_rounds(hs: Hs) -> None:
     """kill -9 at random moments, restart each time: every task has one final state and ran at least once."""
-    count = 1500
-    seed = int(os.environ.get("HS_TEST_SEED", time.time_ns() % 10**6))
-    draw = random.Random(seed)
-    kills, batch = 0, 0
-    while kills < int(os.environ.get("HS_TEST_KILL_ROUNDS", "20")):
-        name = f"tasks{batch}.in"
-        if not Path(hs.folder, name).exists():
-            hs.file([f"echo {batch}.{n} >> ran" for n in range(count)], name)
-        process = hs.start("cluster", name, "--restart", "-N2")
-        try:
-            process.wait(draw.uniform(0.05, 1.6))
-            batch += 1
-        except subprocess.TimeoutExpired:
-            process.kill()
-            kills += 1
-        process.communicate()
-        assert process.returncode in (0, -signal.SIGKILL), seed
-    names = sorted(path.name for path in hs.folder.glob("tasks*.in"))
-    for name in names:
-        done = hs.run("cluster", name, "--restart", "-N2", timeout=120)
-        assert done.status == 0, (seed, done.err)
-    total = count * len(names)
-    assert hs.states() == {"succeeded": total}, seed
-    assert hs.rows("SELECT count(DISTINCT args), max(attempt) FROM task") == [(total, 1)], seed
-    ran = Counter(Path(hs.folder, "ran").read_text().split())
-    assert set(ran) == {f"{b}.{n}" for b in range(len(names)) for n in range(count)}, seed
+    kill_rounds(hs, "sqlite")

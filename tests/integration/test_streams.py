@@ -96,9 +96,7 @@ def test_a_copy_for_each_rank_is_warned_of(hs: Hs) -> None:
         (("-t", "echo {% false @ %}"), {}, 7, "{% false x %} ended with status 1"),
     ],
 )
-def test_what_is_wrong_is_named(
-    hs: Hs, args: tuple[str, ...], env: dict[str, str], status: int, said: str
-) -> None:
+def test_what_is_wrong_is_named(hs: Hs, args: tuple[str, ...], env: dict[str, str], status: int, said: str) -> None:
     hs.file(["x"])
     done = hs.run("cluster", "tasks.in", *args, env=env)
     assert done.status == status and said in done.err
