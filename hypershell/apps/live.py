@@ -74,6 +74,10 @@ class LiveSubmitter:
         if self.count or self._waiting:
             raise StoreError(f"the first {self.count} tasks are submitted and may run already")
 
+    def remains(self, name: str) -> str:
+        """What is there of the FILE `name` after a failure, for a message."""
+        return f"the first {self.count} tasks of {name} are submitted" if self.count else "nothing was submitted"
+
     def has(self, number: int) -> bool:
         """Whether a submission is known to have been taken: never asked for what was not acknowledged."""
         return False

@@ -20,13 +20,15 @@ from hypershell.options import options_of
 
 if TYPE_CHECKING:
     from hypershell.config import Config
-    from hypershell.settings import InfoSettings, SubmitSettings, WaitSettings
+    from hypershell.settings import DialSettings, InfoSettings, SubmitSettings, WaitSettings
 
 __all__ = ["parse_info", "parse_submit", "parse_wait"]
 
 
-def parse_submit(argv: Sequence[str]) -> tuple[SubmitSettings, Config]:
-    """Settings of ``submit``; words after ``-t`` that are tags, and no files, belong to it.
+def parse_submit(argv: Sequence[str]) -> tuple[SubmitSettings, DialSettings | None, Config]:
+    """Settings of ``submit``, and how the server is reached where tasks go to one that runs.
+
+    Words after ``-t`` that are tags, and no files, belong to it.
 
     Raises as `hypershell.apps.frame.parse`.
     """
@@ -50,7 +52,17 @@ def parse_submit(argv: Sequence[str]) -> tuple[SubmitSettings, Config]:
         values["timeout"] = config.value("task_timeout")
     task_cwd = config.value("task_cwd")
     values["task_cwd"] = None if task_cwd is None else os.path.abspath(str(task_cwd))
-    return SubmitSettings(**values), config
+    live = "queue" in given or "host" in given or "connect" in given
+    if live and ("db" in given or "initdb" in given):
+        raise UsageError("Using --db or --initdb with -q, -H or --connect is invalid: the server has its database")
+    if not live:
+        for dest in ("port", "auth", "auth_file", "no_tls", "tls_ca", "tls_fingerprint"):
+            if dest in given:
+                raise UsageError(f"Using --{dest.replace('_', '-')} requires -q/--queue, -H/--host or --connect")
+        return SubmitSettings(**values), None, config
+    from hypershell.apps.parse_net import dial_settings
+
+    return SubmitSettings(**values), dial_settings(given, config), config
 
 
 def parse_info(argv: Sequence[str]) -> tuple[InfoSettings, Config]:

@@ -25,13 +25,14 @@ log = logging.getLogger("hypershell.server")
 
 
 class Failures:
-    """``--failures PATH``: the arguments of every final failure, one line each, byte for byte."""
+    """``--failures PATH``: the arguments of every final failure, one line each, byte for byte; ``-`` is stdout."""
 
     def __init__(self, path: str) -> None:
-        self._path = path
+        self._path = "stdout" if path == "-" else path
         self._told = False
         try:
-            self._file: IO[bytes] = open(path, "wb", buffering=0)  # noqa: SIM115 - lives as long as the run
+            place = os.dup(1) if path == "-" else path
+            self._file: IO[bytes] = open(place, "wb", buffering=0)  # noqa: SIM115 - lives as long as the run
         except OSError as error:
             raise OutputError(f"cannot write failures to {path}: {error.strerror}") from None
 

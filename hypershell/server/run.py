@@ -50,7 +50,7 @@ class Place(Struct, frozen=True):
     """Where a run happens: what the driver knows and the settings do not."""
 
     transport: str
-    """``loopback`` or ``mpi``."""
+    """``loopback``, ``mpi`` or ``tcp``."""
     ranks: int
     clients: int
     """Clients that will join: worker ranks, and this process where it executes."""
@@ -61,6 +61,8 @@ class Place(Struct, frozen=True):
     """The scheduler's job id."""
     term_kills: bool = False
     """The launcher kills within a second after SIGTERM."""
+    is_open: bool = False
+    """Clients may join at any time, and may outlive us."""
 
 
 class _Source(Struct, frozen=True):
@@ -103,7 +105,8 @@ class Run:
                 self._err_fd = self._out_fd
             else:
                 self._err_fd = open_output(settings.errors) if settings.errors else 2
-            failures = Failures(settings.failures) if settings.failures else None
+            path = "-" if settings.print_failures else settings.failures
+            failures = Failures(path) if path else None
         except BaseException:
             if source is not None and source.fd > 2:
                 os.close(source.fd)
@@ -116,7 +119,7 @@ class Run:
         self.writer = self._open_writer(submission, place)
         self.server = Server(
             poller,
-            Scheduler(_policy(settings, source, place.clients), self._ids.task, self._wall() - time.monotonic()),
+            Scheduler(_policy(settings, source, place), self._ids.task, self._wall() - time.monotonic()),
             endpoint,
             self.writer,
             _client_settings(settings, place, self.id),
@@ -345,7 +348,7 @@ def _same_file(one: str, other: str) -> bool:
         return os.path.realpath(one) == os.path.realpath(other)
 
 
-def _policy(settings: RunSettings, source: _Source | None, clients: int) -> Policy:
+def _policy(settings: RunSettings, source: _Source | None, place: Place) -> Policy:
     again = source is not None and source.again
     return Policy(
         attempts=settings.max_retries + 1,
@@ -355,8 +358,9 @@ def _policy(settings: RunSettings, source: _Source | None, clients: int) -> Poli
         barrier_at_end=again or source is None,
         forever=settings.forever,
         feed=source is not None,
-        expected=clients,
-        durable_dispatch=source is not None and not again and not settings.no_db,
+        closed=not place.is_open,
+        expected=place.clients,
+        durable_dispatch=(place.is_open or (source is not None and not again)) and not settings.no_db,
     )
 
 
