@@ -316,7 +316,8 @@ class Run:
 def _open_source(settings: RunSettings) -> _Source | None:
     """Where lines come from; None where the database alone is the source."""
     if settings.file is None:
-        return None if settings.restart else _Source(0, STDIN, None, False)
+        no_stdin = settings.restart or (settings.command == "server" and settings.forever)
+        return None if no_stdin else _Source(0, STDIN, None, False)
     fd = open_file(settings.file)
     path = os.path.realpath(settings.file)
     again = stat.S_ISREG(os.fstat(fd).st_mode)
