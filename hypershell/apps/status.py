@@ -68,7 +68,7 @@ def to_lines(status: Status) -> list[str]:
 def _table(clients: list[ClientStatus], now: float) -> list[str]:
     rows = [("host", "id", "system", "slots", "load", "here for", "last heard of", "state")]
     for one in clients:
-        load = f"{one.held / one.slots:.0%}" if one.slots else "-"
+        load = f"{min(one.held, one.slots) / one.slots:.0%}" if one.slots else "-"
         heard = "-" if one.silent is None else f"{format_duration(one.silent)} ago"
         here = format_duration(max(0.0, now - one.since))
         rows.append((one.host, one.id[:13], one.system, str(one.slots), load, here, heard, one.state))

@@ -287,10 +287,10 @@ def test_status_for_people_and_programs(hs: Hs) -> None:
         assert lines(worker, 1) == ["up"]
         found = status(hs)
         (one,) = found["clients"]  # type: ignore[misc]
-        assert one["slots"] == 1 and one["held"] == 1 and one["silent"] is not None and one["state"] == "running"
-        assert found["tasks"]["dispatched"] == 1 and found["complete"] and found["group"] == 0  # type: ignore[index]
+        assert one["slots"] == 1 and one["held"] == 2 and one["silent"] is not None and one["state"] == "running"
+        assert found["tasks"]["dispatched"] == 2 and found["complete"] and found["group"] == 0  # type: ignore[index]
         text = hs.run("status", "--connect", "c.json").out
-        assert "tasks:    2 pending, 1 dispatched" in text and "clients:  1 with 1 slots" in text
+        assert "tasks:    1 pending, 2 dispatched" in text and "clients:  1 with 1 slots" in text
         assert max(map(len, text.splitlines())) < 100
         with open(hs.folder / "gate", "w") as gate:
             gate.write("go\n")
@@ -301,7 +301,7 @@ def test_an_mpi_job_lets_others_in(hs: Hs) -> None:
     """Outside clients get work at once; the run does not wait for them when they are gone."""
     os.mkfifo(hs.folder / "gate")
     hs.file(["echo inside; read x < gate", *["echo task"] * 20])
-    with server(hs, "tasks.in", "--bind", "127.0.0.1", "-b1", command="mpi") as process:
+    with server(hs, "tasks.in", "--bind", "127.0.0.1", "-N1", "-b1", command="mpi") as process:
         assert lines(process, 1) == ["inside"]
         out = client(hs)
         assert lines(out, 5) == ["task"] * 5
