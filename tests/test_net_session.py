@@ -163,9 +163,7 @@ def test_what_a_side_said_cannot_be_said_back_to_it() -> None:
     proof = msgspec.msgpack.decode(word(dialling.receive(word(serving.receive(word(first)).reply)).reply).payload)
     echoed = Frame(HANDSHAKE, msgspec.msgpack.encode([4, proof[1]]))  # as the server's Accepted
     assert refused(dialling, echoed).code == s.Code.KEY
-    assert "our own nonce" in str(
-        refused(server(nonce=bytes(32)), word(client(nonce=bytes(32)).start()))
-    )
+    assert "our own nonce" in str(refused(server(nonce=bytes(32)), word(client(nonce=bytes(32)).start())))
 
 
 def test_what_was_recorded_opens_nothing_later() -> None:
@@ -207,6 +205,16 @@ def test_another_version_is_refused_by_name() -> None:
 def test_a_role_that_is_not_served_is_refused() -> None:
     refusal = refused(server(), word(client(role=s.STATUS).start()))
     assert refusal.code == s.Code.ROLE and "'status'" in str(refusal)
+
+
+def test_who_has_proven_everything_may_still_be_refused_before_anything_is_said() -> None:
+    def full(peer: s.Peer) -> None:
+        raise s.Refusal(s.Code.BUSY, f"no room for {peer.ident}")
+
+    roles = {s.CLIENT: decode_client}
+    dialling, serving = client(), s.ServerSession(prover(), CERTIFICATE, nonce(), "1", roles, full)
+    proof = dialling.receive(word(serving.receive(word(dialling.start())).reply)).reply
+    assert str(refused(serving, word(proof))) == "no room for me" and serving.peer is None
 
 
 def test_other_roles_have_their_own_messages_and_no_hello() -> None:

@@ -48,6 +48,8 @@ __all__ = ["Limits", "Listener", "Visit"]
 
 _log = logging.getLogger("hypershell.net")
 
+_TLS_HERE = "this server speaks TLS: --no-tls must be said on both sides, or on none"
+
 
 class Limits(Struct, frozen=True):
     """Bounds of a listener; times in seconds."""
@@ -268,7 +270,16 @@ class Listener:
         return connection
 
     def _session(self, link: Link) -> Session:
-        return ServerSession(self._prove, self._binding, secrets.token_bytes(NONCE_SIZE), __version__, self._roles)
+        nonce = secrets.token_bytes(NONCE_SIZE)
+        return ServerSession(self._prove, self._binding, nonce, __version__, self._roles, self._admit)
+
+    def _admit(self, peer: Peer) -> None:
+        """Whether there is room for a peer that has proven itself; raises ``Refusal``."""
+        if len(self._guests) >= self.limits.peers:
+            raise Refusal(Code.BUSY, f"no more than {self.limits.peers} peers are served here")
+        before = self._clients.get(peer.ident) if peer.role == CLIENT else None
+        if before is not None and before.peer.connection >= peer.connection:
+            raise Refusal(Code.PROTOCOL, f"client {peer.ident} is already connected")
 
     def _wake(self, connection: Connection) -> None:
         self._ready[connection] = None
@@ -304,7 +315,7 @@ class Listener:
                 return
             guest = self._let_in(connection, session.peer)
         inbox = connection.inbox
-        if guest is None or not inbox:
+        if not inbox:
             return
         number, role = guest.number, guest.peer.role
         if role == CLIENT:
@@ -316,18 +327,11 @@ class Listener:
             self._visits += [Visit(number, role, message) for message in inbox]
         inbox.clear()
 
-    def _let_in(self, connection: Connection, peer: Peer) -> _Guest | None:
-        """Give an authenticated connection its number; None where it is turned away after all."""
-        if len(self._guests) >= self.limits.peers:
-            self._refuse(connection, Code.BUSY, f"no more than {self.limits.peers} peers are served here")
-            return None
-        if peer.role == CLIENT:
-            before = self._clients.get(peer.ident)
-            if before is not None and before.peer.connection >= peer.connection:
-                self._refuse(connection, Code.PROTOCOL, f"client {peer.ident} is already connected")
-                return None
-            if before is not None:
-                self._lose(before.connection, "it came back over a new connection")
+    def _let_in(self, connection: Connection, peer: Peer) -> _Guest:
+        """Give an authenticated connection its number."""
+        before = self._clients.get(peer.ident) if peer.role == CLIENT else None
+        if before is not None:
+            self._lose(before.connection, "it came back over a new connection")
         guest = _Guest(self._next, connection, peer)
         self._next += 1
         where = self._door.strangers.pop(connection, "")
@@ -373,7 +377,7 @@ class Listener:
         self._quiet.log(logging.INFO, "%s left before authentication: %s", self._place(connection), reason)
         if connection.session is None and self._tls is not None:
             # A client of ours that speaks no TLS cannot read an alert of TLS, but this.
-            connection.link.write_plain(reject_frame(Code.PROTOCOL, "this server speaks TLS, --no-tls does not"))
+            connection.link.write_plain(reject_frame(Code.PROTOCOL, _TLS_HERE))
         self._forget(connection)
         connection.close()
 
