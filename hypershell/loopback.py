@@ -41,6 +41,9 @@ class LoopbackEnd:
     def expect(self, soon: bool) -> None:
         pass
 
+    def silence(self, peer: int) -> float | None:
+        return None
+
     def close(self) -> None:
         self._inbox.clear()
 

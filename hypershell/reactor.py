@@ -38,6 +38,19 @@ class Poller:
         elif self._poll is not None:
             self._poll.register(fd, select.POLLOUT if write else select.POLLIN)
 
+    def watch(self, fd: int, callback: Callable[[], None], *, write: bool = False) -> None:
+        """Call `callback` whenever `fd` can be read, with `write` also when it can be written.
+
+        For descriptors of both directions, such as sockets; called again it changes what is waited for.
+        """
+        known = fd in self._callbacks
+        self._callbacks[fd] = callback
+        if self._epoll is not None:
+            mask = select.EPOLLIN | (select.EPOLLOUT if write else 0)
+            (self._epoll.modify if known else self._epoll.register)(fd, mask)
+        elif self._poll is not None:
+            self._poll.register(fd, select.POLLIN | (select.POLLOUT if write else 0))
+
     def remove(self, fd: int) -> None:
         """Forget `fd`; to be called before it is closed."""
         if self._callbacks.pop(fd, None) is not None:

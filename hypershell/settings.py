@@ -14,10 +14,13 @@ import msgspec
 from hypershell.address import Address, Where
 
 __all__ = [
+    "DialSettings",
+    "DoorSettings",
     "ExportSettings",
     "ImportSettings",
     "InfoSettings",
     "InitSettings",
+    "JoinSettings",
     "ListSettings",
     "OrderedSelection",
     "Placed",
@@ -69,6 +72,7 @@ class RunSettings(Placed, frozen=True, kw_only=True):
     output: str | None = None
     errors: str | None = None
     failures: str | None = None
+    print_failures: bool = False
     capture: bool = False
     keep_output: bool = False
     capture_dir: str = ""
@@ -87,6 +91,61 @@ class RunSettings(Placed, frozen=True, kw_only=True):
     log_level: str = "warning"
     log_style: str = "default"
     site: str = ""
+
+
+class DoorSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """The way in over the network of a server: where it listens and how it is known.
+
+    `bind` or, of a job that has other clients too, `door` is the address; `evict` seconds of silence.
+    """
+
+    bind: str = "localhost"
+    door: str | None = None
+    port: int = 50001
+    auth_file: str | None = None
+    connect_file: str | None = None
+    advertise: tuple[str, ...] = ()
+    no_tls: bool = False
+    tls_cert: str | None = None
+    tls_key: str | None = None
+    tls_minimum: str = "TLSv1.2"
+    tls_ciphers: str | None = None
+    evict: float = 600.0
+
+
+class DialSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """How a server is reached and recognized; a `connect` file goes before host, port and key."""
+
+    host: str = "localhost"
+    port: int = 50001
+    auth_file: str | None = None
+    connect: str | None = None
+    no_tls: bool = False
+    tls_ca: str | None = None
+    tls_fingerprint: str | None = None
+    tls_name: str | None = None
+    tls_minimum: str = "TLSv1.2"
+    tls_ciphers: str | None = None
+
+
+class JoinSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What ``client`` does in its own way; None is as the server says. Times in seconds."""
+
+    slots: int = 1
+    template: str = "{}"
+    client_bundlesize: int | None = None
+    client_bundlewait: float | None = None
+    delay_start: float = 0.0
+    task_timeout: float | None = None
+    signalwait: float | None = None
+    idle_timeout: float | None = None
+    task_cwd: str | None = None
+    output: str | None = None
+    errors: str | None = None
+    capture: bool = False
+    capture_dir: str = ""
+    heartrate: float = 10.0
+    reconnect: float = 600.0
 
 
 class InitSettings(Placed, frozen=True, kw_only=True):
@@ -162,6 +221,7 @@ class SubmitSettings(Placed, frozen=True, kw_only=True):
     initdb: bool = False
     keep_output: bool = False
     task_cwd: str | None = None
+    queue: bool = False
 
 
 class RunTaskSettings(SubmitSettings, frozen=True, kw_only=True):

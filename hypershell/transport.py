@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple, Protocol
 
-__all__ = ["SERVER", "Delivery", "Endpoint", "Lost"]
+__all__ = ["SERVER", "Again", "Cut", "Delivery", "Endpoint", "Lost"]
 
 #: The peer number of the server, as every client sees it.
 SERVER = 0
@@ -20,10 +20,20 @@ class Lost(NamedTuple):
     reason: str
 
 
+class Cut(NamedTuple):
+    """The server is gone for now; the client's end looks for it. What is sent until ``Again`` is dropped."""
+
+    reason: str
+
+
+class Again(NamedTuple):
+    """The client's end found the server, or its successor: say Hello as if for the first time."""
+
+
 class Delivery(NamedTuple):
     peer: int
     message: Any
-    """A message of ``proto.messages``, or ``Lost``."""
+    """A message of ``proto.messages``, or ``Lost``; of transports that can come back ``Cut`` and ``Again`` too."""
 
 
 class Endpoint(Protocol):
@@ -43,6 +53,9 @@ class Endpoint(Protocol):
 
     def expect(self, soon: bool) -> None:
         """Say whether traffic is near (poll faster) or far."""
+
+    def silence(self, peer: int) -> float | None:
+        """Seconds since `peer` was last heard of; None where that is not measured."""
 
     def close(self) -> None:
         """Release everything; idempotent."""

@@ -16,18 +16,22 @@ __all__ = [
     "choice",
     "database_path",
     "database_url",
+    "delay",
     "duration",
     "flag",
     "is_null",
     "log_file",
     "log_format",
+    "none_if_auto",
     "none_if_zero",
     "path",
     "port",
+    "port_or_any",
     "provider",
     "secret",
     "size",
     "text",
+    "tls_version",
     "whole",
 ]
 
@@ -102,6 +106,29 @@ def port(value: object) -> int:
     return number
 
 
+def port_or_any(value: object) -> int:
+    """A number of a TCP port; 0 is any that is free."""
+    return 0 if value in (0, "0") and not isinstance(value, bool) else port(value)
+
+
+def tls_version(value: object) -> str:
+    """``TLSv1.2`` or ``TLSv1.3``."""
+    known = {"tlsv1.2": "TLSv1.2", "tlsv1.3": "TLSv1.3"}
+    word = text(value).strip().lower()
+    if word not in known:
+        raise ValueError(f"expected one of {', '.join(known.values())}, not {_shown(value)}")
+    return known[word]
+
+
+def none_if_auto(load: Loader) -> Loader:
+    """The same loader, where ``<auto>`` stands for "none", as configuration files of old write it."""
+
+    def loaded(value: object) -> object:
+        return None if value == "<auto>" else load(value)
+
+    return loaded
+
+
 def flag(value: object) -> bool:
     """True or false, also as ``yes/no``, ``on/off``, ``1/0``."""
     if isinstance(value, bool):
@@ -135,6 +162,15 @@ def duration(*, zero: bool) -> Callable[[object], float]:
         return seconds
 
     return load
+
+
+def delay(value: object) -> float:
+    """Seconds, which may be negative; with a sign or a unit as `duration`."""
+    if isinstance(value, str) and value.strip().startswith("-"):
+        return -duration(zero=True)(value.strip()[1:])
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and value < 0:
+        return -duration(zero=True)(-value)
+    return duration(zero=True)(value)
 
 
 def size(value: object) -> int:

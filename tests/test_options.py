@@ -20,14 +20,18 @@ from hypershell.apps.frame import (
     parse_update,
 )
 from hypershell.apps.help import command_help, command_usage, top_help
+from hypershell.apps.parse_net import parse_client, parse_mpi, parse_server, parse_status
 from hypershell.apps.parse_task import parse_info, parse_submit, parse_wait
 from hypershell.errors import ConfigError, UsageError
 from hypershell.options import COMMANDS, ENV_PREFIX, OPTIONS, Option, find_option, options_of
 from hypershell.settings import (
+    DialSettings,
+    DoorSettings,
     ExportSettings,
     ImportSettings,
     InfoSettings,
     InitSettings,
+    JoinSettings,
     ListSettings,
     RunSettings,
     RunsSettings,
@@ -124,6 +128,28 @@ FLAGS: dict[str, tuple[list[str], object]] = {
     "outputs": (["--outputs"], True),
     "force": (["--force"], True),
     "source": (["a.h5"], "a.h5"),
+    "client_bundlesize": (["-b7"], 7),
+    "client_bundlewait": (["-w", "2"], 2.0),
+    "delay_start": (["-d", "-60"], -60.0),
+    "bind": (["--bind", "*"], "*"),
+    "door": (["--bind", "0.0.0.0"], "0.0.0.0"),
+    "host": (["-H", "node7"], "node7"),
+    "port": (["-p", "0"], 0),
+    "auth": (["-k", "a-key-of-this-test"], "a-key-of-this-test"),
+    "auth_file": (["--auth-file", "key"], "key"),
+    "connect": (["--connect", "c.json"], "c.json"),
+    "connect_file": (["--connect-file", "/x/c.json"], "/x/c.json"),
+    "advertise": (["--advertise", "node7", "--advertise", "::1"], ("node7", "::1")),
+    "no_tls": (["--no-tls"], True),
+    "tls_cert": (["--tls-cert", "c.pem"], "c.pem"),
+    "tls_key": (["--tls-key", "k.pem"], "k.pem"),
+    "tls_ca": (["--tls-ca", "ca.pem"], "ca.pem"),
+    "tls_fingerprint": (["--tls-fingerprint", "ab" * 32], "ab" * 32),
+    "evict": (["--evict", "2m"], 120.0),
+    "reconnect": (["--reconnect", "0"], 0.0),
+    "queue": (["-q"], True),
+    "print_failures": (["--print"], True),
+    "status_json": (["--json"], True),
 }
 
 # dest: text of a variable, the same value in TOML, and what the setting becomes
@@ -150,6 +176,24 @@ KEYS: dict[str, tuple[str, str, object]] = {
     "log_file_level": ("info", '"info"', "info"),
     "log_file_style": ("short", '"short"', "short"),
     "log_file_format": ("%(name)s", '"%(name)s"', "%(name)s"),
+    "client_bundlesize": ("9", "9", 9),
+    "client_bundlewait": ("2m", '"2m"', 120.0),
+    "bind": ("::1", '"::1"', "::1"),
+    "host": ("::1", '"::1"', "::1"),
+    "port": ("50002", "50002", 50002),
+    "auth": ("another-key-of-this", '"another-key-of-this"', "another-key-of-this"),
+    "auth_file": ("/key", '"/key"', "/key"),
+    "no_tls": ("false", "false", True),
+    "tls_cert": ("/c.pem", '"/c.pem"', "/c.pem"),
+    "tls_key": ("/k.pem", '"/k.pem"', "/k.pem"),
+    "tls_ca": ("/ca.pem", '"/ca.pem"', "/ca.pem"),
+    "tls_fingerprint": ("cd", '"cd"', "cd"),
+    "tls_name": ("node7", '"node7"', "node7"),
+    "tls_minimum": ("tlsv1.3", '"TLSv1.3"', "TLSv1.3"),
+    "tls_ciphers": ("HIGH", '"HIGH"', "HIGH"),
+    "evict": ("20", "20", 20.0),
+    "heartrate": ("2", "2", 2.0),
+    "reconnect": ("1m", "60", 60.0),
 }
 
 # The same for the keys of a server; what becomes of them is the field of its address.
@@ -193,14 +237,31 @@ def setting(dest: str, argv: list[str]) -> object:
         | InfoSettings
         | WaitSettings
         | UpdateSettings
+        | DoorSettings
+        | DialSettings
+        | JoinSettings
     )
     commands = find_option(dest).commands
-    if "mpi" in commands:
+    if dest in DoorSettings.__struct_fields__ and "server" in commands:
+        _, settings, config = parse_server(argv or ["-"])
+    elif dest == "door":
+        _, settings, config = parse_mpi(argv or ["-"])
+    elif dest in DialSettings.__struct_fields__:
+        _, settings, config = parse_client(argv)
+    elif dest == "auth":
+        return parse_client(argv)[2].value(dest)
+    elif dest == "status_json":
+        return parse_status(argv)[0]
+    elif "mpi" in commands:
         settings, config = parse("mpi", argv or ["-"])
     elif "initdb" in commands:
         settings, config = parse_initdb(argv)
     elif "submit" in commands:
-        settings, config = parse_submit(argv or ["-"])
+        settings, _, config = parse_submit(argv or ["-"])
+    elif "client" in commands:
+        settings, _, config = parse_client(argv)
+    elif "server" in commands:
+        settings, _, config = parse_server(argv or ["-"])
     elif "info" in commands and "list" not in commands:
         settings, config = parse_info(argv or ["0"])
         dest = "info_format" if dest in ("info_json", "info_yaml") else dest
@@ -356,10 +417,15 @@ def test_bad_value_in_file_is_named(option: Option, tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         if "mpi" in option.commands:
             parse("mpi", ["-"])
+            parse_mpi(["-"])[2].value("auth")
+        elif "client" in option.commands:
+            parse_client([])
+        elif "server" in option.commands:
+            parse_server(["-"])
         else:
             parse_submit(["-"])
     assert str(caught.value).startswith(f"{path}: {option.key}: ")
-    assert ("a list" if option.dest in ("db_url", "db_password") else "[1]") in str(caught.value)
+    assert ("a list" if option.dest in ("db_url", "db_password", "auth") else "[1]") in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -27,8 +27,8 @@ PURE = ["core", "proto", "executor/machine.py", "executor/vocabulary.py", "execu
         "units.py", "tags.py", "lines.py", "template.py", "errors.py"]  # fmt: skip
 PURE_IMPORTS = {"__future__", "collections", "collections.abc", "dataclasses", "enum", "functools", "heapq",
                 "itertools", "math", "msgspec", "msgspec.structs", "operator", "re", "typing"}  # fmt: skip
-#: ``{= =}`` of a template may name these modules; paths are cut by ``os.path``.
-PURE_EXTRA = {"template.py": {"os", "os.path", "datetime"}}
+#: ``{= =}`` of a template may name these modules; paths are cut by ``os.path``. A session compares proofs.
+PURE_EXTRA = {"template.py": {"os", "os.path", "datetime"}, "proto/session.py": {"hmac"}}
 IMPURE_CALLS = {"open", "input", "exec", "__import__", "breakpoint"}
 
 #: Foreign package -> the only folder that imports it.

@@ -48,6 +48,7 @@ __all__ = [
     "parse_runs",
     "parse_update",
     "run_command",
+    "run_settings",
     "stdin_is_terminal",
 ]
 
@@ -63,6 +64,15 @@ _EXCLUSIVE = (
     ("update", "repeat"),
     ("db", "no_db"),
     ("keep_output", "no_db"),
+    ("auth", "auth_file"),
+    ("connect", "auth"),
+    ("connect", "auth_file"),
+    ("connect", "host"),
+    ("connect", "port"),
+    ("no_tls", "tls_ca"),
+    ("no_tls", "tls_cert"),
+    ("no_tls", "tls_fingerprint"),
+    ("failures", "print_failures"),
     ("capture", "output"),
     ("capture", "errors"),
     *itertools.combinations(("failed", "succeeded", "completed", "remaining"), 2),
@@ -95,6 +105,11 @@ def parse(command: str, argv: Sequence[str]) -> tuple[RunSettings, Config]:
         raise EndEarly(texts.command_usage(command_entry(command)), ExitStatus.USAGE)
     given = parse_arguments(command, argv)
     config = configure(command, given)
+    return run_settings(command, given, config), config
+
+
+def run_settings(command: str, given: Mapping[str, object], config: Config) -> RunSettings:
+    """Settings of a command that schedules tasks, from its arguments and configuration; see `parse`."""
     from hypershell.settings import RunSettings
 
     values = collect(RunSettings.__struct_fields__, given, config)
@@ -108,7 +123,7 @@ def parse(command: str, argv: Sequence[str]) -> tuple[RunSettings, Config]:
         **values,
     )
     _make_directories(settings, config)
-    return settings, config
+    return settings
 
 
 def parse_initdb(argv: Sequence[str]) -> tuple[InitSettings, Config]:
@@ -397,7 +412,7 @@ def collect(fields: Sequence[str], given: Mapping[str, object], config: Config) 
             keyed = option.key is not None
             value = config.value(option.dest) if keyed else given.get(option.dest, option.default)
             collected[option.dest] = tuple(cast(Sequence[str], value or ())) if option.many else value
-    if "no_db" not in given and "db" not in given:
+    if "db" in fields and "no_db" not in given and "db" not in given:
         from hypershell.apps.place import place_of
 
         collected.update(place_of(config))

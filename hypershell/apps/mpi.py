@@ -8,14 +8,19 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
+    from hypershell.config import Config
     from hypershell.core.model import ClientInfo
     from hypershell.executor.guard import Guard
     from hypershell.mpi.transport import MpiClientEnd, MpiServerEnd
     from hypershell.mpi.world import World
-    from hypershell.settings import RunSettings
+    from hypershell.settings import DoorSettings, RunSettings
+    from hypershell.transport import Endpoint
+
+    Parsed: TypeAlias = tuple[RunSettings, DoorSettings, Config]
 
 __all__ = ["main"]
 
@@ -37,20 +42,21 @@ def main(argv: list[str]) -> int:
 
 def _alone(argv: list[str]) -> int:
     """Outside of a launcher: start one (``-n``), or be the only rank."""
-    from hypershell.apps.frame import parse, run_command
+    from hypershell.apps.frame import run_command
+    from hypershell.apps.parse_net import parse_mpi
 
     def start() -> int:
-        settings, _ = parse("mpi", argv)
-        if settings.ranks is None:
-            return _rank(argv, settings)
+        parsed = parse_mpi(argv)
+        if parsed[0].ranks is None:
+            return _rank(argv, parsed)
         from hypershell.mpi.launch import start_under_launcher
 
-        start_under_launcher(settings.ranks, [sys.executable, "-m", "hypershell", "mpi", *argv])
+        start_under_launcher(parsed[0].ranks, [sys.executable, "-m", "hypershell", "mpi", *argv])
 
     return run_command(start)
 
 
-def _rank(argv: list[str], settings: RunSettings | None) -> int:
+def _rank(argv: list[str], parsed: Parsed | None) -> int:
     """One rank of the job, which becomes server or client once it knows its number."""
     from hypershell.executor.guard import start_guard
     from hypershell.ids import IdSource
@@ -62,8 +68,8 @@ def _rank(argv: list[str], settings: RunSettings | None) -> int:
     def serve(world: World, end: MpiServerEnd) -> int:
         from hypershell.apps.frame import run_command
 
-        if settings is not None:
-            return _serve(world, end, settings, argv, client_id, guard)
+        if parsed is not None:
+            return _serve(world, end, parsed, argv, client_id, guard)
         return run_command(lambda: _parse_and_serve(world, end, argv, client_id, guard))
 
     def work(world: World, end: MpiClientEnd) -> int:
@@ -93,22 +99,22 @@ def _warn(text: str | None, world: World) -> None:
 
 
 def _parse_and_serve(world: World, end: MpiServerEnd, argv: list[str], client_id: str, guard: Guard) -> int:
-    from hypershell.apps.frame import EndEarly, parse
+    from hypershell.apps.frame import EndEarly
+    from hypershell.apps.parse_net import parse_mpi
     from hypershell.errors import UsageError
 
     try:
-        settings, _ = parse("mpi", argv)
+        parsed = parse_mpi(argv)
     except EndEarly as early:
         print(early.text)
         return early.status
+    settings = parsed[0]
     if settings.ranks is not None and settings.ranks != world.size:
         raise UsageError(f"-n {settings.ranks} inside a launcher that started {world.size} ranks: leave out -n")
-    return _serve(world, end, settings, argv, client_id, guard)
+    return _serve(world, end, parsed, argv, client_id, guard)
 
 
-def _serve(
-    world: World, end: MpiServerEnd, settings: RunSettings, argv: list[str], client_id: str, guard: Guard
-) -> int:
+def _serve(world: World, end: MpiServerEnd, parsed: Parsed, argv: list[str], client_id: str, guard: Guard) -> int:
     """Rank 0: the server, and an executor beside it where slots are left for it."""
     from hypershell import reactor
     from hypershell.apps.cluster import available_cores
@@ -117,6 +123,7 @@ def _serve(
     from hypershell.mpi.environ import job_id
     from hypershell.server.run import Place, Run
 
+    settings, door, config = parsed
     _warn(widen_affinity(os.environ), world)
     if settings.file is None and not settings.restart and _kills_at_once(world):
         # openpmix pull request 4024, prrte issue 2579; measured in docs/decisions/0003.
@@ -129,17 +136,29 @@ def _serve(
         own = slots - 1
     poller = reactor.Poller()
     clients = world.size - 1 + (own > 0)
-    place = Place("mpi", world.size, clients, slots, world.host, job_id(os.environ), _kills_at_once(world))
-    run = Run(poller, end, settings, place, ["mpi", *argv])
-    world.on_crash(lambda: run.commit_now(2.0))
-    parts: list[reactor.Part] = [run.server]
-    if own > 0:
-        executor = Executor(poller, end.own_client(), _info(world, client_id, own), guard=guard)
-        run.on_signal(executor.heard)
-        parts.append(executor)
-    run.start()
-    reactor.run(poller, parts)
-    return run.close()
+    kills = _kills_at_once(world)
+    place = Place("mpi", world.size, clients, slots, world.host, job_id(os.environ), kills, door.door is not None)
+    with ExitStack() as stack:
+        server_end: Endpoint = end
+        way_in = None
+        if door.door is not None:
+            from hypershell.apps.door import open_door
+            from hypershell.several import Several
+
+            way_in = stack.enter_context(open_door(poller, door, config))
+            server_end = Several([end, way_in.listener])
+        run = Run(poller, server_end, settings, place, ["mpi", *argv])
+        if way_in is not None:
+            run.receive(way_in.listener)
+        world.on_crash(lambda: run.commit_now(2.0))
+        parts: list[reactor.Part] = [run.server]
+        if own > 0:
+            executor = Executor(poller, end.own_client(), _info(world, client_id, own), guard=guard)
+            run.on_signal(executor.heard)
+            parts.append(executor)
+        run.start()
+        reactor.run(poller, parts)
+        return run.close()
 
 
 def _kills_at_once(world: World) -> bool:

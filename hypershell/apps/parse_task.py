@@ -23,13 +23,15 @@ from hypershell.options import options_of
 
 if TYPE_CHECKING:
     from hypershell.config import Config
-    from hypershell.settings import InfoSettings, RunTaskSettings, SubmitSettings, WaitSettings
+    from hypershell.settings import DialSettings, InfoSettings, RunTaskSettings, SubmitSettings, WaitSettings
 
 __all__ = ["parse_info", "parse_run", "parse_submit", "parse_wait"]
 
 
-def parse_submit(argv: Sequence[str]) -> tuple[SubmitSettings, Config]:
-    """Settings of ``submit``; words after ``-t`` that are tags, and no files, belong to it.
+def parse_submit(argv: Sequence[str]) -> tuple[SubmitSettings, DialSettings | None, Config]:
+    """Settings of ``submit``, and how the server is reached where tasks go to one that runs.
+
+    Words after ``-t`` that are tags, and no files, belong to it.
 
     Raises as `hypershell.apps.frame.parse`.
     """
@@ -43,7 +45,18 @@ def parse_submit(argv: Sequence[str]) -> tuple[SubmitSettings, Config]:
     if "tag" in given and not given.get("words") and "task_file" not in given and stdin_is_terminal():
         raise UsageError("nothing to submit: words after -t/--tag are tags, put -- in front of the command")
     config = configure("submit", given)
-    return SubmitSettings(**_collect_new(SubmitSettings.__struct_fields__, given, config)), config
+    settings = SubmitSettings(**_collect_new(SubmitSettings.__struct_fields__, given, config))
+    live = "queue" in given or "host" in given or "connect" in given
+    if live and ("db" in given or "initdb" in given):
+        raise UsageError("Using --db or --initdb with -q, -H or --connect is invalid: the server has its database")
+    if live:
+        from hypershell.apps.parse_net import dial_settings
+
+        return settings, dial_settings(given, config), config
+    for dest in ("port", "auth", "auth_file", "no_tls", "tls_ca", "tls_fingerprint"):
+        if dest in given:
+            raise UsageError(f"Using --{dest.replace('_', '-')} requires -q/--queue, -H/--host or --connect")
+    return settings, None, config
 
 
 def parse_run(argv: Sequence[str]) -> tuple[RunTaskSettings, Config]:

@@ -38,7 +38,7 @@ def _run(argv: list[str]) -> int:
 
     settings, config = parse_run(argv)
     line = join_words(settings.words)
-    prepare(settings, config.sites.default.database, config.sites.default.lib)
+    prepare(settings, None, config)
     task_id = IdSource().task()
     try:
         with _term_interrupts():

@@ -13,10 +13,14 @@ from typing import TYPE_CHECKING
 from hypershell.errors import ExitStatus, UsageError
 
 if TYPE_CHECKING:
-    from hypershell.data.submit import Servers, Submitter
-    from hypershell.server.submitting import Handing
+    from collections.abc import Callable
+
+    from hypershell.config import Config
+    from hypershell.data.submit import Servers
+    from hypershell.net.asking import Asking
+    from hypershell.server.submitting import Handing, Handover
     from hypershell.server.terms import Wishes
-    from hypershell.settings import SubmitSettings
+    from hypershell.settings import DialSettings, SubmitSettings
 
 __all__ = ["Opened", "join_words", "main", "main_single", "prepare"]
 
@@ -50,16 +54,16 @@ def join_words(words: tuple[str, ...]) -> str:
 def _submit(argv: list[str]) -> int:
     from hypershell.apps.parse_task import parse_submit
 
-    settings, config = parse_submit(argv)
-    prepare(settings, config.sites.default.database, config.sites.default.lib)
+    settings, dial, config = parse_submit(argv)
+    way = prepare(settings, dial, config)
     path, line = _decide(settings)
     if line is not None:
-        with _opened(settings, argv) as opened:
+        with _opened(settings, argv, way) as opened:
             log.debug("Submitted single task (explicit)")
             log.info("Submitted task (%s)", opened.handing.command(line))
             opened.tell_servers()
         return ExitStatus.SUCCESS
-    _submit_lines(settings, argv, path)
+    _submit_lines(settings, argv, path, way)
     return ExitStatus.SUCCESS
 
 
@@ -68,12 +72,12 @@ def _submit_single(argv: list[str]) -> int:
 
     if not argv:
         raise UsageError("the following arguments are required: ARGS")
-    settings, config = parse_submit(argv)
+    settings, dial, config = parse_submit(argv)
     if settings.task_file is not None or not settings.words:
         raise UsageError("hs task submit takes one command: use hs submit for a FILE or stdin")
-    prepare(settings, config.sites.default.database, config.sites.default.lib)
+    way = prepare(settings, dial, config)
     line = join_words(settings.words)
-    with _opened(settings, argv) as opened:
+    with _opened(settings, argv, way) as opened:
         task_id = opened.handing.command(line)
         log.info("Submitted task (%s)", task_id)
         opened.tell_servers()
@@ -93,8 +97,8 @@ def _decide(settings: SubmitSettings) -> tuple[str | None, str | None]:
     return None, join_words(words)
 
 
-def prepare(settings: SubmitSettings, default: str, lib: str) -> None:
-    """Make sure that the database can be used, before anything is read."""
+def prepare(settings: SubmitSettings, dial: DialSettings | None, config: Config) -> Callable[[], Asking] | None:
+    """Make sure that it can work, before anything is read; what makes the connection to a server, if it is one."""
     from hypershell.data.places import preflight
     from hypershell.site import ensure_directory
     from hypershell.template import Template
@@ -102,24 +106,33 @@ def prepare(settings: SubmitSettings, default: str, lib: str) -> None:
     if not settings.expand.strip():
         raise UsageError("the template is empty: '{}' stands for the line itself")
     Template(settings.expand)
-    if settings.is_at(default):
-        ensure_directory(lib)
+    if dial is not None:
+        from hypershell.apps.dial import ask
+        from hypershell.proto.session import SUBMIT
+        from hypershell.proto.visits import decode_answer
+
+        return lambda: ask(dial, config, SUBMIT, decode_answer)
+    if settings.is_at(config.sites.default.database):
+        ensure_directory(config.sites.default.lib)
     preflight(settings.place)
     if settings.initdb:
         from hypershell.data.places import create
 
         if create(settings.place):
             logging.getLogger("hypershell.data").info("Database initialized automatically (%s)", settings.place)
+    return None
 
 
-def _submit_lines(settings: SubmitSettings, argv: list[str], path: str | None) -> None:
+def _submit_lines(
+    settings: SubmitSettings, argv: list[str], path: str | None, way: Callable[[], Asking] | None
+) -> None:
     from hypershell.server.feed import open_file
 
     fd = 0 if path is None else open_file(path)
     again = path is not None and stat.S_ISREG(os.fstat(fd).st_mode)
     explicit = "explicit" if settings.task_file is not None or settings.words == ("-",) else "implicit"
     try:
-        with _opened(settings, argv) as opened:
+        with _opened(settings, argv, way) as opened:
             if path is not None and again:
                 count = opened.handing.file(fd, path)
             else:
@@ -134,23 +147,26 @@ def _submit_lines(settings: SubmitSettings, argv: list[str], path: str | None) -
     log.debug("Done")
 
 
-def _opened(settings: SubmitSettings, argv: list[str]) -> Opened:
+def _opened(settings: SubmitSettings, argv: list[str], way: Callable[[], Asking] | None) -> Opened:
     from hypershell.server.terms import Wishes
 
-    return Opened(settings, ["submit", *argv], Wishes(settings.keep_output))
+    return Opened(settings, ["submit", *argv], Wishes(settings.keep_output), way)
 
 
 class Opened:
-    """The database, open for submitting, and what hands tasks over to it.
+    """The database or a server, open for submitting, and what hands tasks over to it.
 
-    `argv` is the command after ``hs``; `wishes` is what is asked for the results.
+    `argv` is the command after ``hs``; `wishes` is what is asked for the results; `way` leads to a server.
     """
 
-    def __init__(self, settings: SubmitSettings, argv: list[str], wishes: Wishes) -> None:
+    def __init__(
+        self, settings: SubmitSettings, argv: list[str], wishes: Wishes, way: Callable[[], Asking] | None = None
+    ) -> None:
         self._settings = settings
         self._argv = argv
         self._wishes = wishes
-        self._submitter: Submitter
+        self._way = way
+        self._submitter: Handover
         self.handing: Handing
 
     def __enter__(self) -> Opened:
@@ -178,7 +194,12 @@ class Opened:
             cwd=os.getcwd(),
             start_time=time.time(),
         )
-        self._submitter = Submitter(database(settings.place), run, lambda line: log.warning("%s", line))
+        if self._way is not None:
+            from hypershell.apps.live import LiveSubmitter
+
+            self._submitter = LiveSubmitter(self._way)
+        else:
+            self._submitter = Submitter(database(settings.place), run, lambda line: log.warning("%s", line))
         self.handing = Handing(
             self._submitter,
             ids,
@@ -203,9 +224,12 @@ class Opened:
 
     def tell_servers(self, level: int = logging.INFO) -> None:
         """One line where no server that is seen to live takes these tasks."""
-        line = _about_servers(self._submitter.servers(), self._settings)
-        if line is not None:
-            log.log(level, "%s", line)
+        from hypershell.data.submit import Submitter
+
+        if isinstance(self._submitter, Submitter):
+            line = _about_servers(self._submitter.servers(), self._settings)
+            if line is not None:
+                log.log(level, "%s", line)
 
 
 def _about_servers(servers: Servers, settings: SubmitSettings) -> str | None:

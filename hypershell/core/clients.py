@@ -12,11 +12,13 @@ __all__ = ["Client", "Clients"]
 class Client:
     """One connected client; `holding` are the executions that it has been given and not ended."""
 
-    __slots__ = ("asks", "draining", "holding", "info", "number", "slots")
+    __slots__ = ("asks", "draining", "holding", "info", "number", "since", "slots")
 
-    def __init__(self, number: int, info: ClientInfo) -> None:
+    def __init__(self, number: int, info: ClientInfo, since: float = 0.0) -> None:
         self.number = number
         self.info = info
+        self.since = since
+        """When it joined, seconds since the epoch."""
         self.slots = max(1, info.slots)
         self.holding: dict[str, Task] = {}
         self.asks = False

@@ -96,12 +96,20 @@ class Scheduler(Intake):
     def inflight(self) -> int:
         return self._groups.current.inflight if self._groups.current is not None else 0
 
+    def group(self) -> int | None:
+        """The number of the group that runs, or ran last."""
+        return None if self._groups.current is None else self._groups.current.number
+
+    def clients(self) -> list[Client]:
+        """The clients that are here; to be read only."""
+        return self._clients.all()
+
     # -- clients -----------------------------------------------------------------------------------------
 
     def _client_joined(self, event: ev.ClientJoined, now: float) -> None:
         if self._clients.get(event.client) is not None:
             self._lose(event.client, "joined again")
-        client = Client(event.client, event.info)
+        client = Client(event.client, event.info, self._wall)
         self._clients.add(client)
         self._seen.add(event.client)
         self._changes().clients.append(act.ClientChange(client.number, client.info, self._wall))

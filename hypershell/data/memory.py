@@ -150,6 +150,9 @@ class MemoryWriter:
         self._outbox.append(Opened(0, None, submissions))
         self._wake()
 
+    def own(self, submission: Submission) -> None:
+        pass
+
     def submit(self, record: Record) -> None:
         self._store.apply([record])
         self._outbox.append(Durable(record.seq))

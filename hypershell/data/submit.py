@@ -161,6 +161,10 @@ class Submitter(Connected):
 
         return self._try(step)
 
+    def remains(self, name: str) -> str:
+        """What is there of the FILE `name` after a failure, for a message."""
+        return f"a part of {name} is in the database, hs cluster --restart goes on with it"
+
     def has(self, number: int) -> bool:
         """Whether this submission is committed."""
         found = select(_submission.c.id).where(_submission.c.id == number)

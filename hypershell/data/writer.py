@@ -17,6 +17,7 @@ from typing import TypeAlias, TypeVar
 
 from hypershell.core.actions import Finish, LoadMore, Record
 from hypershell.core.events import Durable, StoreFailed, StoreResumed, StoreStalled, TasksLoaded
+from hypershell.core.model import Submission
 from hypershell.data.batch import bytes_of, size_of
 from hypershell.data.notices import Adopted, Notice, Opened, Plan, Told, Tuning, Waiting, WriterLike
 from hypershell.data.patience import Patience
@@ -29,7 +30,7 @@ __all__ = ["Adopted", "Notice", "Opened", "Plan", "Told", "Tuning", "Waiting", "
 log = logging.getLogger("hypershell.data")
 
 T = TypeVar("T")
-_Item: TypeAlias = Record | LoadMore | Finish
+_Item: TypeAlias = Record | LoadMore | Finish | Submission
 
 
 class Writer:
@@ -76,6 +77,11 @@ class Writer:
     def start(self) -> None:
         """Start the thread, which opens the store and then posts ``Opened`` (or ``StoreFailed``)."""
         self._thread.start()
+
+    def own(self, submission: Submission) -> None:
+        """Queue a submission that is ours from now on, before the first record with tasks of it."""
+        if not self._ended:
+            self._inbox.append(submission)
 
     def submit(self, record: Record) -> None:
         """Queue a record; ``Durable`` with its number (or a higher one) tells that it is committed."""
@@ -272,6 +278,8 @@ class Writer:
                 batch, size, held, wrote = [], 0, 0, True
             if isinstance(item, LoadMore):
                 self._answer(store, item)
+            elif isinstance(item, Submission):
+                self._own(store, item)
             elif isinstance(item, Finish):
                 self._end(store, item)
                 return True, True
@@ -286,6 +294,9 @@ class Writer:
         self._written_bytes += held
         self._committed = self._clock()
         self._post(Durable(batch[-1].seq))
+
+    def _own(self, store: Store, submission: Submission) -> None:
+        self._try(lambda: store.add_submission(submission))
 
     def _answer(self, store: Store, wanted: LoadMore) -> None:
         tasks, exhausted = self._try(lambda: store.load(wanted.group, wanted.limit))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType
 
 from hypershell import log
@@ -17,7 +18,7 @@ from hypershell.proto.messages import ClientSettings
 from hypershell.reactor import Poller, run
 from hypershell.transport import Endpoint
 
-__all__ = ["run_client"]
+__all__ = ["run_client", "signals_to"]
 
 #: Seconds in which a second INT is still the first one: launchers send it twice, a hand is slower.
 _SAME_INT = 0.3
@@ -47,16 +48,28 @@ def run_client(
     seal_descriptors()
     poller = Poller()
     executor = Executor(poller, endpoint, info, guard=guard, welcomed=begin, alone=True)
-    old = _install(_SignalDesk(executor, launcher_kills))
     try:
-        run(poller, [executor])
+        with signals_to(executor, launcher_kills):
+            run(poller, [executor])
     finally:
-        for number, handler in old.items():
-            signal.signal(number, handler)
         executor.close()
         endpoint.close()
         poller.close()
     return executor.lost
+
+
+@contextmanager
+def signals_to(executor: Executor, launcher_kills: bool = False) -> Iterator[None]:
+    """While it lasts, signals to this process go to `executor`; for `launcher_kills` see `run_client`."""
+    desk = _SignalDesk(executor, launcher_kills)
+    names = ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2", "SIGHUP")
+    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
+    old = {number: signal.signal(number, desk) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)
 
 
 class _SignalDesk:
@@ -71,7 +84,7 @@ class _SignalDesk:
         self._last: tuple[int, float] | None = None
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
-        if number == signal.SIGHUP:  # rotate the log file: a rank has none
+        if number == getattr(signal, "SIGHUP", None):  # rotate the log file: a rank has none
             return
         self._executor.heard(number)
         now = self._clock()
@@ -82,12 +95,7 @@ class _SignalDesk:
         elif last is not None and repeated:
             if number == signal.SIGINT and now - last[1] >= _SAME_INT:
                 self._executor.interrupt()
-        elif number == signal.SIGUSR2 or last is not None:
+        elif number == getattr(signal, "SIGUSR2", None) or last is not None:
             self._executor.interrupt()
         else:
             self._executor.drain()
-
-
-def _install(desk: _SignalDesk) -> dict[int, Callable[[int, FrameType | None], object] | int | None]:
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP)
-    return {number: signal.signal(number, desk) for number in numbers}

@@ -173,6 +173,10 @@ class _MpiEnd:
         else:
             self._backoff.far()
 
+    def silence(self, peer: int) -> float | None:
+        """Not measured here."""
+        return None
+
     def close(self) -> None:
         """Say that nothing more will come and wait, asleep, until all peers have said so; then MPI can end.
 

@@ -13,6 +13,7 @@ from hypershell.options.database import DATABASE_OPTIONS
 from hypershell.options.export import EXPORT_OPTIONS
 from hypershell.options.kinds import ENV_PREFIX, EXPORT_PREFIX, LEVELS, STYLES, Command, Option
 from hypershell.options.logging import LOGGING_OPTIONS
+from hypershell.options.net import NET_OPTIONS
 from hypershell.options.query import QUERY_OPTIONS
 from hypershell.options.result import RESULT_OPTIONS
 from hypershell.options.run import RUN_OPTIONS
@@ -45,6 +46,7 @@ OPTIONS: tuple[Option, ...] = (
     *SERVER_OPTIONS,
     *CHANGED_OPTIONS,
     *UPKEEP_OPTIONS,
+    *NET_OPTIONS,
     *LOGGING_OPTIONS,
 )
 

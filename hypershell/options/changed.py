@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hypershell import values
-from hypershell.options.commands import RUN
+from hypershell.options.commands import SERVE
 from hypershell.options.kinds import Option
 
 __all__ = ["CHANGED_OPTIONS"]
@@ -11,7 +11,7 @@ __all__ = ["CHANGED_OPTIONS"]
 CHANGED_OPTIONS: tuple[Option, ...] = (
     Option(
         "update",
-        RUN,
+        SERVE,
         "With --restart FILE, where FILE has changed: add the lines that its submission does not have yet.",
         flags=("--update",),
         parse=values.flag,
@@ -20,7 +20,7 @@ CHANGED_OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "repeat",
-        RUN,
+        SERVE,
         "With --restart FILE, where FILE has changed: run all of it again.",
         flags=("--repeat",),
         parse=values.flag,

@@ -4,11 +4,48 @@ from __future__ import annotations
 
 from hypershell.options.kinds import Command
 
-__all__ = ["ALL", "COMMANDS", "INFO", "LIST", "ONE", "ORDER", "RUN", "RUNS", "SELECT", "SUBMIT", "UPDATE", "WAIT"]
+__all__ = [
+    "ALL",
+    "CLIENT",
+    "COMMANDS",
+    "DATA",
+    "DIAL",
+    "DOOR",
+    "EXECUTE",
+    "INFO",
+    "LIST",
+    "MPI",
+    "ONE",
+    "ORDER",
+    "RUN",
+    "RUNS",
+    "SELECT",
+    "SERVE",
+    "SERVER",
+    "STATUS",
+    "SUBMIT",
+    "UPDATE",
+    "WAIT",
+]
 
 #: Names of commands that share options.
 RUN = ("cluster", "mpi")
-ALL = ("cluster", "mpi", "submit", "run", "list", "info", "wait", "update", "export", "import", "runs", "initdb")
+SERVER = ("server",)
+CLIENT = ("client",)
+MPI = ("mpi",)
+STATUS = ("status",)
+#: Those that schedule tasks, and those that execute them.
+SERVE = (*RUN, *SERVER)
+EXECUTE = (*RUN, *CLIENT)
+#: Those that others reach over the network, and those that reach them.
+DOOR = (*SERVER, *MPI)
+DIAL = ("client", "submit", "status")
+#: Those that use a database.
+DATA = (
+    *("cluster", "mpi", "server", "submit", "run", "list", "info", "wait", "update", "export", "import", "runs"),
+    "initdb",
+)
+ALL = (*DATA, "client", "status")
 LIST = ("list",)
 UPDATE = ("update",)
 #: Those that select tasks, and those that take them in an order.
@@ -41,6 +78,27 @@ COMMANDS: tuple[Command, ...] = (
         "warning",
     ),
     Command(
+        "server",
+        "hypershell.apps.server",
+        "Schedule commands for clients that connect over the network.",
+        "Schedules the commands of FILE, one per line, for clients on any host ('hs client'); it executes none "
+        "itself. With --forever it waits for tasks that 'hs submit' brings.",
+        (
+            "hs server tasks.in --bind 0.0.0.0 --connect-file server.json",
+            "hs server --forever --bind 0.0.0.0 --auth-file key",
+        ),
+        "warning",
+    ),
+    Command(
+        "client",
+        "hypershell.apps.client",
+        "Run tasks of a server.",
+        "Connects to a server ('hs server', or 'hs mpi' with --bind) and runs its tasks until it is dismissed. May "
+        "come and go at any time, from any host and system.",
+        ("hs client --connect server.json -N8", "hs client --host login1 --auth-file key -N0 --capture"),
+        "warning",
+    ),
+    Command(
         "submit",
         "hypershell.apps.submit",
         "Put tasks into the database, to be run by a server.",
@@ -61,6 +119,14 @@ COMMANDS: tuple[Command, ...] = (
         "its status. Ctrl-C cancels it.",
         ("hs run -- ./simulate --seed 1", "hs run -t site:west -c4 -W 10m 'sort data.txt | uniq -c'"),
         "warning",
+    ),
+    Command(
+        "status",
+        "hypershell.apps.status",
+        "Show how a running server stands.",
+        "Asks a server that runs how it stands: its tasks, how fast it goes, its clients.",
+        ("hs status --connect server.json", "hs status --host login1 --auth-file key --json"),
+        "info",
     ),
     Command(
         "list",

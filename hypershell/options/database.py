@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hypershell import values
-from hypershell.options.commands import ALL, RUN
+from hypershell.options.commands import DATA, SERVE
 from hypershell.options.kinds import Option
 
 __all__ = ["DATABASE_OPTIONS"]
@@ -11,7 +11,7 @@ __all__ = ["DATABASE_OPTIONS"]
 DATABASE_OPTIONS: tuple[Option, ...] = (
     Option(
         "db",
-        ALL,
+        DATA,
         "SQLite file that keeps the tasks. On the command line it goes before every other kind of database.",
         flags=("--db",),
         metavar="PATH",
@@ -23,7 +23,7 @@ DATABASE_OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "provider",
-        ALL,
+        DATA,
         "Kind of database: sqlite, or postgres (also postgresql). With a URL it need not be said.",
         metavar="NAME",
         parse=values.provider,
@@ -33,7 +33,7 @@ DATABASE_OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "no_db",
-        RUN,
+        SERVE,
         "Keep the tasks in memory only.",
         flags=("--no-db",),
         parse=values.flag,
@@ -42,7 +42,7 @@ DATABASE_OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "restart",
-        RUN,
+        SERVE,
         "Go on with unfinished tasks that no living server owns. Reads no stdin.",
         flags=("--restart",),
         parse=values.flag,
@@ -51,7 +51,7 @@ DATABASE_OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "forever",
-        RUN,
+        SERVE,
         "Never end; run what others submit to the database.",
         flags=("--forever",),
         parse=values.flag,
@@ -60,7 +60,7 @@ DATABASE_OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "take_over",
-        RUN,
+        SERVE,
         "With --restart or --forever: do not wait until the lease of an unreachable server runs out.",
         flags=("--take-over",),
         parse=values.flag,

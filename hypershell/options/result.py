@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hypershell import values
-from hypershell.options.commands import ONE, RUN, SUBMIT
+from hypershell.options.commands import ONE, SERVE, SUBMIT
 from hypershell.options.kinds import Option
 
 __all__ = ["RESULT_OPTIONS"]
@@ -20,7 +20,7 @@ RESULT_OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "keep_output",
-        (*RUN, *SUBMIT),
+        (*SERVE, *SUBMIT),
         "Keep the first 1 MiB of what each task prints to each stream in the database.",
         flags=("--keep-output",),
         parse=values.flag,

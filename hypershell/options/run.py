@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hypershell import values
-from hypershell.options.commands import RUN, SUBMIT
+from hypershell.options.commands import CLIENT, EXECUTE, SERVE, SUBMIT
 from hypershell.options.kinds import Option
 
 __all__ = ["RUN_OPTIONS"]
@@ -20,7 +20,7 @@ def _one_less(value: object) -> object:
 RUN_OPTIONS: tuple[Option, ...] = (
     Option(
         "file",
-        RUN,
+        SERVE,
         "File of commands, one per line; '-' or nothing is stdin. With --restart: go on with the submission of "
         "this file.",
         metavar="FILE",
@@ -38,7 +38,7 @@ RUN_OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "slots",
-        RUN,
+        EXECUTE,
         "Number of tasks at a time, for each client; 0 is the number of cores.",
         flags=("-N", "--num-threads", "--num-tasks"),
         metavar="NUM",
@@ -47,7 +47,7 @@ RUN_OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "template",
-        RUN,
+        EXECUTE,
         "Template that makes the command of each line.",
         flags=("-t", "--template"),
         metavar="CMD",
@@ -55,7 +55,7 @@ RUN_OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "bundlesize",
-        RUN,
+        SERVE,
         "Number of tasks in one message to a client.",
         flags=("-b", "--bundlesize"),
         metavar="NUM",
@@ -65,7 +65,7 @@ RUN_OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "bundlewait",
-        (*RUN, *SUBMIT),
+        (*SERVE, *SUBMIT),
         "Longest time that results or new tasks wait for a bundle to fill.",
         flags=("-w", "--bundlewait"),
         metavar="SEC",
@@ -74,8 +74,37 @@ RUN_OPTIONS: tuple[Option, ...] = (
         default=5.0,
     ),
     Option(
+        "client_bundlesize",
+        CLIENT,
+        "Number of results in one message to the server.",
+        flags=("-b", "--bundlesize"),
+        metavar="NUM",
+        parse=values.whole(1),
+        key="client.bundlesize",
+        default_text="as the server says",
+    ),
+    Option(
+        "client_bundlewait",
+        CLIENT,
+        "Longest time that results wait for a bundle to fill.",
+        flags=("-w", "--bundlewait"),
+        metavar="SEC",
+        parse=values.duration(zero=True),
+        key="client.bundlewait",
+        default_text="as the server says",
+    ),
+    Option(
+        "delay_start",
+        CLIENT,
+        "Time to wait before connecting; a negative one is the longest of a random time.",
+        flags=("-d", "--delay-start"),
+        metavar="SEC",
+        parse=values.delay,
+        default=0.0,
+    ),
+    Option(
         "max_retries",
-        RUN,
+        SERVE,
         "Number of times that a failed task is tried again. The key holds the attempts, that is one more.",
         flags=("-r", "--max-retries"),
         metavar="NUM",
@@ -87,7 +116,7 @@ RUN_OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "eager",
-        RUN,
+        SERVE,
         "Run failed tasks again before new ones.",
         flags=("--eager",),
         parse=values.flag,
@@ -96,7 +125,7 @@ RUN_OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "task_timeout",
-        RUN,
+        (*SERVE, *CLIENT),
         "Longest time that a task may run. In files 0 is none.",
         flags=("-W", "--task-timeout"),
         metavar="SEC",
@@ -107,7 +136,7 @@ RUN_OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "signalwait",
-        RUN,
+        (*SERVE, *CLIENT),
         "Time between INT, TERM and KILL when a task is stopped.",
         flags=("-S", "--signalwait"),
         metavar="SEC",
@@ -117,7 +146,7 @@ RUN_OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "idle_timeout",
-        RUN,
+        (*SERVE, *CLIENT),
         "A client without work for this time leaves. In files 0 is never.",
         flags=("-T", "--timeout"),
         metavar="SEC",
@@ -128,7 +157,7 @@ RUN_OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "drain_time",
-        RUN,
+        SERVE,
         "Time that running tasks get to end after a TERM signal.",
         flags=("--drain-time",),
         metavar="SEC",
@@ -138,7 +167,7 @@ RUN_OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "task_cwd",
-        RUN,
+        (*SERVE, *CLIENT),
         "Working directory of all tasks.",
         metavar="PATH",
         parse=values.path,
@@ -147,7 +176,7 @@ RUN_OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "output",
-        RUN,
+        EXECUTE,
         "Write the standard output of all tasks to this file.",
         flags=("-o", "--output"),
         metavar="PATH",
@@ -157,7 +186,7 @@ RUN_OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "errors",
-        RUN,
+        EXECUTE,
         "Write the standard error of all tasks to this file.",
         flags=("-e", "--errors"),
         metavar="PATH",
@@ -167,7 +196,7 @@ RUN_OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "failures",
-        RUN,
+        SERVE,
         "Write the lines of tasks that finally failed to this file.",
         flags=("-f", "--failures"),
         metavar="PATH",
@@ -176,7 +205,7 @@ RUN_OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "capture",
-        RUN,
+        EXECUTE,
         "Keep the output of each task in its own files. Not with -o or -e.",
         flags=("--capture",),
         parse=values.flag,
@@ -185,7 +214,7 @@ RUN_OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "allow_failures",
-        RUN,
+        SERVE,
         "Exit with 0 instead of 7 when tasks failed.",
         flags=("--allow-failures",),
         parse=values.flag,

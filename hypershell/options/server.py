@@ -6,7 +6,7 @@ There are no flags: a password on the command line is there for everybody to see
 from __future__ import annotations
 
 from hypershell import values
-from hypershell.options.commands import ALL
+from hypershell.options.commands import DATA
 from hypershell.options.kinds import Option
 
 __all__ = ["SERVER_OPTIONS"]
@@ -14,7 +14,7 @@ __all__ = ["SERVER_OPTIONS"]
 SERVER_OPTIONS: tuple[Option, ...] = (
     Option(
         "db_url",
-        ALL,
+        DATA,
         "URL of the database, such as postgresql://USER@HOST:PORT/DATABASE. The keys below go before its parts.",
         metavar="URL",
         parse=values.database_url,
@@ -24,7 +24,7 @@ SERVER_OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "db_host",
-        ALL,
+        DATA,
         "Host of the server, or the directory of its socket.",
         metavar="NAME",
         key="database.host",
@@ -33,7 +33,7 @@ SERVER_OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "db_port",
-        ALL,
+        DATA,
         "Port of the server.",
         metavar="NUM",
         parse=values.port,
@@ -43,7 +43,7 @@ SERVER_OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "db_user",
-        ALL,
+        DATA,
         "Name of the user there.",
         metavar="NAME",
         key="database.user",
@@ -52,7 +52,7 @@ SERVER_OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "db_password",
-        ALL,
+        DATA,
         "Password of that user; better as database.password_env or database.password_eval.",
         metavar="TEXT",
         parse=values.secret,
@@ -62,7 +62,7 @@ SERVER_OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "db_name",
-        ALL,
+        DATA,
         "Name of the database on the server.",
         metavar="NAME",
         key="database.database",
@@ -71,7 +71,7 @@ SERVER_OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "db_schema",
-        ALL,
+        DATA,
         "Schema that holds the tables; it is made where it is missing.",
         metavar="NAME",
         key="database.schema",

@@ -10,12 +10,11 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterable
 
-from msgspec import Struct
 from msgspec.structs import replace
 
 from hypershell.core import actions as act
 from hypershell.core import events as ev
-from hypershell.core.model import FeedMark, Submission
+from hypershell.core.model import FeedMark, Submission, Task
 from hypershell.core.scheduler import Scheduler
 from hypershell.data.writer import Adopted, Opened, Told, Waiting, WriterLike
 from hypershell.errors import InputError
@@ -25,11 +24,12 @@ from hypershell.server.feed import Feed
 from hypershell.server.kept import KeptCredit
 from hypershell.server.output import Sink
 from hypershell.server.report import Reporter
-from hypershell.server.signals import DRAIN_FOR, INTERRUPT, ROTATE, SignalTable
+from hypershell.server.signals import DRAIN_FOR, INTERRUPT, ROTATE, Signals, SignalTable
 from hypershell.server.terms import Wishes
+from hypershell.server.visits import Visits
 from hypershell.transport import Endpoint, Lost
 
-__all__ = ["Server", "Signals"]
+__all__ = ["Server"]
 
 log = logging.getLogger("hypershell.server")
 
@@ -41,15 +41,6 @@ OUTPUT_RETRY = 1.0
 OUTPUT_ATTEMPTS = 10
 #: Seconds that the store gets, after a TERM signal's drain time, for what no task keeps from being committed.
 STORE_GRACE = 5.0
-
-
-class Signals(Struct, frozen=True):
-    """How signals are taken here: their source, the drain time, whether the launcher kills at once on TERM."""
-
-    take: Callable[[], Iterable[str]]
-    drain_time: float
-    term_kills: bool
-    rotate: Callable[[], None]
 
 
 class Server:
@@ -99,12 +90,14 @@ class Server:
         self._output_tries = 0
         self._writer_told = False
         self._seq = 0
-        """The last Record."""
+        """The number of the last Record."""
         self._kept = KeptCredit(lambda peer, size: endpoint.send(peer, msg.KeptTaken(size)))
         self._failing = self._held_back = False
         """The store fails at the moment; nothing is released."""
         self.abandoned = False
         """The user would not wait for the store any longer."""
+        self.visits: Visits | None = None
+        """Those who hand in tasks or ask how it stands, where there is a way in for them."""
 
     # -- the part ----------------------------------------------------------------------------------------
 
@@ -122,6 +115,7 @@ class Server:
         deliveries = self._endpoint.poll()
         for peer, message in deliveries:
             self._from_client(peer, message)
+        visited = self.visits is not None and self.visits.turn()
         fed = self._read_feed() if self._feeds else False
         due = self._scheduler.deadline()
         if due is not None and now >= due:
@@ -131,7 +125,7 @@ class Server:
         self._endpoint.flush()
         self._pump(now)
         self._reporter.turn(now, self._scheduler)
-        return fed or bool(deliveries) or self.finish is not None
+        return fed or visited or bool(deliveries) or self.finish is not None
 
     def _hear_writer(self) -> None:
         while notices := self._writer.poll():
@@ -214,6 +208,8 @@ class Server:
         else:
             if isinstance(notice, ev.Durable):
                 self._kept.durable(notice.seq)
+                if self.visits is not None:
+                    self.visits.durable(notice.seq)
             self._tell(notice)  # type: ignore[arg-type]
 
     def learn(self, submissions: Iterable[Submission]) -> None:
@@ -295,6 +291,15 @@ class Server:
         self._endpoint.send(peer, msg.Welcome(settings))
         log.debug("Registered client (%s: %s)", info.host, info.id)
         self._tell(ev.ClientJoined(peer, info))
+
+    def hand_in(self, submission: Submission, tasks: list[Task], mark: FeedMark) -> int:
+        """Take tasks of a visitor; the number of the Record that must be durable before they count as taken."""
+        if submission.id not in self.contexts:
+            self.learn([submission])
+            self._writer.own(submission)
+        self._tell(ev.TasksSubmitted(tasks, mark))
+        self._writer.hurry()
+        return self._seq
 
     def _read_feed(self) -> bool:
         """Hand the next lines to the scheduler, where store and window have room; True when there may be more."""

@@ -9,6 +9,7 @@ import logging
 import os
 import shutil
 import sys
+import time
 from collections.abc import Sequence
 from typing import IO
 
@@ -17,6 +18,7 @@ from hypershell.core.scheduler import Scheduler
 from hypershell.core.states import FAILED
 from hypershell.errors import ExitStatus
 from hypershell.server.output import OutputError
+from hypershell.server.status import Pace
 from hypershell.units import format_duration
 
 __all__ = ["Failures", "Progress", "Reporter", "exit_status", "last_line"]
@@ -25,13 +27,14 @@ log = logging.getLogger("hypershell.server")
 
 
 class Failures:
-    """``--failures PATH``: the arguments of every final failure, one line each, byte for byte."""
+    """``--failures PATH``: the arguments of every final failure, one line each, byte for byte; ``-`` is stdout."""
 
     def __init__(self, path: str) -> None:
-        self._path = path
+        self._path = "stdout" if path == "-" else path
         self._told = False
         try:
-            self._file: IO[bytes] = open(path, "wb", buffering=0)  # noqa: SIM115 - lives as long as the run
+            place = os.dup(1) if path == "-" else path
+            self._file: IO[bytes] = open(place, "wb", buffering=0)  # noqa: SIM115 - lives as long as the run
         except OSError as error:
             raise OutputError(f"cannot write failures to {path}: {error.strerror}") from None
 
@@ -121,6 +124,7 @@ class Reporter:
         self._debug = log.isEnabledFor(logging.DEBUG)
         self._warn = log.isEnabledFor(logging.WARNING)
         self._complete = False
+        self.pace = Pace(time.monotonic())
 
     def finished(self, changes: Sequence[act.Finished]) -> None:
         """Results that the scheduler has accepted."""
@@ -147,6 +151,8 @@ class Reporter:
 
     def turn(self, now: float, scheduler: Scheduler) -> None:
         self._progress.turn(now, scheduler, self._complete)
+        counts = scheduler.counts
+        self.pace.note(now, counts.succeeded + counts.failed + counts.cancelled)
 
     def deadline(self) -> float | None:
         return self._progress.deadline()

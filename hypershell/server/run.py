@@ -17,6 +17,7 @@ from collections.abc import Callable
 import msgspec
 from msgspec import Struct
 
+from hypershell import __version__
 from hypershell import log as logs
 from hypershell.core.actions import Finish
 from hypershell.core.model import FeedMark, Submission
@@ -28,13 +29,16 @@ from hypershell.data.writer import Plan, Writer, WriterLike
 from hypershell.errors import InputError, UsageError
 from hypershell.ids import IdSource
 from hypershell.proto.messages import ClientSettings
+from hypershell.proto.visits import Status
 from hypershell.reactor import Poller
 from hypershell.server.feed import STDIN, Feed, open_file
-from hypershell.server.loop import Server, Signals
+from hypershell.server.loop import Server
 from hypershell.server.output import Sink, open_output
 from hypershell.server.report import Failures, Progress, Reporter, exit_status, last_line
-from hypershell.server.signals import SignalWatch
+from hypershell.server.signals import Signals, SignalWatch
+from hypershell.server.status import RunFacts, make_status
 from hypershell.server.terms import Expander, Terms, Wishes
+from hypershell.server.visits import Source, Surroundings, Visits
 from hypershell.settings import RunSettings
 from hypershell.template import Template
 from hypershell.transport import Endpoint
@@ -48,7 +52,7 @@ class Place(Struct, frozen=True):
     """Where a run happens: what the driver knows and the settings do not."""
 
     transport: str
-    """``loopback`` or ``mpi``."""
+    """``loopback``, ``mpi`` or ``tcp``."""
     ranks: int
     clients: int
     """Clients that will join: worker ranks, and this process where it executes."""
@@ -59,6 +63,8 @@ class Place(Struct, frozen=True):
     """The scheduler's job id."""
     term_kills: bool = False
     """The launcher kills within a second after SIGTERM."""
+    is_open: bool = False
+    """Clients may join at any time, and may outlive us."""
 
 
 class _Source(Struct, frozen=True):
@@ -101,7 +107,8 @@ class Run:
                 self._err_fd = self._out_fd
             else:
                 self._err_fd = open_output(settings.errors) if settings.errors else 2
-            failures = Failures(settings.failures) if settings.failures else None
+            path = "-" if settings.print_failures else settings.failures
+            failures = Failures(path) if path else None
         except BaseException:
             if source is not None and source.fd > 2:
                 os.close(source.fd)
@@ -112,9 +119,12 @@ class Run:
         feed = self._feed(source, submission)
         self._watch = SignalWatch(poller)
         self.writer = self._open_writer(source, submission, place)
+        self._endpoint = endpoint
+        epoch = self._wall() - time.monotonic()
+        self._scheduler = Scheduler(_policy(settings, source, place), self._ids.task, epoch)
         self.server = Server(
             poller,
-            Scheduler(_policy(settings, source, place.clients), self._ids.task, self._wall() - time.monotonic()),
+            self._scheduler,
             endpoint,
             self.writer,
             _client_settings(settings, place, self.id),
@@ -128,6 +138,27 @@ class Run:
         )
         if submission is not None:
             self.server.learn([submission])
+
+    def receive(self, source: Source) -> None:
+        """Take in tasks from visitors of `source`, and tell them how this run stands."""
+        place, settings, server = self._place, self._settings, self.server
+        database = "none" if settings.no_db else str(settings.place)
+        facts = RunFacts(self.id, place.host, os.getpid(), __version__, place.transport, self._wall(), database)
+
+        def status() -> Status:
+            pace, silence = self._reporter.pace, self._endpoint.silence
+            return make_status(facts, self._scheduler, pace, time.monotonic(), server.feed_complete, silence)
+
+        here = Surroundings(self._ids.task, self._ids.submission, self._wall, server.hand_in, self._closing, status)
+        server.visits = Visits(source, here)
+
+    def _closing(self) -> str | None:
+        """Why nothing can be handed in now."""
+        if self.server.finish is not None or self._scheduler.finished:
+            return "the server is about to end"
+        if self._scheduler.stopping is not None:
+            return f"the server takes no new tasks ({self._scheduler.stopping})"
+        return None if self.server.opened else "the server is not ready yet: try again"
 
     def start(self) -> None:
         """Install the signal handlers and let the writer's thread open the database."""
@@ -316,7 +347,8 @@ class Run:
 def _open_source(settings: RunSettings) -> _Source | None:
     """Where lines come from; None where the database alone is the source."""
     if settings.file is None:
-        return None if settings.restart else _Source(0, STDIN, None, False)
+        no_stdin = settings.restart or (settings.command == "server" and settings.forever)
+        return None if no_stdin else _Source(0, STDIN, None, False)
     fd = open_file(settings.file)
     path = os.path.realpath(settings.file)
     again = stat.S_ISREG(os.fstat(fd).st_mode)
@@ -348,7 +380,7 @@ def _same_file(one: str, other: str) -> bool:
         return os.path.realpath(one) == os.path.realpath(other)
 
 
-def _policy(settings: RunSettings, source: _Source | None, clients: int) -> Policy:
+def _policy(settings: RunSettings, source: _Source | None, place: Place) -> Policy:
     again = source is not None and source.again
     return Policy(
         attempts=settings.max_retries + 1,
@@ -358,8 +390,9 @@ def _policy(settings: RunSettings, source: _Source | None, clients: int) -> Poli
         barrier_at_end=again or source is None,
         forever=settings.forever,
         feed=source is not None,
-        expected=clients,
-        durable_dispatch=source is not None and not again and not settings.no_db,
+        closed=not place.is_open,
+        expected=place.clients,
+        durable_dispatch=(place.is_open or (source is not None and not again)) and not settings.no_db,
     )
 
 

@@ -10,9 +10,11 @@ import os
 import signal
 from collections.abc import Callable, Iterable
 
+from msgspec import Struct
+
 from hypershell.reactor import Poller
 
-__all__ = ["DRAIN", "DRAIN_FOR", "INTERRUPT", "ROTATE", "SignalTable", "SignalWatch"]
+__all__ = ["DRAIN", "DRAIN_FOR", "INTERRUPT", "ROTATE", "SignalTable", "SignalWatch", "Signals"]
 
 DRAIN = "drain"
 DRAIN_FOR = "drain for the drain time"
@@ -23,6 +25,15 @@ ROTATE = "rotate"
 SAME_WITHIN = 5.0
 #: A terminal and a launcher may both pass on one Ctrl-C.
 INT_WITHIN = 0.3
+
+
+class Signals(Struct, frozen=True):
+    """How signals are taken here: their source, the drain time, whether the launcher kills at once on TERM."""
+
+    take: Callable[[], Iterable[str]]
+    drain_time: float
+    term_kills: bool
+    rotate: Callable[[], None]
 
 
 class SignalTable:

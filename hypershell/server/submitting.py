@@ -12,7 +12,7 @@ import os
 import select
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from hypershell.core.model import FeedMark, Submission, Task
 from hypershell.data.store import Fenced
@@ -22,10 +22,7 @@ from hypershell.server.feed import Feed, task_of
 from hypershell.server.terms import Expander, Terms, Wishes
 from hypershell.template import ExpansionError, Template
 
-if TYPE_CHECKING:
-    from hypershell.data.submit import Submitter
-
-__all__ = ["Handing", "Shown"]
+__all__ = ["Handing", "Handover", "Shown"]
 
 log = logging.getLogger("hypershell.submit")
 
@@ -35,6 +32,24 @@ _ROWS = 8192
 _AGE = 1.0
 #: Seconds for which a line of a stream may wait for others where the user does not say.
 _PAUSE = 0.2
+
+
+class Handover(Protocol):
+    """Where tasks go: a database (``data.submit.Submitter``), or a server that runs.
+
+    Methods are those of ``Submitter``; `remains` says what of a FILE is there after a failure.
+    """
+
+    def open(self) -> None: ...
+    def close(self) -> None: ...
+    def add(self, submission: Submission, tasks: list[Task], mark: FeedMark) -> None: ...
+    def begin(self, submission: Submission) -> None: ...
+    def append(self, tasks: list[Task], mark: FeedMark) -> None: ...
+    def finish(self, tasks: list[Task], mark: FeedMark) -> None: ...
+    def discard(self) -> None: ...
+    def has(self, number: int) -> bool: ...
+    def is_half_submitted(self, path: str) -> bool: ...
+    def remains(self, name: str) -> str: ...
 
 
 class Shown(Protocol):
@@ -53,7 +68,7 @@ class Handing:
 
     def __init__(
         self,
-        submitter: Submitter,
+        submitter: Handover,
         ids: IdSource,
         submit_id: str,
         host: str,
@@ -120,8 +135,7 @@ class Handing:
         except Fenced as error:
             raise StoreError(f"{name}: {error}") from None
         except StoreError as error:
-            rest = f"{error}; a part of {name} is in the database, hs cluster --restart goes on with it"
-            raise StoreError(rest) from None
+            raise StoreError(f"{error}; {self._submitter.remains(name)}") from None
         except (InputError, KeyboardInterrupt):
             bar.erase()
             self._submitter.discard()

@@ -1,0 +1,115 @@
+"""``hs client``: runs tasks of a server that is reached over the network."""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import random
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from hypershell.errors import ExitStatus, TransportError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from hypershell.config import Config
+    from hypershell.proto.messages import ClientSettings
+    from hypershell.settings import DialSettings, JoinSettings
+
+__all__ = ["main"]
+
+log = logging.getLogger("hypershell.client")
+
+
+def main(argv: list[str]) -> int:
+    """Run the command; the exit status."""
+    from hypershell.apps.frame import run_command
+
+    return run_command(lambda: _client(argv))
+
+
+def _client(argv: list[str]) -> int:
+    from hypershell.apps.cluster import available_cores
+    from hypershell.apps.parse_net import parse_client
+    from hypershell.site import ensure_directory
+    from hypershell.template import Template
+
+    settings, dial, config = parse_client(argv)
+    if not settings.template.strip():
+        raise UsageError("the template is empty: '{}' stands for the line itself")
+    Template(settings.template)
+    if settings.capture:
+        ensure_directory(config.sites.default.task)
+    _delay(settings.delay_start)
+    return _run(settings, dial, config, settings.slots or available_cores())
+
+
+def _delay(seconds: float) -> None:
+    """Clients that are started together need not come together."""
+    if seconds:
+        time.sleep(seconds if seconds > 0 else random.uniform(0.0, -seconds))
+
+
+def _run(settings: JoinSettings, dial: DialSettings, config: Config, slots: int) -> int:
+    from hypershell import __version__, reactor
+    from hypershell.apps.client_end import ClientEnd
+    from hypershell.apps.dial import find_target
+    from hypershell.core.model import ClientInfo
+    from hypershell.executor.client import signals_to
+    from hypershell.executor.guard import start_guard
+    from hypershell.executor.loop import Executor
+    from hypershell.ids import IdSource
+    from hypershell.net.dialer import Dialer, Patience
+    from hypershell.server.output import open_output
+
+    target = find_target(dial, config)
+    poller = reactor.Poller()
+    out = open_output(settings.output) if settings.output else 1
+    same = settings.errors is not None and settings.errors == settings.output
+    err = out if same else open_output(settings.errors) if settings.errors else 2
+    outputs = ((out, settings.output or "stdout"), (err, settings.errors or "stderr"))
+    info = ClientInfo(IdSource().task(), platform.node(), os.getpid(), slots, __version__, sys.platform)
+    patience = Patience(reconnect=settings.reconnect, beat=settings.heartrate)
+    dialer = Dialer(poller, target, info.id, patience=patience)
+    end = ClientEnd(dialer, poller, _adapting(settings), settings.template, outputs, time.monotonic)
+    executor = Executor(poller, end, info, guard=start_guard(info.id), alone=True)
+    try:
+        with signals_to(executor):
+            reactor.run(poller, [executor])
+    finally:
+        executor.close()
+        end.close()
+        poller.close()
+    if lost := end.lost_output():
+        log.error("no space left for the rest of what tasks printed to %s; it is lost", " and ".join(lost))
+    if executor.lost is not None:
+        raise TransportError(executor.lost)
+    log.debug("Client ended: %s", executor.reason)
+    return ExitStatus.SUCCESS
+
+
+def _adapting(own: JoinSettings) -> Callable[[ClientSettings], ClientSettings]:
+    """What holds here: our own words go before the server's."""
+    from msgspec.structs import replace
+
+    def adapt(given: ClientSettings) -> ClientSettings:
+        changes = {
+            "bundlesize": own.client_bundlesize,
+            "bundlewait": own.client_bundlewait,
+            "signalwait": own.signalwait,
+            "idle_timeout": own.idle_timeout,
+            "task_timeout": own.task_timeout,
+        }
+        return replace(
+            given,
+            capture=own.capture,
+            capture_dir=own.capture_dir,
+            # The server's directories need not exist here.
+            task_cwd=own.task_cwd or os.getcwd(),
+            **{name: value for name, value in changes.items() if value is not None},
+        )
+
+    return adapt

@@ -1,0 +1,92 @@
+"""The key that server and clients share: where it may come from, what it may be, and that it shows nowhere."""
+
+from __future__ import annotations
+
+import secrets
+from typing import IO, NoReturn
+
+from hypershell.errors import ConfigError
+from hypershell.net.private import read_private
+
+__all__ = ["LEAST", "MOST", "Key", "check_key", "generate_key", "key_from_stream", "read_key_file"]
+
+#: Characters of a key.
+LEAST, MOST = 16, 1024
+#: Fewer characters than this can be guessed by patience: typed keys hardly hold four bits in each.
+_STRONG = 32
+_ALPHABET = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._+/=-")
+
+
+class Key:
+    """A shared key. Its text is in no repr, no error and no pickle; `reveal` is for the connect file alone."""
+
+    __slots__ = ("__text",)
+
+    def __init__(self, text: str) -> None:
+        """Raises ``ValueError`` as `check_key`."""
+        self.__text = check_key(text)
+
+    def prove(self, data: bytes) -> bytes:
+        """HMAC-SHA256 of `data` under the key."""
+        import hmac
+
+        return hmac.digest(self.__text.encode(), data, "sha256")
+
+    def reveal(self) -> str:
+        return self.__text
+
+    @property
+    def weak(self) -> bool:
+        """Whether it is short enough that somebody who records a handshake could guess it."""
+        return len(self.__text) < _STRONG
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Key):
+            return NotImplemented
+        return secrets.compare_digest(self.__text, other.__text)
+
+    def __hash__(self) -> int:
+        return hash((Key, self.__text))
+
+    def __repr__(self) -> str:
+        return "Key(…)"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a key is not pickled")
+
+
+def check_key(text: object) -> str:
+    """The text of a key that can be used. Raises ``ValueError`` with the reason, which never holds the text."""
+    if not isinstance(text, str):
+        raise ValueError(f"a key is text, not {type(text).__name__}")
+    if len(text) < LEAST:
+        raise ValueError(f"a key has at least {LEAST} characters, this one has {len(text)}")
+    if len(text) > MOST:
+        raise ValueError(f"a key has at most {MOST} characters, this one has {len(text)}")
+    if not _ALPHABET.issuperset(text):
+        raise ValueError("a key consists of A-Z, a-z, 0-9 and . _ + / = -")
+    return text
+
+
+def generate_key() -> Key:
+    """A new key of 256 random bits."""
+    return Key(secrets.token_hex(32))
+
+
+def read_key_file(path: str) -> Key:
+    """The key in a file of mode 0600, blanks around it ignored. Raises ``ConfigError``."""
+    return _key_of(read_private(path, "key file", MOST + 64), f"key file {path}")
+
+
+def key_from_stream(stream: IO[bytes], name: str = "stdin") -> Key:
+    """The key on the first line of a stream. Raises ``ConfigError``."""
+    return _key_of(stream.readline(MOST + 64), name)
+
+
+def _key_of(data: bytes, source: str) -> Key:
+    try:
+        return Key(data.decode("ascii").strip())
+    except UnicodeDecodeError:
+        raise ConfigError(f"{source}: a key consists of A-Z, a-z, 0-9 and . _ + / = -") from None
+    except ValueError as error:
+        raise ConfigError(f"{source}: {error}") from None
