@@ -209,6 +209,16 @@ def test_a_role_that_is_not_served_is_refused() -> None:
     assert refusal.code == s.Code.ROLE and "'status'" in str(refusal)
 
 
+def test_who_has_proven_everything_may_still_be_refused_before_anything_is_said() -> None:
+    def full(peer: s.Peer) -> None:
+        raise s.Refusal(s.Code.BUSY, f"no room for {peer.ident}")
+
+    roles = {s.CLIENT: decode_client}
+    dialling, serving = client(), s.ServerSession(prover(), CERTIFICATE, nonce(), "1", roles, full)
+    proof = dialling.receive(word(serving.receive(word(dialling.start())).reply)).reply
+    assert str(refused(serving, word(proof))) == "no room for me" and serving.peer is None
+
+
 def test_other_roles_have_their_own_messages_and_no_hello() -> None:
     serving = server(roles={s.SUBMIT: lambda data: ("decoded", data)})
     meet(client(role=s.SUBMIT), serving)

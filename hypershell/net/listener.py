@@ -263,7 +263,16 @@ class Listener:
         return connection
 
     def _session(self, link: Link) -> Session:
-        return ServerSession(self._prove, self._binding, secrets.token_bytes(NONCE_SIZE), __version__, self._roles)
+        nonce = secrets.token_bytes(NONCE_SIZE)
+        return ServerSession(self._prove, self._binding, nonce, __version__, self._roles, self._admit)
+
+    def _admit(self, peer: Peer) -> None:
+        """Whether there is room for a peer that has proven itself; raises ``Refusal``."""
+        if len(self._guests) >= self.limits.peers:
+            raise Refusal(Code.BUSY, f"no more than {self.limits.peers} peers are served here")
+        before = self._clients.get(peer.ident) if peer.role == CLIENT else None
+        if before is not None and before.peer.connection >= peer.connection:
+            raise Refusal(Code.PROTOCOL, f"client {peer.ident} is already connected")
 
     def _wake(self, connection: Connection) -> None:
         self._ready[connection] = None
@@ -299,7 +308,7 @@ class Listener:
                 return
             guest = self._let_in(connection, session.peer)
         inbox = connection.inbox
-        if guest is None or not inbox:
+        if not inbox:
             return
         number, role = guest.number, guest.peer.role
         if role == CLIENT:
@@ -311,18 +320,11 @@ class Listener:
             self._visits += [Visit(number, role, message) for message in inbox]
         inbox.clear()
 
-    def _let_in(self, connection: Connection, peer: Peer) -> _Guest | None:
-        """Give an authenticated connection its number; None where it is turned away after all."""
-        if len(self._guests) >= self.limits.peers:
-            self._refuse(connection, Code.BUSY, f"no more than {self.limits.peers} peers are served here")
-            return None
-        if peer.role == CLIENT:
-            before = self._clients.get(peer.ident)
-            if before is not None and before.peer.connection >= peer.connection:
-                self._refuse(connection, Code.PROTOCOL, f"client {peer.ident} is already connected")
-                return None
-            if before is not None:
-                self._lose(before.connection, "it came back over a new connection")
+    def _let_in(self, connection: Connection, peer: Peer) -> _Guest:
+        """Give an authenticated connection its number."""
+        before = self._clients.get(peer.ident) if peer.role == CLIENT else None
+        if before is not None:
+            self._lose(before.connection, "it came back over a new connection")
         guest = _Guest(self._next, connection, peer)
         self._next += 1
         where = self._door.strangers.pop(connection, "")

@@ -265,15 +265,23 @@ class ServerSession(Session):
     :param prove: HMAC-SHA256 under the key.
     :param nonce: `NONCE_SIZE` random bytes, never used before.
     :param roles: what peers may be here, and how messages of each are decoded.
+    :param admit: asked before a peer that has proven itself is let in; raises ``Refusal`` where it is not.
     """
 
     other = "client"
 
     def __init__(
-        self, prove: Prove, binding: Binding, nonce: bytes, version: str, roles: Mapping[str, Decode]
+        self,
+        prove: Prove,
+        binding: Binding,
+        nonce: bytes,
+        version: str,
+        roles: Mapping[str, Decode],
+        admit: Callable[[Peer], None] | None = None,
     ) -> None:
         super().__init__(State.GREETING, prove, binding, nonce, version)
         self._roles = roles
+        self._admit = admit
         self._greet: Greet | None = None
         self._decode: Decode | None = None
         self.peer: Peer | None = None
@@ -297,7 +305,10 @@ class ServerSession(Session):
         challenge = Challenge(PROTOCOL_VERSION, self._version, self._nonce)
         if not hmac.compare_digest(word.digest, self._digest(_CLIENT_PROOF, greet, challenge)):
             raise Refusal(Code.KEY, _WRONG_KEY)
-        self.peer = Peer(greet.role, greet.ident, greet.connection, greet.version)
+        peer = Peer(greet.role, greet.ident, greet.connection, greet.version)
+        if self._admit is not None:
+            self._admit(peer)
+        self.peer = peer
         self._decode = self._roles[greet.role]
         self.state = State.FIRST if greet.role == CLIENT else State.OPEN
         return frame(HANDSHAKE, _encode(Accepted(self._digest(_SERVER_PROOF, greet, challenge))))

@@ -122,12 +122,12 @@ class Net:
         dialer.send(SERVER, hello(ident))
         return dialer, self.welcomed(dialer, ident)
 
-    def welcomed(self, dialer: Dialer, ident: str) -> int:
-        """Answer the newest Hello of `ident`; the number that it has."""
+    def welcomed(self, dialer: Dialer, ident: str, after: int = 0) -> int:
+        """Answer the newest Hello of `ident`, of a peer above `after`; the number that it has."""
 
         def number() -> int | None:
             said = [d.peer for d in self.got if isinstance(d.message, Hello) and d.message.info.id == ident]
-            return said[-1] if said and self.listener.peer(said[-1]) else None
+            return said[-1] if said and said[-1] > after and self.listener.peer(said[-1]) else None
 
         peer = int(self.until(number))
         self.listener.send(peer, welcome())
