@@ -179,7 +179,7 @@ def test_the_table_of_imports_is_that_of_the_code() -> None:
     text = (DOCS / "architecture.md").read_text(encoding="utf-8")
     section = text.partition("Who may import whom")[2].partition("\n## ")[0]
     rows = re.findall(r"(?m)^\| `(\w+)` \| (.+) \|$", section)
-    assert [package for package, _ in rows] == ["core", "proto", "executor", "data", "mpi", "server", "apps"]
+    assert [package for package, _ in rows] == ["core", "proto", "executor", "data", "mpi", "net", "server", "apps"]
     for package, allowed in rows:
         if allowed != "anything":
             found = _imports(ROOT / "hypershell" / package) - {package}

@@ -48,6 +48,8 @@ __all__ = ["Limits", "Listener", "Visit"]
 
 _log = logging.getLogger("hypershell.net")
 
+_TLS_HERE = "this server speaks TLS: --no-tls must be said on both sides, or on none"
+
 
 class Limits(Struct, frozen=True):
     """Bounds of a listener; times in seconds."""
@@ -370,7 +372,7 @@ class Listener:
         self._quiet.log(logging.INFO, "%s left before authentication: %s", self._place(connection), reason)
         if connection.session is None and self._tls is not None:
             # A client of ours that speaks no TLS cannot read an alert of TLS, but this.
-            connection.link.write_plain(reject_frame(Code.PROTOCOL, "this server speaks TLS, --no-tls does not"))
+            connection.link.write_plain(reject_frame(Code.PROTOCOL, _TLS_HERE))
         self._forget(connection)
         connection.close()
 
