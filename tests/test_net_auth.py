@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from hypershell.errors import ConfigError
-from hypershell.net.auth import Key, check_key, generate_key, key_from_stream, read_key_file
+from hypershell.keys import check_key
+from hypershell.net.auth import Key, generate_key, key_from_stream, read_key_file
 from hypershell.net.connectfile import ConnectInfo, read_connect_file, write_connect_file
 from hypershell.net.private import write_private
 

@@ -202,6 +202,15 @@ def test_another_version_is_refused_by_name() -> None:
     assert "server speaks protocol" in str(refusal) and "same version on both" in str(refusal)
 
 
+@pytest.mark.parametrize("text", ["a\nb", "a\n", "\x1b[31m", "\u2028", "x" * 101])
+def test_names_in_a_greeting_cannot_forge_log_lines(text: str) -> None:
+    for fields in ({"ident": text}, {"role": text}, {"version": text}):
+        whole = {"protocol": PROTOCOL_VERSION, "version": "1", "role": s.CLIENT, "ident": "me", **fields}
+        greet = s.Greet(connection=0, nonce=nonce(), **whole)  # type: ignore[arg-type]
+        refusal = refused(server(), Frame(HANDSHAKE, msgspec.msgpack.encode(greet)))
+        assert "bad handshake" in str(refusal) and str(refusal).isprintable()
+
+
 def test_a_role_that_is_not_served_is_refused() -> None:
     refusal = refused(server(), word(client(role=s.STATUS).start()))
     assert refusal.code == s.Code.ROLE and "'status'" in str(refusal)

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from hypershell.errors import ConfigError
+from hypershell.keys import fingerprint, parse_fingerprint
 from hypershell.net import private, tls
 
 
@@ -169,10 +170,10 @@ def test_the_minimum_version(made: str) -> None:
 
 def test_fingerprints() -> None:
     digest = hashlib.sha256(b"x").digest()
-    text = tls.fingerprint(digest)
+    text = fingerprint(digest)
     assert text.startswith("SHA256:") and text.count(":") == 32
     for form in (text, text.lower(), digest.hex(), digest.hex().upper(), f" SHA256:{digest.hex()}\n"):
-        assert tls.parse_fingerprint(form) == digest
+        assert parse_fingerprint(form) == digest
     for form in ("", "SHA256:", "SHA1:" + digest.hex(), digest.hex()[2:], digest.hex() + "00", "zz" * 32, None):
         with pytest.raises(ValueError, match="64 hexadecimal digits"):
-            tls.parse_fingerprint(form)
+            parse_fingerprint(form)

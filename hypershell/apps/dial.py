@@ -49,9 +49,10 @@ def ask(dial: DialSettings, config: Config, role: str, decode: Decode) -> Asking
 
 
 def _by_name(dial: DialSettings, config: Config) -> Callable[[], Target]:
-    from hypershell.apps.keys import find_key
+    from hypershell.apps.find_key import find_key
+    from hypershell.keys import parse_fingerprint
     from hypershell.net.dialer import Target
-    from hypershell.net.tls import client_tls, parse_fingerprint
+    from hypershell.net.tls import client_tls
 
     key = find_key(config, dial.auth_file)
     if key is None:

@@ -51,12 +51,13 @@ def open_door(poller: Poller, door: DoorSettings, config: Config) -> OpenDoor:
         ConfigError: key, certificate or connect file cannot be used.
         TransportError: the port is in use, or the address is not ours.
     """
-    from hypershell.apps.keys import find_key
+    from hypershell.apps.find_key import find_key
+    from hypershell.keys import fingerprint
     from hypershell.net.addresses import bind, is_loopback, shown
     from hypershell.net.auth import generate_key
     from hypershell.net.connectfile import ConnectInfo, write_connect_file
     from hypershell.net.listener import Limits, Listener
-    from hypershell.net.tls import ensure_certificate, fingerprint, server_tls
+    from hypershell.net.tls import ensure_certificate, server_tls
     from hypershell.proto.session import STATUS, SUBMIT
     from hypershell.proto.visits import decode_asker, decode_submitter
 

@@ -6,15 +6,13 @@ import secrets
 from typing import IO, NoReturn
 
 from hypershell.errors import ConfigError
+from hypershell.keys import MOST, check_key
 from hypershell.net.private import read_private
 
-__all__ = ["LEAST", "MOST", "Key", "check_key", "generate_key", "key_from_stream", "read_key_file"]
+__all__ = ["Key", "generate_key", "key_from_stream", "read_key_file"]
 
-#: Characters of a key.
-LEAST, MOST = 16, 1024
 #: Fewer characters than this can be guessed by patience: typed keys hardly hold four bits in each.
 _STRONG = 32
-_ALPHABET = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._+/=-")
 
 
 class Key:
@@ -53,19 +51,6 @@ class Key:
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a key is not pickled")
-
-
-def check_key(text: object) -> str:
-    """The text of a key that can be used. Raises ``ValueError`` with the reason, which never holds the text."""
-    if not isinstance(text, str):
-        raise ValueError(f"a key is text, not {type(text).__name__}")
-    if len(text) < LEAST:
-        raise ValueError(f"a key has at least {LEAST} characters, this one has {len(text)}")
-    if len(text) > MOST:
-        raise ValueError(f"a key has at most {MOST} characters, this one has {len(text)}")
-    if not _ALPHABET.issuperset(text):
-        raise ValueError("a key consists of A-Z, a-z, 0-9 and . _ + / = -")
-    return text
 
 
 def generate_key() -> Key:

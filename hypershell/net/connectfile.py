@@ -7,9 +7,9 @@ from typing import NamedTuple
 import msgspec
 
 from hypershell.errors import ConfigError
+from hypershell.keys import fingerprint, parse_fingerprint
 from hypershell.net.auth import Key
 from hypershell.net.private import read_private, write_private
-from hypershell.net.tls import fingerprint, parse_fingerprint
 
 __all__ = ["ConnectInfo", "read_connect_file", "write_connect_file"]
 

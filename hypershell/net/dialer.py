@@ -18,13 +18,14 @@ from msgspec import Struct
 
 from hypershell import __version__
 from hypershell.errors import HyperShellError, ProtocolError, TransportError
+from hypershell.keys import fingerprint
 from hypershell.net.addresses import shown
 from hypershell.net.auth import Key
 from hypershell.net.calling import Round
 from hypershell.net.connection import Connection
 from hypershell.net.link import Link, TlsError
 from hypershell.net.parting import Parting
-from hypershell.net.tls import ClientTls, fingerprint
+from hypershell.net.tls import ClientTls
 from hypershell.proto.codec import decode_server, encode
 from hypershell.proto.framing import MESSAGE, frame
 from hypershell.proto.messages import Bye, Leave
@@ -66,13 +67,15 @@ class Patience(Struct, frozen=True):
     first: float = 0.0
     """For a server that is not there yet, from the start."""
     reconnect: float = 600.0
-    """For a server that was lost, or is too busy to let us in."""
+    """For a server that was lost."""
     connect: float = 10.0
     """For one address to answer."""
     handshake: float = 20.0
     """From the connection to the server's consent."""
     beat: float = 10.0
     """Without anything to say for this long, a sign of life is sent."""
+    busy: float = 600.0
+    """For a server that is there and has no room for us, from the start."""
     silence: float = 60.0
     """A server that is not heard of for this long is lost."""
     shortest: float = 0.2
@@ -90,6 +93,7 @@ class Dialer:
     :param target: asked at the beginning of each round, so that a server that moved is found; may raise.
     :param ident: our id, the same for all connections.
     :param role: what we want to be; `decode` gives the messages of the server to that role.
+    :param delay: seconds before the first attempt.
     :param draw: a number in [0, 1) for the length of a pause.
     """
 
@@ -102,6 +106,7 @@ class Dialer:
         role: str = CLIENT,
         decode: Decode = decode_server,
         patience: Patience | None = None,
+        delay: float = 0.0,
         clock: Callable[[], float] = time.monotonic,
         draw: Callable[[], float] = random.random,
     ) -> None:
@@ -122,9 +127,9 @@ class Dialer:
         self._connection: Connection | None = None
         self._in = False
         """The server has let us in."""
-        self._due: float | None = clock()
+        self._due: float | None = clock() + delay
         """When the pause, or the time of a handshake, is over; None: nothing is to be done any more."""
-        self._until = clock() + self._patience.first
+        self._until = clock() + delay + self._patience.first
         self._rounds = 0
         self._greetings = 0
         self._reason = ""
@@ -359,7 +364,7 @@ class Dialer:
             self._deliver(connection, now)
             passing = error.code in Code.PASSING
             if passing and self.connections == 0:  # it is there, and only has too much to do
-                self._until = max(self._until, now + self._patience.reconnect)
+                self._until = max(self._until, now + self._patience.busy)
             self._drop(f"rejected: {error}", now, final=not passing)
         except TransportError as error:
             self._deliver(connection, now)

@@ -17,21 +17,14 @@ if TYPE_CHECKING:
     import ssl
 
 __all__ = [
-    "MINIMUM_VERSIONS",
     "ClientTls",
     "ServerTls",
     "client_tls",
     "ensure_certificate",
-    "fingerprint",
-    "parse_fingerprint",
     "server_tls",
 ]
 
-#: What the lowest version of TLS may be set to.
-MINIMUM_VERSIONS = ("TLSv1.2", "TLSv1.3")
-
 _YEARS = 10
-_DIGEST = 32
 
 
 class ServerTls(NamedTuple):
@@ -47,24 +40,6 @@ class ClientTls(NamedTuple):
     context: ssl.SSLContext
     pin: bytes | None = None
     server_name: str | None = None
-
-
-def fingerprint(digest: bytes) -> str:
-    """``SHA256:AB:CD:…``"""
-    return "SHA256:" + digest.hex(":").upper()
-
-
-def parse_fingerprint(text: object) -> bytes:
-    """The digest of ``SHA256:AB:CD:…`` or plain hex. Raises ``ValueError`` with the reason."""
-    word = text.strip() if isinstance(text, str) else ""
-    digits = word.upper().removeprefix("SHA256:").replace(":", "")
-    try:
-        digest = bytes.fromhex(digits)
-    except ValueError:
-        digest = b""
-    if len(digest) != _DIGEST:
-        raise ValueError("expected SHA256: and 64 hexadecimal digits, with or without colons")
-    return digest
 
 
 def server_tls(
@@ -182,7 +157,8 @@ def _self_signed(host: str) -> bytes:
 def _restrict(context: ssl.SSLContext, minimum: str, ciphers: str | None) -> None:
     import ssl
 
-    context.minimum_version = ssl.TLSVersion.TLSv1_3 if minimum == "TLSv1.3" else ssl.TLSVersion.TLSv1_2
+    strict = minimum.lower() == "tlsv1.3"
+    context.minimum_version = ssl.TLSVersion.TLSv1_3 if strict else ssl.TLSVersion.TLSv1_2
     if ciphers is not None:
         try:
             context.set_ciphers(ciphers)

@@ -55,7 +55,8 @@ _MOST_TEXT = 200
 
 Nonce: TypeAlias = Annotated[bytes, Meta(min_length=NONCE_SIZE, max_length=NONCE_SIZE)]
 Digest: TypeAlias = Annotated[bytes, Meta(min_length=_DIGEST_SIZE, max_length=_DIGEST_SIZE)]
-Short: TypeAlias = Annotated[str, Meta(max_length=100)]
+#: Goes into log lines: printable ASCII, and not much of it.
+Short: TypeAlias = Annotated[str, Meta(max_length=100, pattern=r"^[ -~]*\Z")]
 Number: TypeAlias = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 
 #: HMAC-SHA256 of some bytes under the key; the session never sees the key.
