@@ -153,13 +153,13 @@ def parse_list(argv: Sequence[str]) -> tuple[ListSettings, Config]:
     return ListSettings(**collect(ListSettings.__struct_fields__, given, config)), config
 
 
-def parse_runs(argv: Sequence[str]) -> tuple[RunsSettings, Config]:
-    """Settings of ``runs``; otherwise as `parse`."""
+def parse_runs(argv: Sequence[str], command: str = "runs") -> tuple[RunsSettings, Config]:
+    """Settings of ``runs`` or ``clients``; otherwise as `parse`."""
     from hypershell.settings import RunsSettings
 
-    given = parse_arguments("runs", argv)
+    given = parse_arguments(command, argv)
     _name_format(given)
-    config = configure("runs", given)
+    config = configure(command, given)
     return RunsSettings(**collect(RunsSettings.__struct_fields__, given, config)), config
 
 

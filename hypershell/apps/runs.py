@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -39,11 +38,12 @@ def main(argv: list[str]) -> int:
 def _runs(argv: list[str]) -> int:
     from hypershell.apps.frame import parse_runs
     from hypershell.apps.list import prepare_stdout
+    from hypershell.apps.records import format_name
     from hypershell.data.places import open_runs
 
     settings, config = parse_runs(argv)
     prepare_stdout()
-    name = _format_name(settings)
+    name = format_name(settings.format, settings.delimiter, settings.run is not None)
     is_default = settings.is_at(config.sites.default.database)
     if is_default and not os.path.lexists(settings.db):
         raw = None
@@ -58,16 +58,6 @@ def _runs(argv: list[str]) -> int:
     elif name != "table":
         print(_format(settings, name, _fields(name)).end(), end="")
     return ExitStatus.SUCCESS
-
-
-def _format_name(settings: RunsSettings) -> str:
-    from hypershell.apps.list import check_delimiter
-
-    by_place = "table" if sys.stdout.isatty() else "plain"
-    name = settings.format or ("normal" if settings.run is not None else by_place)
-    if settings.delimiter is not None:
-        check_delimiter(name, settings.delimiter)
-    return name
 
 
 def _show(settings: RunsSettings, name: str, raw: Any) -> int:
@@ -88,30 +78,20 @@ def _show(settings: RunsSettings, name: str, raw: Any) -> int:
 
 
 def _fields(name: str) -> tuple[str, ...]:
+    from hypershell.apps.records import is_narrow
     from hypershell.data.runs import FIELDS
 
     if name == "table":
-        is_narrow = sys.stdout.isatty() and shutil.get_terminal_size().columns < _WIDE
-        return _GLANCE if is_narrow else _GLANCE_WIDE
+        return _GLANCE if is_narrow(_WIDE) else _GLANCE_WIDE
     if name == "plain":
         return tuple(field for field in FIELDS if field not in _ONLY_IN_FULL)
     return FIELDS
 
 
 def _format(settings: RunsSettings, name: str, fields: tuple[str, ...]) -> Format:
-    from hypershell.apps import formats
+    from hypershell.apps.records import make_format
 
-    if name == "table":
-        from hypershell.apps.table import Table
-
-        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-        encoding = (sys.stdout.encoding or "ascii").lower()
-        return Table(fields, width, ascii_only=not encoding.startswith("utf"), kinds=_kinds())
-    if name == "normal":
-        return _Blocks(fields, is_one=settings.run is not None)
-    if name == "plain":
-        return formats.Plain(settings.delimiter)
-    return formats.Csv(fields, settings.delimiter) if name == "csv" else formats.Json(fields)
+    return make_format(name, fields, settings.delimiter, _kinds(), is_one=settings.run is not None)
 
 
 def _kinds() -> dict[str, Any]:
@@ -137,26 +117,3 @@ def _row(run: Run, fields: Sequence[str], is_table: bool) -> list[Any]:
             elif field == "duration":
                 values[place] = format_duration(run.duration or 0.0)
     return values
-
-
-class _Blocks:
-    """For each run lines ``name: value``, of several after a line ``---``."""
-
-    def __init__(self, fields: Sequence[str], is_one: bool) -> None:
-        self._fields = fields
-        self._head = "" if is_one else "---\n"
-
-    def page(self, rows: Sequence[Sequence[Any]]) -> str:
-        from hypershell.apps.formats import one_line, value_text
-
-        return "".join(
-            self._head
-            + "".join(
-                f"{name:>12}: {one_line(value_text(value))}\n"
-                for name, value in zip(self._fields, row, strict=True)
-            )
-            for row in rows
-        )
-
-    def end(self) -> str:
-        return ""

@@ -43,7 +43,7 @@ DIAL = ("client", "submit", "status")
 #: Those that use a database.
 DATA = (
     *("cluster", "mpi", "server", "submit", "run", "list", "info", "wait", "update", "export", "import", "runs"),
-    "initdb",
+    *("clients", "initdb"),
 )
 ALL = (*DATA, "client", "status")
 LIST = ("list",)
@@ -56,7 +56,8 @@ SUBMIT = ("submit",)
 ONE = ("run",)
 INFO = ("info",)
 WAIT = ("wait",)
-RUNS = ("runs",)
+#: Those that show other records than tasks.
+RUNS = ("runs", "clients")
 
 COMMANDS: tuple[Command, ...] = (
     Command(
@@ -199,6 +200,15 @@ COMMANDS: tuple[Command, ...] = (
         "Shows the runs that the database remembers, the newest first: where each ran, on what, and how it ended. "
         "With ID all that is known of one.",
         ("hs runs", "hs runs -l 5 --json", "hs runs 019a"),
+        "info",
+    ),
+    Command(
+        "clients",
+        "hypershell.apps.clients",
+        "Show the clients of the database.",
+        "Shows the clients that the database remembers, the newest first: where each ran, for which run, and how "
+        "it went. With ID those of the run whose id begins so. What a running server sees now: 'hs status'.",
+        ("hs clients", "hs clients 019a --json"),
         "info",
     ),
     Command(

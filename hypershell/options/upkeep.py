@@ -64,7 +64,7 @@ UPKEEP_OPTIONS: tuple[Option, ...] = (
     Option(
         "run",
         RUNS,
-        "Show this run in full; the begin of an id will do.",
+        "Show this run in full, or its clients; the begin of an id will do.",
         metavar="ID",
         default_text="all",
         group="arguments",

@@ -1,0 +1,45 @@
+"""``hs clients``: which clients there were, of which run, and how each ended."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import sqlite3
+from contextlib import closing
+
+from tests.testbed.cli import Hs
+
+
+def test_no_database_and_no_clients(hs: Hs) -> None:
+    assert hs.run("clients").out == ""
+    assert hs.run("clients", "--json").out == "[]\n"
+    assert "missing.db" in hs.run("clients", "--db", "missing.db").err
+
+
+def test_clients_of_runs(hs: Hs) -> None:
+    hs.file(["echo 1", "echo 2"])
+    for _ in range(2):
+        assert hs.run("cluster", "tasks.in", "-N3").status == 0
+    newest, older = json.loads(hs.run("clients", "--json").out)
+    assert newest["id"] > older["id"] and newest["run"] != older["run"]
+    assert (newest["slots"], newest["rank"], newest["ended"], newest["reason"]) == (3, None, "left", None)
+    assert newest["connected"] <= newest["disconnected"]
+    assert [row["id"] for row in json.loads(hs.run("clients", "--json", "-l1").out)] == [newest["id"]]
+    assert [row["id"] for row in json.loads(hs.run("clients", older["run"], "--json").out)] == [older["id"]]
+    assert hs.run("clients", "fff").out == ""
+    table = hs.run("clients", "-f", "table").out
+    assert newest["id"][:13] in table and "left" in table
+    rows = list(csv.DictReader(io.StringIO(hs.run("clients", "--csv").out)))
+    assert [row["id"] for row in rows] == [newest["id"], older["id"]]
+    assert hs.run("clients", "-f", "normal").out.count("---\n") == 2
+
+
+def test_one_that_was_lost_says_why(hs: Hs) -> None:
+    hs.file(["echo 1"])
+    hs.run("cluster", "tasks.in")
+    with closing(sqlite3.connect(hs.db)) as link:
+        link.execute("UPDATE client SET evicted = 1, reason = 'connection reset'")
+        link.commit()
+    (row,) = json.loads(hs.run("clients", "--json").out)
+    assert (row["ended"], row["reason"]) == ("lost", "connection reset")
