@@ -76,7 +76,8 @@ def test_kill_9_of_a_client_ends_all_its_tasks(fifo: Path) -> None:
 
 
 def test_a_process_without_the_variable_is_left_alone(fifo: Path) -> None:
-    client, guard, [daemon] = start_client("env -u TASK_CLIENT_ID setsid sh -c 'echo $$; exec sleep 1000 >/dev/null' & wait")
+    leaving = "env -u TASK_CLIENT_ID setsid sh -c 'echo $$; exec sleep 1000 >/dev/null'"
+    client, guard, [daemon] = start_client(f"{leaving} & wait")
     guard_end, daemon_end = os.pidfd_open(guard), os.pidfd_open(daemon)
     client.kill()
     client.wait()
