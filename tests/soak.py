@@ -190,6 +190,47 @@ def export_rows(rows: int) -> str:
             raise Failed(str(difference)) from difference
 
 
+def crowd(clients: int) -> str:
+    """A server over TLS with very many clients that come at once; every task is done, once."""
+    tasks = clients * 10
+    with _folder() as folder:
+        hs = Hs(folder)
+        hs.file([f"true {n}" for n in range(tasks)])
+        process = hs.start("server", "tasks.in", "--port", "0", "--connect-file", "c.json")
+        assert process.stderr is not None
+        try:
+            while not (folder / "c.json").exists():
+                if process.poll() is not None:
+                    raise Failed(process.stderr.read().decode()[-_TAIL:])
+                time.sleep(0.02)
+            before = _resident(process.pid)
+            status, said = _finish(_start(["-m", "tests.testbed.crowd", str(folder / "c.json"), str(clients)]))
+            if status:
+                raise Failed(said)
+            err = process.stderr.read().decode()
+            _, status, usage = os.wait4(process.pid, 0)
+            process.returncode = os.waitstatus_to_exitcode(status)
+        finally:
+            process.kill()
+        if process.returncode or hs.states() != {"succeeded": tasks}:
+            raise Failed(f"exit status {process.returncode}, {hs.states()}: {err[-_TAIL:]}")
+        joined = hs.rows("SELECT count(*) FROM client")[0][0]
+    each = (usage.ru_maxrss - before) / clients, (usage.ru_utime + usage.ru_stime) * 1000 / clients
+    seconds = said.split()[0]
+    return (
+        f"{joined:,} clients welcomed in {seconds} s, {tasks:,} tasks; {each[0]:.0f} KiB and {each[1]:.1f} ms of "
+        "the server for each"
+    )
+
+
+def _resident(pid: int) -> int:
+    """KiB of memory of a process."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1])
+    return 0
+
+
 CHECKS: Sequence[Check] = (
     Check("simulation", "simulated faults", 10_000, 40, simulation),
     Check("large", "simulation of many clients", 10_000, 200, simulation_large),
@@ -198,6 +239,7 @@ CHECKS: Sequence[Check] = (
     Check("rows", "server alone, null clients", 1_000_000, 10_000, many_rows),
     Check("submit", "lines of one FILE", 1_000_000, 10_000, submitted),
     Check("export", "export to HDF5 and import", 1_000_000, 5_000, export_rows),
+    Check("crowd", "clients over TLS at once", 2_000, 20, crowd),
     Check("mpich", "oversubscribed ranks, MPICH", 20_000, 300, many_ranks("mpich")),
     Check("openmpi", "oversubscribed ranks, Open MPI", 20_000, 300, many_ranks("openmpi")),
 )
