@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple, Protocol
 
-__all__ = ["SERVER", "Delivery", "Endpoint", "Lost"]
+__all__ = ["SERVER", "Away", "Back", "Delivery", "Endpoint", "Lost"]
 
 #: The peer number of the server, as every client sees it.
 SERVER = 0
@@ -18,12 +18,24 @@ class Lost(NamedTuple):
     """The peer is gone and will not come back under this number."""
 
     reason: str
+    outside: bool = False
+    """The peer was a client that came by itself, none of those with which the run began."""
+
+
+class Away(NamedTuple):
+    """To a client whose transport makes a new connection by itself: the server is gone, and may come back."""
+
+    reason: str
+
+
+class Back(NamedTuple):
+    """After ``Away``: there is a connection again, perhaps to another server; nothing has been said over it."""
 
 
 class Delivery(NamedTuple):
     peer: int
     message: Any
-    """A message of ``proto.messages``, or ``Lost``."""
+    """A message of ``proto.messages``, or ``Lost``, ``Away``, ``Back``."""
 
 
 class Endpoint(Protocol):

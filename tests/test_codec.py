@@ -31,7 +31,10 @@ results = st.builds(
     Result, text, narrow, narrow, real, real, st.none() | text, st.none() | text, st.none() | text,
     st.none() | text, st.none() | real, st.none() | real, st.none() | real,
 )  # fmt: skip
-infos = st.builds(ClientInfo, text, text, integer, integer, text, text, integer)
+infos = st.builds(
+    ClientInfo, text, text, integer, integer, text, text, integer, st.booleans(),
+    st.lists(text, max_size=3).map(tuple),
+)  # fmt: skip
 contexts = st.builds(msg.Context, integer, text, text, text, text)
 settings = st.builds(
     msg.ClientSettings, integer, st.none() | integer, real, real, st.none() | real, st.none() | real,
@@ -39,8 +42,10 @@ settings = st.builds(
 )  # fmt: skip
 
 CLIENT: dict[type, Any] = {
-    msg.Hello: st.builds(msg.Hello, integer, infos),
-    msg.Results: st.builds(msg.Results, st.lists(results, max_size=4), st.lists(identity, max_size=4)),
+    msg.Hello: st.builds(msg.Hello, integer, infos, st.lists(st.tuples(text, narrow), max_size=4)),
+    msg.Results: st.builds(
+        msg.Results, st.lists(results, max_size=4), st.lists(identity, max_size=4), st.booleans()
+    ),
     msg.Output: st.builds(msg.Output, st.binary(max_size=50), st.binary(max_size=50)),
     msg.Leave: st.builds(msg.Leave, text),
 }
@@ -52,6 +57,7 @@ SERVER: dict[type, Any] = {
     msg.Interrupt: st.builds(msg.Interrupt, real),
     msg.Bye: st.just(msg.Bye()),
     msg.Cancel: st.builds(msg.Cancel, st.lists(identity, max_size=4)),
+    msg.Kept: st.builds(msg.Kept, integer),
 }
 SIDES: list[tuple[Callable[[bytes], Any], dict[type, Any]]] = [(decode_client, CLIENT), (decode_server, SERVER)]
 

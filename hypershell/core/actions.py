@@ -9,6 +9,7 @@ from msgspec import Struct
 from hypershell.core.model import ClientInfo, FeedMark, Result, Task
 
 __all__ = [
+    "Acknowledge",
     "Action",
     "CancelTasks",
     "ClientChange",
@@ -91,6 +92,13 @@ class SendTasks(Struct, frozen=True, gc=False):
     tasks: list[Task]
 
 
+class Acknowledge(Struct, frozen=True, gc=False):
+    """Tell this client that the first `count` of its messages with results since it joined are durable."""
+
+    client: int
+    count: int
+
+
 class LoadMore(Struct, frozen=True, gc=False):
     """Read up to `limit` further pending tasks of `group` from the store, after all earlier Records."""
 
@@ -158,6 +166,7 @@ Action: TypeAlias = (
     Record
     | Commit
     | SendTasks
+    | Acknowledge
     | LoadMore
     | PauseFeed
     | ResumeFeed

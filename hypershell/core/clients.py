@@ -12,7 +12,7 @@ __all__ = ["Client", "Clients"]
 class Client:
     """One connected client; `holding` are the executions that it has been given and not ended."""
 
-    __slots__ = ("asks", "draining", "holding", "info", "number", "slots")
+    __slots__ = ("asks", "draining", "heard", "holding", "info", "number", "slots")
 
     def __init__(self, number: int, info: ClientInfo) -> None:
         self.number = number
@@ -22,6 +22,8 @@ class Client:
         self.asks = False
         """Whether it stands in the queue of those that may get work."""
         self.draining = False
+        self.heard = 0
+        """How many messages with results have come from it."""
 
 
 class Clients:

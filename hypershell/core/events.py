@@ -86,6 +86,8 @@ class ClientLeft(Struct, frozen=True, gc=False):
 class ClientLost(Struct, frozen=True, gc=False):
     client: int
     reason: str
+    outside: bool = False
+    """It is none of those whose number is known (``Policy.expected``), whether or not it had joined."""
 
 
 class ResultsReceived(Struct, frozen=True, gc=False):
@@ -94,6 +96,8 @@ class ResultsReceived(Struct, frozen=True, gc=False):
     client: int
     results: list[Result]
     returned: list[tuple[str, int]] = []
+    leaving: bool = False
+    """The client starts nothing more and leaves when what it runs has ended."""
 
 
 class Durable(Struct, frozen=True, gc=False):

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from hypershell.core import actions as act
 from hypershell.core import events as ev
 from hypershell.core.bundles import BundleSizer
-from hypershell.core.clients import Clients
+from hypershell.core.clients import Client, Clients
 from hypershell.core.groups import Group, Groups
 from hypershell.core.model import CANCELLED_BY_USER, FeedMark, Result, Special, Task
 from hypershell.core.policy import Counts, Policy
@@ -42,6 +42,8 @@ class Ledger:
         self._asked = 0
         """The last Record whose commit was asked for."""
         self._outbox: deque[tuple[int, act.SendTasks]] = deque()
+        self._unsaid: deque[tuple[int, int, int]] = deque()
+        """Acknowledgements that wait for a Record: its number, the client, the count of its messages."""
         self._record: act.Record | None = None
         self._out: list[act.Action] = []
         self._feeds = int(policy.feed)
@@ -82,6 +84,21 @@ class Ledger:
         self._durable = max(self._durable, event.seq)
         while self._outbox and self._outbox[0][0] <= self._durable:
             self._out.append(self._outbox.popleft()[1])
+        self._say_durable()
+
+    def _acknowledge(self, client: Client) -> None:
+        """One more message with results came from `client`: tell it when all that followed from it is durable."""
+        client.heard += 1
+        self._unsaid.append((self._seq, client.number, client.heard))
+        self._say_durable()
+
+    def _say_durable(self) -> None:
+        counts: dict[int, int] = {}
+        while self._unsaid and self._unsaid[0][0] <= self._durable:
+            _, number, count = self._unsaid.popleft()
+            counts[number] = count
+        here = [number for number in counts if self._clients.get(number) is not None]
+        self._out += [act.Acknowledge(number, counts[number]) for number in here]
 
     def _mark(self, mark: FeedMark | None) -> None:
         if mark is not None:

@@ -14,6 +14,7 @@ __all__ = [
     "CANCELLED_BY_USER",
     "ClientInfo",
     "FeedMark",
+    "Int32",
     "Result",
     "Scalar",
     "Special",
@@ -127,3 +128,7 @@ class ClientInfo(Struct, array_like=True, frozen=True):
     system: str
     """``sys.platform`` of the client."""
     rank: int = -1
+    outlives: bool = False
+    """It goes on without its server and comes back (TCP): what it is given is durable before it is sent."""
+    labels: tuple[str, ...] = ()
+    """Words by which ``label:`` of a task chooses clients."""

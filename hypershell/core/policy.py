@@ -25,11 +25,12 @@ class Policy(Struct, frozen=True):
     feed: bool = True
     """A feed is attached; its end will be told."""
     durable_dispatch: bool = False
-    """A dispatch is durable before the task is sent (stdin, clients that outlive the server)."""
+    """Every dispatch is durable before the task is sent (stdin); to clients that outlive us all are."""
     closed: bool = True
-    """Only the first clients can join: when they have all left, the run ends."""
+    """Clients that do not outlive the server are counted: when they have all left and nobody is here, the run ends.
+    False: it waits for clients, as long as there is work."""
     expected: int = 1
-    """How many those first clients are, counting any that are lost before they join."""
+    """How many those counted clients are, with any that are lost before they join."""
 
 
 class Counts(Struct):

@@ -77,7 +77,7 @@ class Release(Ledger):
             tasks.append(task)
         group.inflight += count
         send = act.SendTasks(number, tasks)
-        if self.policy.durable_dispatch:
+        if self.policy.durable_dispatch or client.info.outlives:
             self._outbox.append((record.seq, send))
         else:
             self._out.append(send)

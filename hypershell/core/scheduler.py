@@ -102,24 +102,26 @@ class Scheduler(Intake):
             self._lose(event.client, "joined again")
         client = Client(event.client, event.info)
         self._clients.add(client)
-        self._seen.add(event.client)
+        if not event.info.outlives:
+            self._seen.add(event.client)
         self._changes().clients.append(act.ClientChange(client.number, client.info, self._wall))
         if self._stopping is not None:
             client.draining = True
 
     def _client_left(self, event: ev.ClientLeft, now: float) -> None:
         self._lose(event.client, None)
-        self._end_without_clients(event.client, "idle")
+        self._end_without_clients("idle")
 
     def _client_lost(self, event: ev.ClientLost, now: float) -> None:
-        self._lose(event.client, event.reason)
-        self._end_without_clients(event.client, "no clients left")
+        if self._lose(event.client, event.reason) is None and not event.outside:
+            self._seen.add(event.client)
+        self._end_without_clients("no clients left")
 
-    def _lose(self, number: int, reason: str | None) -> None:
+    def _lose(self, number: int, reason: str | None) -> Client | None:
         """Take back what the client held: no retry is spent, the next execution is a new one."""
         client = self._clients.remove(number)
         if client is None:
-            return
+            return None
         left = "left" if reason is None else f"lost: {reason}"
         self._changes().clients.append(act.ClientChange(number, client.info, self._wall, left))
         held = list(client.holding.values())
@@ -128,10 +130,10 @@ class Scheduler(Intake):
         self._take_back(number, held)
         client.holding.clear()
         self._outbox = deque(entry for entry in self._outbox if entry[1].client != number)
+        return client
 
-    def _end_without_clients(self, gone: int, reason: str) -> None:
-        """Stop when `gone` was the last of the clients that can ever be."""
-        self._seen.add(gone)
+    def _end_without_clients(self, reason: str) -> None:
+        """Stop when nobody is left of the clients that can ever be; others are not waited for."""
         if self.policy.closed and len(self._seen) >= self.policy.expected and not len(self._clients):
             self._stop(reason)
 
@@ -155,7 +157,11 @@ class Scheduler(Intake):
             self._take_back(client.number, back)
         if count:
             self._sizer.observe(spent, count)
+        if event.leaving:
+            client.draining = True
         self._clients.ask(client)
+        if client.info.outlives:
+            self._acknowledge(client)
 
     def _claim(self, client: Client, task_id: str, execution: int) -> Task | None:
         """The task, if this client holds just this execution of it."""

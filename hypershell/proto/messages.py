@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 from msgspec import Struct
 
-from hypershell.core.model import ClientInfo, Result, Task
+from hypershell.core.model import ClientInfo, Int32, Result, Task
 
 __all__ = [
     "PROTOCOL_VERSION",
@@ -21,6 +21,7 @@ __all__ = [
     "Drain",
     "Hello",
     "Interrupt",
+    "Kept",
     "Leave",
     "Output",
     "OutputTaken",
@@ -65,11 +66,15 @@ class Context(Struct, array_like=True, frozen=True):
 class Hello(Struct, array_like=True, frozen=True, tag=1):
     protocol: int
     info: ClientInfo
+    holds: list[tuple[str, Int32]] = []
+    """Of a client that comes back: executions (id, execution) that it has in hand, ended ones too."""
 
 
 class Results(Struct, array_like=True, frozen=True, tag=2):
     results: list[Result]
     returned: list[tuple[str, int]] = []
+    leaving: bool = False
+    """The client starts nothing more and leaves when what it runs has ended."""
 
 
 class Output(Struct, array_like=True, frozen=True, tag=3):
@@ -120,5 +125,11 @@ class Cancel(Struct, array_like=True, frozen=True, tag=39):
     tasks: list[tuple[str, int]]
 
 
+class Kept(Struct, array_like=True, frozen=True, tag=40):
+    """The first `count` of this client's ``Results`` since its last ``Hello`` are durable: it may forget them."""
+
+    count: int
+
+
 ClientMessage: TypeAlias = Hello | Results | Output | Leave
-ServerMessage: TypeAlias = Welcome | Work | OutputTaken | Drain | Interrupt | Bye | Cancel
+ServerMessage: TypeAlias = Welcome | Work | OutputTaken | Drain | Interrupt | Bye | Cancel | Kept

@@ -234,7 +234,7 @@ class Server:
 
     def _from_client(self, peer: int, message: object) -> None:
         if isinstance(message, msg.Results):
-            self._tell(ev.ResultsReceived(peer, message.results, message.returned))
+            self._tell(ev.ResultsReceived(peer, message.results, message.returned, message.leaving))
             if not self._scheduler.inflight():
                 self._writer.hurry()  # no other result will share the commit, and somebody may wait for this one
         elif isinstance(message, msg.Output):
@@ -247,7 +247,7 @@ class Server:
             self._tell(ev.ClientLeft(peer))
         elif isinstance(message, Lost):
             log.warning("Client %s lost: %s", peer, message.reason)
-            self._tell(ev.ClientLost(peer, message.reason))
+            self._tell(ev.ClientLost(peer, message.reason, message.outside))
         else:
             log.warning("Client %s sent a message that is not for a server (%s)", peer, type(message).__name__)
 
@@ -307,6 +307,8 @@ class Server:
                 self._forget(action.clients)
         elif isinstance(action, act.SendTasks):
             self._send(action)
+        elif isinstance(action, act.Acknowledge):
+            self._endpoint.send(action.client, msg.Kept(action.count))
         elif isinstance(action, act.Commit):
             self._writer.hurry()
         elif isinstance(action, act.LoadMore):

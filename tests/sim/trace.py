@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import count
 
+from msgspec.structs import replace
+
 from hypershell.core import actions as act
 from hypershell.core import events as ev
 from hypershell.core.checks import check
@@ -54,11 +56,13 @@ class Run:
     def feed_ended(self, mark: FeedMark | None = None) -> list[str]:
         return self.tell(ev.FeedEnded(mark))
 
-    def join(self, client: int, slots: int = 1) -> list[str]:
-        return self.tell(ev.ClientJoined(client, ClientInfo(f"c{client}", "host", client, slots, "0", "linux")))
+    def join(self, client: int, slots: int = 1, **info: object) -> list[str]:
+        """`info` are further fields of ``ClientInfo``."""
+        known = ClientInfo(f"c{client}", "host", client, slots, "0", "linux")
+        return self.tell(ev.ClientJoined(client, replace(known, **info)))
 
-    def lose(self, client: int, reason: str = "silence") -> list[str]:
-        return self.tell(ev.ClientLost(client, reason))
+    def lose(self, client: int, reason: str = "silence", outside: bool = False) -> list[str]:
+        return self.tell(ev.ClientLost(client, reason, outside))
 
     def leave(self, client: int) -> list[str]:
         return self.tell(ev.ClientLeft(client))
@@ -68,8 +72,8 @@ class Run:
         results = [Result(*self._execution(name), status, 1000.0, 1000.0 + seconds) for name in names.split()]
         return self.tell(ev.ResultsReceived(client, results))
 
-    def give_back(self, client: int, names: str) -> list[str]:
-        return self.tell(ev.ResultsReceived(client, [], [self._execution(name) for name in names.split()]))
+    def give_back(self, client: int, names: str, leaving: bool = False) -> list[str]:
+        return self.tell(ev.ResultsReceived(client, [], [self._execution(name) for name in names.split()], leaving))
 
     def cancel(self, names: str, settled: str = "") -> list[str]:
         """The user wants tasks stopped; of those in `settled` the store has the last word."""
@@ -106,6 +110,8 @@ class Run:
             return f"send {action.client}: " + " ".join(f"{t.id}.{t.execution}" for t in action.tasks)
         if isinstance(action, act.CancelTasks):
             return f"cancel {action.client}: " + " ".join(f"{key}.{number}" for key, number in action.tasks)
+        if isinstance(action, act.Acknowledge):
+            return f"kept {action.client}: {action.count}"
         if isinstance(action, act.LoadMore):
             return f"load group {action.group}, {action.limit}"
         if isinstance(action, act.Note):
