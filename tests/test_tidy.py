@@ -40,7 +40,7 @@ HEAVY = ["sqlalchemy", "mpi4py", "rich", "h5py", "numpy", "pyarrow", "psutil", "
          "asyncio"]  # fmt: skip
 #: These hold schema and queries; they are imported lazily by others.
 SQL = {"bulk", "change", "chosen", "columns", "connected", "engine", "export", "hdf5", "migrate", "outputs",
-       "ownership", "parquet", "partitions", "postgres_upkeep", "query", "reading", "requests",
+       "outliving", "ownership", "parquet", "partitions", "postgres_upkeep", "query", "reading", "requests",
        "restore", "rows", "runs", "schema", "single", "sql", "submit", "walk", "where"}  # fmt: skip
 #: Imported by those who read configuration, when they do; it is built on cmdkit.
 LATE = {"hypershell.config"} | {f"hypershell.data.{module}" for module in SQL}

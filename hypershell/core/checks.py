@@ -51,6 +51,8 @@ def _check_places(scheduler: Scheduler, wrong: list[str]) -> None:
         places.update(task.id for task in group.ready)
     for client in scheduler._clients.all():
         places.update(client.holding.keys())
+    for tasks in scheduler._withheld.values():
+        places.update(tasks.keys())
     wrong += [f"task {key} is in {count} places" for key, count in places.items() if count > 1]
     wrong += [f"task {key} is in memory but not known" for key in places if key not in scheduler._known]
     wrong += [f"task {key} is known but nowhere" for key in sorted(scheduler._known) if key not in places]
@@ -67,9 +69,13 @@ def _check_group(scheduler: Scheduler, group: Group, attempts: int | None, wrong
                     wrong.append(f"{name}: task {task.id} is in flight with execution {task.execution}")
     if held != group.inflight:
         wrong.append(f"{name}: {group.inflight} in flight, but clients hold {held}")
+    away = sum(t.group == group.number for tasks in scheduler._withheld.values() for t in tasks.values())
+    if away != group.away:
+        wrong.append(f"{name}: {group.away} away, but {away} are withheld")
     if group.stored < 0 or group.fresh < 0:
         wrong.append(f"{name}: {group.stored} stored, {group.fresh} of them fresh")
-    if group is not scheduler._groups.current and (group.in_memory() or group.inflight):
+    early = group.number in scheduler._groups.early
+    if group is not scheduler._groups.current and not early and (group.in_memory() or group.inflight):
         wrong.append(f"{name}: {group.in_memory()} ready and {group.inflight} in flight while it is not current")
     tasks: list[Task] = [*group.front, *group.ready]
     for task in tasks:

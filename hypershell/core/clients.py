@@ -31,6 +31,8 @@ class Clients:
 
     def __init__(self) -> None:
         self._clients: dict[int, Client] = {}
+        self._numbers: dict[str, int] = {}
+        """Of clients that come back, by their ids."""
         self._queue: deque[Client] = deque()
         self.slots = 0
 
@@ -48,6 +50,8 @@ class Clients:
 
     def add(self, client: Client) -> None:
         self._clients[client.number] = client
+        if client.info.outlives:
+            self._numbers[client.info.id] = client.number
         self.slots += client.slots
         self.ask(client)
 
@@ -55,8 +59,15 @@ class Clients:
         client = self._clients.pop(number, None)
         if client is not None:
             self.slots -= client.slots
+            if self._numbers.get(client.info.id) == number:
+                del self._numbers[client.info.id]
             client.draining = True
         return client
+
+    def known_as(self, client_id: str) -> Client | None:
+        """The client with this id, where it is one that comes back."""
+        number = self._numbers.get(client_id)
+        return None if number is None else self._clients[number]
 
     def ask(self, client: Client) -> None:
         """Put the client into the queue, once."""

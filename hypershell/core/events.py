@@ -55,6 +55,8 @@ class WorkFound(Struct, frozen=True, gc=False):
     pending: dict[int, int]
     failed: dict[int, int] = {}
     """Final failures per group of the submissions that were taken over (they hold a group barrier)."""
+    withheld: dict[str, list[Task]] = {}
+    """Per id of a client that outlives its server: what it was given. Not counted in `pending`."""
 
 
 class TasksLoaded(Struct, frozen=True, gc=False):
@@ -75,6 +77,8 @@ class CancelRequested(Struct, frozen=True, gc=False):
 class ClientJoined(Struct, frozen=True, gc=False):
     client: int
     info: ClientInfo
+    holds: list[tuple[str, int]] = []
+    """Executions that it has in hand; of a client that comes back."""
 
 
 class ClientLeft(Struct, frozen=True, gc=False):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Set
+from collections.abc import Callable, Iterator
 from heapq import heappop, heappush
 
 from hypershell.core.model import Task
@@ -14,7 +14,7 @@ __all__ = ["Group", "Groups"]
 class Group:
     """One group of this run; everything unfinished is either in memory, in the store or in flight."""
 
-    __slots__ = ("failed", "failures", "fresh", "front", "in_line", "inflight", "number", "ready", "stored")
+    __slots__ = ("away", "failed", "failures", "fresh", "front", "in_line", "inflight", "number", "ready", "stored")
 
     def __init__(self, number: int) -> None:
         self.number = number
@@ -26,6 +26,8 @@ class Group:
         self.fresh = 0
         """Of `stored`, those added since the last ``LoadMore``, which its answer may not show."""
         self.inflight = 0
+        self.away = 0
+        """Tasks with clients that may come back."""
         self.failed = 0
         self.failures: list[str] = []
         """The first few ids of final failures, to name them."""
@@ -36,7 +38,7 @@ class Group:
         return len(self.ready) + len(self.front)
 
     def unfinished(self) -> int:
-        return len(self.ready) + len(self.front) + self.stored + self.inflight
+        return len(self.ready) + len(self.front) + self.stored + self.inflight + self.away
 
     def store(self, count: int = 1) -> None:
         self.stored += count
@@ -46,14 +48,14 @@ class Group:
         """The next task to send; the caller knows that there is one."""
         return self.front.popleft() if self.front else self.ready.popleft()
 
-    def withdraw(self, wanted: Set[str]) -> list[Task]:
-        """Take those of `wanted` out that are ready; they are none of this group any more."""
+    def take_out(self, chosen: Callable[[Task], bool]) -> list[Task]:
+        """Take out the ready tasks that are `chosen`."""
         gone: list[Task] = []
         for queue in (self.front, self.ready):
-            found = [task for task in queue if task.id in wanted]
+            found = [task for task in queue if chosen(task)]
             if found:
                 gone += found
-                kept = [task for task in queue if task.id not in wanted]
+                kept = [task for task in queue if not chosen(task)]
                 queue.clear()
                 queue.extend(kept)
         return gone
@@ -73,6 +75,8 @@ class Groups:
         """A heap of the numbers of all groups with work except the current one, and of some that have none."""
         self._failed: Group | None = None
         self.current: Group | None = None
+        self.early: dict[int, Group] = {}
+        """Groups of which clients had tasks when this run began; their turn may not have come yet."""
 
     def __iter__(self) -> Iterator[Group]:
         return iter(self._groups.values())
@@ -86,9 +90,23 @@ class Groups:
     def store(self, group: Group, count: int = 1) -> None:
         """The store holds `count` more tasks of `group`, current or not."""
         group.store(count)
+        self.queue(group)
+
+    def queue(self, group: Group) -> None:
+        """`group` has work, current or not."""
         if not group.in_line:
             group.in_line = True
             heappush(self._line, group.number)
+
+    def in_hand(self) -> list[Group]:
+        """The groups that may have ready tasks in memory: the current one, and of the early ones some."""
+        current = self.current
+        early = [group for group in self.early.values() if group is not current and group.in_memory()]
+        return early if current is None else [current, *early]
+
+    def out_of_turn(self) -> bool:
+        """Whether clients have tasks of groups other than the current one, or may come back with some."""
+        return any((g.inflight or g.away) and g is not self.current for g in self.early.values())
 
     def fail(self, group: Group, task_id: str) -> None:
         """A task of `group` failed for good."""

@@ -44,6 +44,10 @@ class Ledger:
         self._outbox: deque[tuple[int, act.SendTasks]] = deque()
         self._unsaid: deque[tuple[int, int, int]] = deque()
         """Acknowledgements that wait for a Record: its number, the client, the count of its messages."""
+        self._withheld: dict[str, dict[str, Task]] = {}
+        """Tasks of clients that may come back: id of the client -> id of the task -> task."""
+        self._reclaims: deque[tuple[float, list[str]]] = deque()
+        """Until when, and of which clients."""
         self._record: act.Record | None = None
         self._out: list[act.Action] = []
         self._feeds = int(policy.feed)

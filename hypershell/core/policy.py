@@ -26,6 +26,8 @@ class Policy(Struct, frozen=True):
     """A feed is attached; its end will be told."""
     durable_dispatch: bool = False
     """Every dispatch is durable before the task is sent (stdin); to clients that outlive us all are."""
+    reclaim: float = 60.0
+    """Seconds for which what an earlier server gave to clients that outlive it is withheld from others."""
     closed: bool = True
     """Clients that do not outlive the server are counted: when they have all left and nobody is here, the run ends.
     False: it waits for clients, as long as there is work."""

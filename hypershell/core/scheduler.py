@@ -16,15 +16,16 @@ from hypershell.core import actions as act
 from hypershell.core import events as ev
 from hypershell.core.clients import Client
 from hypershell.core.groups import Group
-from hypershell.core.intake import NOBODY, Intake
+from hypershell.core.intake import NOBODY
 from hypershell.core.model import CANCELLED_BY_USER, Result, Task
 from hypershell.core.policy import Counts, Policy
+from hypershell.core.returning import Returning
 from hypershell.core.states import FAILED, SUCCEEDED
 
 __all__ = ["NOBODY", "Counts", "Policy", "Scheduler"]
 
 
-class Scheduler(Intake):
+class Scheduler(Returning):
     """One run. Parameters: `policy`; `new_id` gives ascending task ids; `epoch` + now is the wall clock (UTC)."""
 
     def __init__(self, policy: Policy, new_id: Callable[[], str], epoch: float = 0.0) -> None:
@@ -71,7 +72,10 @@ class Scheduler(Intake):
 
     def deadline(self) -> float | None:
         """Monotonic time at which ``TimePassed`` is wanted."""
-        return self._interrupt_at
+        due = self._interrupt_at
+        if self._reclaims and (due is None or self._reclaims[0][0] < due):
+            due = self._reclaims[0][0]
+        return due
 
     @property
     def finished(self) -> bool:
@@ -93,13 +97,19 @@ class Scheduler(Intake):
         return self._groups.unfinished()
 
     def inflight(self) -> int:
-        return self._groups.current.inflight if self._groups.current is not None else 0
+        """Executions that clients have in hand."""
+        current = self._groups.current
+        count = current.inflight if current is not None else 0
+        if self._groups.early:
+            count += sum(group.inflight for group in self._groups.early.values() if group is not current)
+        return count
 
     # -- clients -----------------------------------------------------------------------------------------
 
     def _client_joined(self, event: ev.ClientJoined, now: float) -> None:
-        if self._clients.get(event.client) is not None:
-            self._lose(event.client, "joined again")
+        before = self._clients.get(event.client) or self._clients.known_as(event.info.id)
+        if before is not None:
+            self._lose(before.number, "joined again")
         client = Client(event.client, event.info)
         self._clients.add(client)
         if not event.info.outlives:
@@ -107,6 +117,12 @@ class Scheduler(Intake):
         self._changes().clients.append(act.ClientChange(client.number, client.info, self._wall))
         if self._stopping is not None:
             client.draining = True
+        if event.info.outlives and not self._store_failed:
+            self._reclaim(client, event.holds)
+            if client.draining and client.holding:
+                self._out.append(act.DrainClients([client.number]))
+                if self._interrupted:
+                    self._out.append(act.InterruptClients([client.number]))
 
     def _client_left(self, event: ev.ClientLeft, now: float) -> None:
         self._lose(event.client, None)
@@ -201,10 +217,11 @@ class Scheduler(Intake):
         )
         record.inserted.append(again)
         self.counts.retried += 1
-        if self.policy.eager:
+        current = group is self._groups.current
+        if self.policy.eager and current:
             group.front.append(again)
             self._known.add(again.id)
-        elif group is self._groups.current and not group.stored:
+        elif current and not group.stored:
             group.ready.append(again)
             self._known.add(again.id)
         else:
@@ -222,9 +239,10 @@ class Scheduler(Intake):
         self.counts.cancelled += sum(key not in known for key in event.settled)
         if not wanted:
             return
-        if self._groups.current is not None:
-            for task in self._groups.current.withdraw(wanted):
+        for group in self._groups.in_hand():
+            for task in group.take_out(lambda task: task.id in wanted):
                 self._cancelled(NOBODY, task)
+        self._cancel_withheld(wanted)
         self._cancel_unsent(wanted)
         for client in self._clients.all():
             tasks = [(key, task.execution) for key, task in client.holding.items() if key in wanted]
@@ -263,12 +281,14 @@ class Scheduler(Intake):
     def _time_passed(self, event: ev.TimePassed, now: float) -> None:
         if self._interrupt_at is not None and now >= self._interrupt_at:
             self._interrupt()
+        self._reclaim_passed(now)
 
     def _stop(self, reason: str) -> None:
         """Release nothing from now on; the first reason stays."""
         if self._stopping is not None:
             return
         self._stopping = reason
+        self._reclaims.clear()  # what is withheld stays with its clients, for the server that comes after us
         while self._outbox:
             self._unsend(self._outbox.popleft()[1])
         for client in self._clients.all():
@@ -298,6 +318,7 @@ class Scheduler(Intake):
             return
         self._finished = True
         self._interrupt_at = None
+        self._reclaims.clear()
         unfinished = self._groups.unfinished()
         held = 0
         if reason == "group failed":
@@ -317,7 +338,9 @@ class Scheduler(Intake):
         current = self._groups.current
         if current is not None and current.unfinished():
             return None
-        if self._blocked is not None:
+        if self._groups.out_of_turn():
+            return None
+        if self._blocked is not None and self._blocked.unfinished():
             return "group failed"
         return None if self._groups.waiting() is not None else "complete"
 
@@ -331,6 +354,9 @@ class Scheduler(Intake):
     def _store_gone(self, event: ev.StoreFailed, now: float) -> None:
         self._store_failed = True
         self._out.append(act.Note("critical", "server", event.reason))
+        for client in self._clients.all():
+            if client.info.outlives:  # they hold their work for the server that comes after us
+                self._lose(client.number, event.reason)
         self._stop("store failed")
         self._stopping = "store failed"
         self._interrupt()

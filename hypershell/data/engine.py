@@ -257,12 +257,13 @@ class Sqlite:
 
     def create(self, connection: Connection, create: bool) -> bool:
         """Make the tables in an empty database, in the transaction of `connection`; False where they are."""
-        from hypershell.data.requests import ensure
+        from hypershell.data import outliving, requests
         from hypershell.data.schema import meta, metadata
 
         raw: Any = connection.connection.dbapi_connection
         if check_schema(raw, self.path):
-            ensure(connection)
+            requests.ensure(connection)
+            outliving.ensure(connection)
             return False
         if not create:
             raise StoreError(f"database {self.path} has no tables: run 'hs initdb'")

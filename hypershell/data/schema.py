@@ -29,7 +29,7 @@ from sqlalchemy.types import TypeDecorator
 
 from hypershell.data.times import Stamper, seconds_of
 
-__all__ = ["UtcTime", "client", "meta", "metadata", "micros", "request", "run", "submission", "task"]
+__all__ = ["UtcTime", "client", "meta", "metadata", "micros", "outliving", "request", "run", "submission", "task"]
 
 
 class UtcTime(TypeDecorator[float]):
@@ -240,6 +240,13 @@ request = Table(
     info={"announce": "INSERT"},
 )
 Index("request_task", request.c.task)
+
+outliving = Table(
+    "outliving",
+    metadata,
+    Column("id", _Id, primary_key=True, nullable=False),
+    Column("server_id", Text, nullable=False),
+)
 
 meta = Table(
     "meta",

@@ -34,7 +34,7 @@ from hypershell.core.actions import Dispatch, Finish, Finished, Record, Return
 from hypershell.core.events import CancelRequested
 from hypershell.core.model import FeedMark, Special, Submission, Task
 from hypershell.core.states import DISPATCHED, PENDING
-from hypershell.data import ownership, requests, rows, schema
+from hypershell.data import outliving, ownership, requests, rows, schema
 from hypershell.data.batch import Batch
 from hypershell.data.bulk import Bulk, JsonBulk, bulk_insert, bulk_update, incoming, insert_once
 from hypershell.data.connected import RENEW, Connected, Database
@@ -95,6 +95,7 @@ class SqlStore(Connected):
             link.execute(_run.update().where(_run.c.id == self._me.id).values(**values))
             here = (_client.c.server_id == self._me.id) & _client.c.disconnected_at.is_(None)
             link.execute(_client.update().where(here).values(disconnected_at=values["end_time"]))
+            outliving.clear(link, self._me.id)
 
     def beat(self) -> None:
         with self._transaction():
@@ -188,6 +189,7 @@ class SqlStore(Connected):
             for start in range(0, len(ids), 500):
                 link.execute(delete(_client).where(_client.c.id.in_(ids[start : start + 500])))
             self._bulk["joined"].run(link, joined)
+            outliving.add(link, self._me.id, (one for one, _ in batch.clients.values() if one is not None))
         if left:
             self._bulk["left"].run(link, left)
 

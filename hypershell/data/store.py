@@ -97,6 +97,8 @@ class Taken(Struct, frozen=True):
     marks: list[FeedMark] = []
     pending: dict[int, int] = {}
     failed: dict[int, int] = {}
+    withheld: dict[str, list[Task]] = {}
+    """Per id of a client that outlives its server: what it was given, which is left as it is."""
 
 
 class Store(Protocol):
@@ -129,7 +131,10 @@ class Store(Protocol):
         """What could be taken: the newest submission like this one, or all that others left unfinished."""
 
     def take(self, claims: Sequence[Claim]) -> Taken:
-        """Take over those whose owner has not moved since; their dispatched tasks become pending again."""
+        """Take over those whose owner has not moved since; their dispatched tasks become pending again.
+
+        Those of clients that outlive their server stay as they are.
+        """
 
     def left_alone(self, dead: Callable[[Owner], bool]) -> int:
         """How many tasks (up to 100,000) of nobody, or of an owner that is `dead`, could run."""

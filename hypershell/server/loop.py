@@ -94,6 +94,10 @@ class Server:
         self._output_due: float | None = None
         self._output_tries = 0
         self._writer_told = False
+        self._has_looked = False
+        """Whether the store has said what earlier servers left."""
+        self._early: dict[int, msg.Hello] = {}
+        """Clients that came back before it was known what an earlier server had given them."""
         self.abandoned = False
         """The user would not wait for the store any longer."""
 
@@ -187,10 +191,13 @@ class Server:
 
     def _from_writer(self, notice: object) -> None:
         if isinstance(notice, Opened):
-            self.opened = True
+            self.opened = self._has_looked = True
             self.learn(notice.submissions)
             self._reporter.left_alone(notice.left_alone)
             self._resume(notice)
+            while self._early:
+                peer = next(iter(self._early))
+                self._hello(peer, self._early.pop(peer))
         elif isinstance(notice, Adopted):
             self.learn(notice.submissions)
             self._read_on(notice.submissions, notice.marks)
@@ -241,12 +248,16 @@ class Server:
             self.out.put(message.out, peer)
             self.err.put(message.err, peer)
         elif isinstance(message, msg.Hello):
-            self._hello(peer, message)
+            if message.holds and not self._has_looked:
+                self._early[peer] = message
+            else:
+                self._hello(peer, message)
         elif isinstance(message, msg.Leave):
             log.debug("Client %s left: %s", peer, message.reason)
             self._tell(ev.ClientLeft(peer))
         elif isinstance(message, Lost):
             log.warning("Client %s lost: %s", peer, message.reason)
+            self._early.pop(peer, None)
             self._tell(ev.ClientLost(peer, message.reason, message.outside))
         else:
             log.warning("Client %s sent a message that is not for a server (%s)", peer, type(message).__name__)
@@ -267,7 +278,7 @@ class Server:
             info = replace(info, slots=settings.slots)
         self._endpoint.send(peer, msg.Welcome(settings))
         log.debug("Registered client (%s: %s)", info.host, info.id)
-        self._tell(ev.ClientJoined(peer, info))
+        self._tell(ev.ClientJoined(peer, info, message.holds))
 
     def _read_feed(self) -> bool:
         """Hand the next lines to the scheduler, where store and window have room; True when there may be more."""

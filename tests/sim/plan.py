@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
 from random import Random
+
+from msgspec.structs import replace
 
 from hypershell.core.scheduler import Policy
 
@@ -50,6 +53,10 @@ class Faults:
     """Chance of results to arrive a second time, later."""
     cancel: float = 0.0
     """A user cancels a few tasks."""
+    cut: float = 0.0
+    """The connection of a client from outside breaks."""
+    retire: float = 0.0
+    """A client is told by its user to leave."""
     idle_out: float | None = None
     """Seconds after which idle clients leave."""
 
@@ -74,6 +81,10 @@ class Plan:
     """Servers that may end by faults; the one after them meets none."""
     check_every: int = 1
     trace: bool = True
+    outsiders: int = 0
+    """Clients beside the others that outlive their servers."""
+    reconnect: float = 600.0
+    """Seconds for which those wait for a server."""
     notes: list[str] = field(default_factory=list)
 
 
@@ -97,6 +108,15 @@ def draw(seed: int, clients: int | None = None) -> Plan:
         closed=random.random() < 0.5,
         expected=count,
     )
+    faults = _faults(random)
+    later = Random(f"outside {seed}")  # so that the rest of a seed is as it was before there was this
+    policy = replace(policy, reclaim=later.choice([0.5, 10.0, 60.0]))
+    faults = dataclasses.replace(
+        faults, cut=later.choice([0.0, 1.0, 10.0]), retire=later.choice([0.0, 0.0, 0.0, 1.0])
+    )
+    outsiders = later.choice([0, 0, 0, 1, 3, 10])
+    if outsiders:
+        faults = dataclasses.replace(faults, kill=later.choice([faults.kill, 1.0, 4.0]))
     return Plan(
         seed=seed,
         clients=count,
@@ -104,7 +124,7 @@ def draw(seed: int, clients: int | None = None) -> Plan:
         lines=lines,
         source=source,
         policy=policy,
-        faults=_faults(random),
+        faults=faults,
         latency=random.choice([0.0, 0.001, 0.05, 1.0]),
         commit=random.choice([0.0, 0.005, 0.5]),
         batch=random.choice([1, 7, 100, 2000]),
@@ -112,6 +132,8 @@ def draw(seed: int, clients: int | None = None) -> Plan:
         bundlewait=random.choice([0.0, 5.0]),
         lives=random.choice([0, 1, 3, 6]),
         check_every=1 if count <= 20 else 50,
+        outsiders=outsiders,
+        reconnect=later.choice([2.0, 600.0, 600.0]),
     )
 
 

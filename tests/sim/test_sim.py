@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from hypershell.core import actions as act
 from hypershell.core import events as ev
@@ -155,14 +156,65 @@ def _cancels_too_much(old: Callable[..., object]) -> Callable[..., object]:
     return requested
 
 
+def _keeps_nothing(_: Callable[..., object]) -> Callable[..., object]:
+    return lambda self, client, holds: Scheduler._reclaim(self, client, [])
+
+
+def _waits_for_nobody(_: Callable[..., object]) -> Callable[..., object]:
+    def found(self: Scheduler, event: ev.WorkFound, now: float) -> None:
+        self.policy = replace(self.policy, reclaim=-1.0)
+        Scheduler._work_found(self, event, now)
+        self._reclaim_passed(now)
+
+    return found
+
+
+def _believes_anything(_: Callable[..., object]) -> Callable[..., object]:
+    def reclaim(self: Scheduler, client: Client, holds: list[tuple[str, int]]) -> None:
+        waiting = {task.id: task.execution for group in self._groups.in_hand() for task in group.front}
+        Scheduler._reclaim(self, client, [(key, waiting.get(key, number)) for key, number in holds])
+
+    return reclaim
+
+
+def _acknowledges_early(_: Callable[..., object]) -> Callable[..., object]:
+    def acknowledge(self: Scheduler, client: Client) -> None:
+        client.heard += 1
+        self._out.append(act.Acknowledge(client.number, client.heard))
+
+    return acknowledge
+
+
+def _sends_all_at_once(_: Callable[..., object]) -> Callable[..., object]:
+    def dispatch(self: Scheduler, client: Client, group: Group, count: int) -> None:
+        Scheduler._dispatch(self, client, group, count)
+        if self._outbox and self._outbox[-1][1].client == client.number and client.info.outlives:
+            self._out.append(self._outbox.pop()[1])
+
+    return dispatch
+
+
+def _never_hears_goodbye(_: Callable[..., object]) -> Callable[..., object]:
+    def results(self: Scheduler, event: ev.ResultsReceived, now: float) -> None:
+        Scheduler._results_received(self, replace(event, leaving=False), now)
+
+    return results
+
+
 SABOTAGE = {
+    "clients that come back lose their tasks": ("_reclaim", _keeps_nothing, "came back with it"),
+    "nobody is waited for": ("_work_found", _waits_for_nobody, "may come back until"),
+    "an older execution is taken for the newest": ("_reclaim", _believes_anything, "which did not bring it"),
+    "results are called durable too early": ("_acknowledge", _acknowledges_early, "as durable"),
+    "clients that outlive us get tasks at once": ("_dispatch", _sends_all_at_once, "before that is durable"),
+    "clients that leave get more": ("_results_received", _never_hears_goodbye, "which is leaving"),
     "what a user cancels goes on": ("_cancel_requested", _deaf_to_users, "cancelled"),
     "a cancelled task is tried again": ("_finish_task", _tries_cancelled_again, "next"),
     "more is cancelled than a user wants": ("_cancel_requested", _cancels_too_much, "nobody wanted that"),
     "groups start when they like": ("_may_start", _no_barrier, "before the end of the file"),
     "a task of a lost client is forgotten": ("_lose", _forgets_lost, "true"),
     "results of any execution count": ("_results_received", _takes_any, "recorded is"),
-    "executions are not counted": ("_dispatch", _same_execution, "not 2"),
+    "executions are not counted": ("_dispatch", _same_execution, "which did not bring it"),
     "retries without a limit": ("_finish_task", _too_many, "next"),
     "the end does not wait for the disk": ("_end_reason", _impatient, "durable is"),
     "dispatch before it is durable": ("_dispatch", _early, "durable"),

@@ -56,10 +56,12 @@ class Run:
     def feed_ended(self, mark: FeedMark | None = None) -> list[str]:
         return self.tell(ev.FeedEnded(mark))
 
-    def join(self, client: int, slots: int = 1, **info: object) -> list[str]:
-        """`info` are further fields of ``ClientInfo``."""
+    def join(
+        self, client: int, slots: int = 1, holds: Sequence[tuple[str, int]] = (), **info: object
+    ) -> list[str]:
+        """`holds` is what it has in hand, `info` are further fields of ``ClientInfo``."""
         known = ClientInfo(f"c{client}", "host", client, slots, "0", "linux")
-        return self.tell(ev.ClientJoined(client, replace(known, **info)))
+        return self.tell(ev.ClientJoined(client, replace(known, **info), list(holds)))
 
     def lose(self, client: int, reason: str = "silence", outside: bool = False) -> list[str]:
         return self.tell(ev.ClientLost(client, reason, outside))
