@@ -104,6 +104,8 @@ class LoadMore(Struct, frozen=True, gc=False):
 
     group: int
     limit: int
+    again: bool = False
+    """Begin anew: among those that were read before are some that are wanted now."""
 
 
 class PauseFeed(Struct, frozen=True, gc=False):

@@ -11,6 +11,7 @@ from collections import Counter
 from hypershell.core.clients import Client
 from hypershell.core.groups import Group
 from hypershell.core.model import Task
+from hypershell.core.needs import need_of
 from hypershell.core.scheduler import Scheduler
 
 __all__ = ["check", "credit"]
@@ -47,8 +48,7 @@ def _check_places(scheduler: Scheduler, wrong: list[str]) -> None:
     """Every task in memory is in one place, and the set of known tasks is just these."""
     places: Counter[str] = Counter()
     for group in scheduler._groups:
-        places.update(task.id for task in group.front)
-        places.update(task.id for task in group.ready)
+        places.update(task.id for _, lane in group.all_lanes() for task in [*lane.front, *lane.ready])
     for client in scheduler._clients.all():
         places.update(client.holding.keys())
     for tasks in scheduler._withheld.values():
@@ -77,7 +77,11 @@ def _check_group(scheduler: Scheduler, group: Group, attempts: int | None, wrong
     early = group.number in scheduler._groups.early
     if group is not scheduler._groups.current and not early and (group.in_memory() or group.inflight):
         wrong.append(f"{name}: {group.in_memory()} ready and {group.inflight} in flight while it is not current")
-    tasks: list[Task] = [*group.front, *group.ready]
+    tasks: list[Task] = [task for _, lane in group.all_lanes() for task in [*lane.front, *lane.ready]]
+    for need, lane in group.all_lanes():
+        strays = [t.id for t in [*lane.front, *lane.ready] if need_of(t.tag, group.family) != need]
+        if strays:
+            wrong.append(f"{name}: tasks {strays} wait in the lane of {need}")
     for task in tasks:
         if task.group != group.number:
             wrong.append(f"{name}: holds task {task.id} of group {task.group}")
@@ -93,8 +97,8 @@ def _check_client(scheduler: Scheduler, client: Client, wrong: list[str]) -> Non
     wrong += [f"{name}: holds {task.id} as {key}" for key, task in client.holding.items() if task.id != key]
     current = scheduler._groups.current
     hungry = not client.holding and not client.draining and scheduler.stopping is None
-    if hungry and current is not None and current.in_memory() and not scheduler._stalled:
-        wrong.append(f"{name}: has nothing while {current.in_memory()} tasks are ready")
+    if hungry and current is not None and current.for_kind(client.kind) and not scheduler._stalled:
+        wrong.append(f"{name}: has nothing while {current.for_kind(client.kind)} tasks are ready")
     if scheduler.stopping is not None and not client.draining:
         wrong.append(f"{name}: may get work while the run is stopping")
 
@@ -116,7 +120,12 @@ def _check_barrier(scheduler: Scheduler, wrong: list[str]) -> None:
 def _check_queue(scheduler: Scheduler, wrong: list[str]) -> None:
     """The queue of those who may get work: each once, and only who says so."""
     clients = scheduler._clients
-    queued = Counter(client.number for client in clients._queue if clients.get(client.number) is client)
+    queued = Counter(
+        client.number for kind in clients.kinds() for client in kind.queue if clients.get(client.number) is client
+    )
+    stirred = [kind for kind in clients.kinds() if kind.stirred]
+    if Counter(map(id, stirred)) != Counter(map(id, clients.stirred)):
+        wrong.append(f"{len(stirred)} kinds of clients are stirred, {len(clients.stirred)} stand in line")
     wrong += [
         f"client {client.number}: asks {client.asks}, but is {queued[client.number]} times in line"
         for client in clients.all()

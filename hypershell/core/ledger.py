@@ -30,8 +30,8 @@ class Ledger:
         self.epoch = epoch
         self._new_id = new_id
         self._sizer = BundleSizer(policy.bundlesize)
-        self._groups = Groups()
-        self._clients = Clients()
+        self._groups = Groups(policy.family)
+        self._clients = Clients(policy.family)
         self._known: set[str] = set()
         self._settled: set[str] = set()
         self._cancelling: dict[str, bool] = {}
@@ -60,6 +60,8 @@ class Ledger:
         self._blocked: Group | None = None
         self._seen: set[int] = set()
         """Clients that joined or were lost."""
+        self._told_needs: set[str] = set()
+        """Needs of which it was said that nobody here meets them."""
         self._finished = False
         self._wall = 0.0
 
@@ -136,5 +138,5 @@ class Ledger:
         for task in reversed(tasks):
             group = self._groups.get(task.group)
             group.inflight -= 1
-            group.front.appendleft(task)
+            group.add_front(task, first=True)
         record.returned.extend(act.Return(task.id, task.execution) for task in tasks)

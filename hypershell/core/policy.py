@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+from hypershell.core.needs import POSIX
+
 __all__ = ["Counts", "Policy"]
 
 
@@ -28,6 +30,10 @@ class Policy(Struct, frozen=True):
     """Every dispatch is durable before the task is sent (stdin); to clients that outlive us all are."""
     reclaim: float = 60.0
     """Seconds for which what an earlier server gave to clients that outlive it is withheld from others."""
+    family: str = POSIX
+    """The family of systems whose clients get tasks that name none: ``posix`` or ``windows``."""
+    door: bool = False
+    """Others than the expected clients may join: tasks that none of those can take wait for one that can."""
     closed: bool = True
     """Clients that do not outlive the server are counted: when they have all left and nobody is here, the run ends.
     False: it waits for clients, as long as there is work."""

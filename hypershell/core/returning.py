@@ -79,7 +79,7 @@ class Returning(Intake):
         for task in sorted(tasks, key=lambda task: task.id, reverse=True):
             group = self._groups.get(task.group)
             group.away -= 1
-            group.front.appendleft(task)
+            group.add_front(task, first=True)
             record.returned.append(act.Return(task.id, task.execution))
 
     def _reclaim_passed(self, now: float) -> None:

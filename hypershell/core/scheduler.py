@@ -61,6 +61,9 @@ class Scheduler(Returning):
         self._advance()
         self._release()
         self._want_more()
+        current = self._groups.current
+        if current is not None and not current.inflight and self._waits_in_vain(current):
+            self._give_up_waiting()
         self._brake()
         self._emit_record()
         if self._outbox:
@@ -90,7 +93,7 @@ class Scheduler(Returning):
     def starving(self) -> bool:
         """Whether clients could soon be without work unless more is read."""
         group = self._groups.current
-        return group is None or group.in_memory() < 4 * max(64, self._clients.slots)
+        return group is None or self._usable(group) < 4 * max(64, self._clients.slots)
 
     def unfinished(self) -> int:
         """Tasks of this run without a final state, as far as they have been read."""
@@ -112,6 +115,7 @@ class Scheduler(Returning):
             self._lose(before.number, "joined again")
         client = Client(event.client, event.info)
         self._clients.add(client)
+        self._membership_changed(client.kind)
         if not event.info.outlives:
             self._seen.add(event.client)
         self._changes().clients.append(act.ClientChange(client.number, client.info, self._wall))
@@ -138,6 +142,8 @@ class Scheduler(Returning):
         client = self._clients.remove(number)
         if client is None:
             return None
+        if not client.kind.clients:
+            self._membership_changed(client.kind)
         left = "left" if reason is None else f"lost: {reason}"
         self._changes().clients.append(act.ClientChange(number, client.info, self._wall, left))
         held = list(client.holding.values())
@@ -152,6 +158,12 @@ class Scheduler(Returning):
         """Stop when nobody is left of the clients that can ever be; others are not waited for."""
         if self.policy.closed and len(self._seen) >= self.policy.expected and not len(self._clients):
             self._stop(reason)
+
+    def _give_up_waiting(self) -> None:
+        """Tasks are left that nobody here can take: end where nobody else can come."""
+        policy = self.policy
+        if policy.closed and not policy.door and len(self._seen) >= policy.expected and not self._feeds:
+            self._stop("no clients left")
 
     # -- results -----------------------------------------------------------------------------------------
 
@@ -219,10 +231,10 @@ class Scheduler(Returning):
         self.counts.retried += 1
         current = group is self._groups.current
         if self.policy.eager and current:
-            group.front.append(again)
+            group.add_front(again)
             self._known.add(again.id)
         elif current and not group.stored:
-            group.ready.append(again)
+            group.add(again)
             self._known.add(again.id)
         else:
             self._groups.store(group)

@@ -195,7 +195,11 @@ class SqlStore(Connected):
 
     # -- reading -----------------------------------------------------------------------------------
 
-    def load(self, group: int, limit: int) -> tuple[list[Task], bool]:
+    def load(self, group: int, limit: int, again: bool = False) -> tuple[list[Task], bool]:
+        if again:
+            for number in self._owned:
+                self._cursors.pop((number, group), None)
+                self._exhausted.discard((number, group))
         tasks: list[Task] = []
         cursors: dict[tuple[int, int], str] = {}
         exhausted: set[tuple[int, int]] = set()

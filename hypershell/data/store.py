@@ -124,8 +124,11 @@ class Store(Protocol):
     def apply(self, records: Sequence[Record]) -> None:
         """Write the records, in their order, in one transaction."""
 
-    def load(self, group: int, limit: int) -> tuple[list[Task], bool]:
-        """Up to `limit` further pending tasks of `group` by submission and id; True when no more are there now."""
+    def load(self, group: int, limit: int, again: bool = False) -> tuple[list[Task], bool]:
+        """Up to `limit` further pending tasks of `group` by submission and id; True when no more are there now.
+
+        With `again` the reading begins anew.
+        """
 
     def claims(self, like: Submission | None) -> list[Claim]:
         """What could be taken: the newest submission like this one, or all that others left unfinished."""

@@ -1,4 +1,5 @@
-"""What every store must do for clients that outlive their server: their tasks stay theirs when it is taken over."""
+"""What every store must do for clients that come and go: what they hold stays theirs when a server is taken over,
+and what nobody could take is read again."""
 
 from __future__ import annotations
 
@@ -12,6 +13,7 @@ from hypershell.core.states import DISPATCHED, PENDING, SUCCEEDED
 from hypershell.ids import IdSource
 from tests.conformance.test_store import (
     CLIENT,
+    NAMES,
     NOW,
     SHARED,
     Place,
@@ -152,3 +154,17 @@ def test_a_database_without_the_table_gets_it(place: Place) -> None:
     new = Session(place.store(), new_submission("/in/other"))
     assert new.store.take(new.store.claims(None)).withheld == {}
     assert known(place) == []
+
+
+@pytest.mark.parametrize("kind", NAMES)
+def test_reading_can_begin_anew(request: pytest.FixtureRequest, kind: str) -> None:
+    """Only what is still pending comes again, in the order of the input; other groups go on where they are."""
+    session = Session(place_of(request, kind).store())
+    tasks, others = session.put(5), session.put(3, group=1)
+    assert ids(session.drain()) == ids(tasks)
+    session.store.load(1, 1)
+    session.apply(dispatched=[sent(tasks[0]), sent(tasks[2])], finished=[ended(tasks[2])])
+    found, exhausted = session.store.load(0, 2, True)
+    assert (ids(found), exhausted) == ([tasks[1].id, tasks[3].id], False)
+    assert ids(session.drain()) == [tasks[4].id]
+    assert ids(session.drain(1)) == ids(others[1:])

@@ -35,6 +35,7 @@ class Life:
 
     policy: Policy
     group_of: dict[str, int] = field(default_factory=dict)
+    line_of: dict[str, int] = field(default_factory=dict)
     attempt_of: dict[str, int] = field(default_factory=dict)
     execution_of: dict[str, int] = field(default_factory=dict)
     seen: dict[str, Task] = field(default_factory=dict)

@@ -16,7 +16,7 @@ from hypershell.proto.messages import Results
 from tests.sim.books import Book, Life
 from tests.sim.clock import Clock
 from tests.sim.disk import Disk
-from tests.sim.plan import Plan
+from tests.sim.plan import Line, Plan, Sort
 
 __all__ = ["Checker"]
 
@@ -33,6 +33,7 @@ class Checker:
         self._clock = clock
         self._who: dict[int, int] = {}
         """Number of a connection -> the client, which may have had others."""
+        self._kinds: dict[int, Sort] = {}
         self._outlives: set[int] = set()
         """Numbers of connections of clients that may come back."""
         self._books: dict[str, Book] = {}
@@ -64,6 +65,7 @@ class Checker:
                 book.execution += 1
             if book.state in ("pending", "dispatched"):
                 life.group_of[key] = book.group
+                life.line_of[key] = book.line
                 life.attempt_of[key] = book.attempt
                 life.execution_of[key] = book.execution
                 life.unfinished[book.group] += 1
@@ -101,6 +103,7 @@ class Checker:
         life.attempt_of[task.id] = task.attempt
         life.execution_of[task.id] = 0
         life.seen[task.id] = task
+        life.line_of[task.id] = int(task.args)
 
     def feed_ended(self) -> None:
         self._life.feed_open = False
@@ -131,6 +134,7 @@ class Checker:
         for other in [other for other in life.slots if self._who[other] == who]:
             del life.slots[other]
         life.slots[client] = info.slots
+        self._kinds[client] = info.system, info.labels
         life.offers[client] = set(holds)
         life.back.add(who)
         if info.outlives:
@@ -376,12 +380,23 @@ class Checker:
             self._must(life.execution_of.get(task.id) == task.execution, f"{task.id} is sent as {task.execution}")
             self._must((task.id, task.execution) not in life.sent, f"{task.id} ({task.execution}) is sent twice")
             life.sent.add((task.id, task.execution))
+            self._suits(client, task)
             if life.policy.durable_dispatch or client in self._outlives:
                 book = self._books.get(task.id)
                 durable = book is not None and (
                     book.settled or (book.state, book.execution) == ("dispatched", task.execution)
                 )
                 self._must(durable, f"{task.id} ({task.execution}) is sent before that is durable")
+
+    def _suits(self, client: int, task: Task) -> None:
+        line, kind = self._plan.lines[int(task.args)], self._kinds[client]
+        self._must(self._fits(line, kind), f"{task.id}, which needs {line.needs}, is sent to {client}: {kind}")
+
+    def _fits(self, line: Line, kind: Sort) -> bool:
+        """Whether a client may get a task: its tags against what the client is. The server is a posix one."""
+        needs, (system, labels) = dict(line.needs), kind
+        names = {"any", "windows"} if system == "win32" else {"any", "posix", system}
+        return needs.get("os", "posix") in names and needs.get("label") in (None, *labels)
 
     # -- what is durable ----------------------------------------------------------------------------------
 
@@ -443,10 +458,20 @@ class Checker:
             self._must(holds and not life.feed_open, f"group failed: {life.failed}, left {life.unfinished}")
         elif reason in ("idle", "no clients left"):
             here = life.slots.keys() - self._outlives  # others may come while the last record is written
-            none = not here and len(life.seen_clients) == self._plan.clients
-            self._must(life.policy.closed and none, f"{reason} with clients {list(life.slots)}")
+            all_seen = len(life.seen_clients) >= life.policy.expected
+            unfit = reason == "no clients left" and left and self._nobody_fits()
+            right = life.policy.closed and all_seen and (not here or unfit)
+            self._must(right, f"{reason} with clients {list(life.slots)}")
         else:
             self._must(reason in life.stops, f"over because of {reason}, asked was {life.stops}")
+
+    def _nobody_fits(self) -> bool:
+        """Whether no counted client may get what is left of the lowest group; others may have come too late."""
+        life = self._life
+        lowest = min(group for group, count in life.unfinished.items() if count)
+        left = [key for key, group in life.group_of.items() if group == lowest and key not in life.told]
+        kinds = {self._kinds[client] for client in life.slots if client not in self._outlives}
+        return not any(self._fits(self._plan.lines[life.line_of[key]], kind) for key in left for kind in kinds)
 
     def final(self, disk: Disk) -> None:
         """After a life without faults: every line of the input is one chain of rows that came to its end."""

@@ -193,6 +193,9 @@ class Session:
 
     def _load(self, wanted: LoadMore) -> TasksLoaded:
         """Further pending rows, as they are: copies, among them some that the server has in memory."""
+        if wanted.again:
+            rows = self._disk.rows
+            self._unread[wanted.group] = deque(key for key in sorted(rows) if rows[key].task.group == wanted.group)
         unread = self._unread.get(wanted.group, deque())
         tasks: list[Task] = []
         while unread and len(tasks) < wanted.limit:

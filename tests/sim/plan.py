@@ -5,12 +5,20 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass, field
 from random import Random
+from typing import TypeAlias
 
 from msgspec.structs import replace
 
 from hypershell.core.scheduler import Policy
 
-__all__ = ["Faults", "Line", "Plan", "draw", "large"]
+__all__ = ["Faults", "Line", "Plan", "Sort", "draw", "large"]
+
+
+#: System and labels of a client.
+Sort: TypeAlias = tuple[str, tuple[str, ...]]
+ALL_KINDS: tuple[Sort, ...] = (
+    ("linux", ()), ("win32", ("gpu",)), ("linux", ("gpu", "big")), ("darwin", ("big",)),
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +34,8 @@ class Line:
     rejected: bool = False
     deaf: bool = False
     """Ends only by KILL."""
+    needs: tuple[tuple[str, str], ...] = ()
+    """Tags that choose clients."""
 
     def status(self, attempt: int) -> int:
         return 0 if attempt > self.failures else 1 + (self.number + attempt) % 120
@@ -81,6 +91,8 @@ class Plan:
     """Servers that may end by faults; the one after them meets none."""
     check_every: int = 1
     trace: bool = True
+    kinds: tuple[Sort, ...] = ALL_KINDS[:1]
+    """Systems and labels of clients; each draws one. With several the last life has one client of each, too."""
     outsiders: int = 0
     """Clients beside the others that outlive their servers."""
     reconnect: float = 600.0
@@ -114,6 +126,10 @@ def draw(seed: int, clients: int | None = None) -> Plan:
     faults = dataclasses.replace(
         faults, cut=later.choice([0.0, 1.0, 10.0]), retire=later.choice([0.0, 0.0, 0.0, 1.0])
     )
+    kinds = ALL_KINDS[:1]
+    if later.random() < 0.3:
+        kinds = ALL_KINDS[: later.choice([2, 4])]
+        lines = [dataclasses.replace(line, needs=_needs(later, kinds)) for line in lines]
     outsiders = later.choice([0, 0, 0, 1, 3, 10])
     if outsiders:
         faults = dataclasses.replace(faults, kill=later.choice([faults.kill, 1.0, 4.0]))
@@ -133,6 +149,7 @@ def draw(seed: int, clients: int | None = None) -> Plan:
         lives=random.choice([0, 1, 3, 6]),
         check_every=1 if count <= 20 else 50,
         outsiders=outsiders,
+        kinds=kinds,
         reconnect=later.choice([2.0, 600.0, 600.0]),
     )
 
@@ -173,6 +190,19 @@ def _lines(random: Random, count: int) -> list[Line]:
         group, bad = random.choice(groups), random.random() < rejected
         lines.append(Line(number, group, seconds, fails, timeout, bad, random.random() < 0.05))
     return lines
+
+
+def _needs(random: Random, kinds: tuple[Sort, ...]) -> tuple[tuple[str, str], ...]:
+    """Tags that one of the kinds of clients satisfies; mostly none."""
+    if random.random() < 0.5:
+        return ()
+    system, labels = random.choice(kinds)
+    needs = [("os", "windows" if system == "win32" else random.choice([system, "posix"]))]
+    if random.random() < 0.3:
+        needs = [("os", "any")]
+    if labels and random.random() < 0.5:
+        needs.append(("label", random.choice(labels)))
+    return tuple(needs)
 
 
 def _faults(random: Random) -> Faults:

@@ -200,7 +200,7 @@ class Server:
         for line in lines:
             task = Task(
                 world.ids.task(), str(line.number), SUBMISSION, group=line.group, timeout=line.timeout,
-                tag={"line": line.number}, submit_time=world.epoch + self._clock.now,
+                tag={"line": line.number} | dict(line.needs), submit_time=world.epoch + self._clock.now,
             )  # fmt: skip
             if line.rejected:
                 rejected.append((task, "a NUL in line"))
@@ -260,6 +260,6 @@ class Server:
             self._send(number, message)
 
 
-def last_policy(policy: Policy) -> Policy:
-    """The policy of the life that meets no faults: it ends by itself."""
-    return replace(policy, forever=False)
+def last_policy(policy: Policy, more: int) -> Policy:
+    """The policy of the life that meets no faults, to which so many `more` clients come: it ends by itself."""
+    return replace(policy, forever=False, expected=policy.expected + more)

@@ -201,7 +201,24 @@ def _never_hears_goodbye(_: Callable[..., object]) -> Callable[..., object]:
     return results
 
 
+def _takes_all(_: Callable[..., object]) -> Callable[..., object]:
+    def client_joined(self: Scheduler, event: ev.ClientJoined, now: float) -> None:
+        info = replace(event.info, labels=("gpu", "big"))
+        Scheduler._client_joined(self, replace(event, info=info), now)
+
+    return client_joined
+
+
+def _never_reads_again(_: Callable[..., object]) -> Callable[..., object]:
+    def changed(self: Scheduler, kind: object) -> None:
+        pass
+
+    return changed
+
+
 SABOTAGE = {
+    "labels do not matter": ("_client_joined", _takes_all, "which needs"),
+    "what was passed over is forgotten": ("_membership_changed", _never_reads_again, "stands still"),
     "clients that come back lose their tasks": ("_reclaim", _keeps_nothing, "came back with it"),
     "nobody is waited for": ("_work_found", _waits_for_nobody, "may come back until"),
     "an older execution is taken for the newest": ("_reclaim", _believes_anything, "which did not bring it"),

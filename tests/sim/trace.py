@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from hypershell.core import actions as act
 from hypershell.core import events as ev
 from hypershell.core.checks import check
-from hypershell.core.model import CANCELLED_BY_USER, ClientInfo, FeedMark, Result, Task
+from hypershell.core.model import CANCELLED_BY_USER, ClientInfo, FeedMark, Result, Scalar, Task
 from hypershell.core.scheduler import Policy, Scheduler
 
 __all__ = ["Run", "running", "task"]
@@ -50,8 +50,10 @@ class Run:
         assert check(self.scheduler) == []
         return lines
 
-    def submit(self, names: str, group: int = 0, mark: FeedMark | None = None) -> list[str]:
-        return self.tell(ev.TasksSubmitted([task(name, group) for name in names.split()], mark))
+    def submit(
+        self, names: str, group: int = 0, mark: FeedMark | None = None, tag: dict[str, Scalar] | None = None
+    ) -> list[str]:
+        return self.tell(ev.TasksSubmitted([task(name, group, tag=tag) for name in names.split()], mark))
 
     def feed_ended(self, mark: FeedMark | None = None) -> list[str]:
         return self.tell(ev.FeedEnded(mark))
@@ -115,7 +117,7 @@ class Run:
         if isinstance(action, act.Acknowledge):
             return f"kept {action.client}: {action.count}"
         if isinstance(action, act.LoadMore):
-            return f"load group {action.group}, {action.limit}"
+            return f"load group {action.group}, {action.limit}" + (", again" if action.again else "")
         if isinstance(action, act.Note):
             return f"{action.level}: {action.text}"
         if isinstance(action, act.Finish):

@@ -33,6 +33,7 @@ from hypershell.executor.vocabulary import (
 from hypershell.proto import messages as msg
 from hypershell.proto.codec import decode_server, encode
 from tests.sim.clock import Link
+from tests.sim.plan import Sort
 
 if TYPE_CHECKING:
     from tests.sim.world import World
@@ -46,12 +47,12 @@ class Worker:
     `who` it is stays the same; its `number` is that of its connection.
     """
 
-    def __init__(self, world: World, number: int, slots: int, outlives: bool = False) -> None:
+    def __init__(self, world: World, number: int, slots: int, outlives: bool, kind: Sort) -> None:
         self.who = self.number = number
         self.outlives = outlives
         self.away = False
         self.info = ClientInfo(
-            f"client-{number}", f"host{number}", number, slots, "0", "linux", number, outlives=outlives
+            f"client-{number}", f"host{number}", number, slots, "0", kind[0], number, outlives, kind[1]
         )
         self.up: Link
         self.straight: Callable[[bytes], None]

@@ -14,7 +14,7 @@ from hypershell.ids import IdSource
 from tests.sim.checker import Checker
 from tests.sim.clock import Clock, Link
 from tests.sim.disk import Disk
-from tests.sim.plan import Faults, Plan
+from tests.sim.plan import Faults, Plan, Sort
 from tests.sim.server import Server, last_policy
 from tests.sim.worker import Worker
 
@@ -90,7 +90,8 @@ class World:
     def _live(self, life: int, faults: Faults | None) -> None:
         plan, clock = self.plan, self.clock
         self.faults = faults
-        policy = plan.policy if faults is not None else last_policy(plan.policy)
+        last = plan.kinds if faults is None and len(plan.kinds) > 1 else ()
+        policy = plan.policy if faults is not None else last_policy(plan.policy, len(last))
         self.checker.begin(policy)
         self._server = server = Server(self, self._make, policy, faults, Random(f"life {plan.seed} {life}"))
         length = self._estimate()
@@ -98,10 +99,15 @@ class World:
         clock.after(0.5 * self.random.random() * (plan.pause + plan.latency), server.begin, life == 0)
         for _ in range(plan.clients):
             clock.after(self.random.random() * plan.latency, self._join, server)
+        for kind in last:
+            clock.after(self.random.random() * plan.latency, self._join, server, False, kind)
         for _ in range(plan.outsiders - sum(worker.outlives for worker in self._workers.values())):
             clock.after(self.random.random() * plan.latency, self._join, server, True)
         if faults is not None:
             self._plan_faults(server, faults, length, stop)
+            if len(plan.kinds) > 1 and not policy.closed:  # somebody for every task, in the end
+                for kind in plan.kinds:
+                    clock.at(stop, self._join, server, False, kind)
         limit, steps = stop + self._patience(), clock.steps + self._most_steps()
         while not server.over:
             if not clock.step():
@@ -174,11 +180,15 @@ class World:
         if self.plan.policy.forever:
             self.clock.at(self.clock.now + (1.0 + random.random()) * length, self._drain, server)
 
-    def _join(self, server: Server, outlives: bool = False) -> None:
+    def _join(
+        self, server: Server, outlives: bool = False, kind: Sort | None = None
+    ) -> None:
         if server.over:
             return
         self._numbers += 1
-        worker = Worker(self, self._numbers, self.random.randint(*self.plan.slots), outlives)
+        slots, kinds = self.random.randint(*self.plan.slots), self.plan.kinds
+        chosen = kind or (self.random.choice(kinds) if len(kinds) > 1 else kinds[0])
+        worker = Worker(self, self._numbers, slots, outlives, chosen)
         self._workers[worker.who] = worker
         self._connect(worker, self._numbers, server)
         worker.hello()
