@@ -40,6 +40,7 @@ def check(scheduler: Scheduler, attempts: int | None = None) -> list[str]:
         _check_client(scheduler, client, wrong)
     _check_barrier(scheduler, wrong)
     _check_queue(scheduler, wrong)
+    _check_judged(scheduler, wrong)
     _check_outbox(scheduler, wrong)
     return wrong
 
@@ -96,7 +97,7 @@ def _check_client(scheduler: Scheduler, client: Client, wrong: list[str]) -> Non
         wrong.append(f"{name}: holds {len(client.holding)}, its {client.slots} slots allow {most}")
     wrong += [f"{name}: holds {task.id} as {key}" for key, task in client.holding.items() if task.id != key]
     current = scheduler._groups.current
-    hungry = not client.holding and not client.draining and scheduler.stopping is None
+    hungry = not client.holding and not client.draining and not client.aside and scheduler.stopping is None
     if hungry and current is not None and current.for_kind(client.kind) and not scheduler._stalled:
         wrong.append(f"{name}: has nothing while {current.for_kind(client.kind)} tasks are ready")
     if scheduler.stopping is not None and not client.draining:
@@ -134,6 +135,20 @@ def _check_queue(scheduler: Scheduler, wrong: list[str]) -> None:
     slots = sum(client.slots for client in clients.all())
     if slots != clients.slots:
         wrong.append(f"clients have {slots} slots, {clients.slots} are counted")
+
+
+def _check_judged(scheduler: Scheduler, wrong: list[str]) -> None:
+    """The counts by which clients are set aside."""
+    few = scheduler._few()
+    for kind in scheduler._clients.kinds():
+        own = [client for client in scheduler._clients.all() if client.kind is kind]
+        doubts = [client for client in own if client.aside and client.info.id in kind.doubts]
+        guilty = [client for client in own if client.aside and client not in doubts]
+        failing = [client for client in own if client.streak >= few and client not in guilty]
+        true = (len(doubts), len(guilty), len(failing))
+        told = (len(kind.doubts), kind.guilty, kind.failing)
+        if scheduler.policy.quarantine and true != told:
+            wrong.append(f"in doubt, guilty and failing are {true} clients, {told} are counted")
 
 
 def _check_outbox(scheduler: Scheduler, wrong: list[str]) -> None:

@@ -13,12 +13,22 @@ __all__ = ["Client", "Clients", "Kind"]
 class Kind:
     """Clients that can take the same tasks, and the queue of those of them that may have room."""
 
-    __slots__ = ("clients", "needs", "queue", "stirred", "usual")
+    __slots__ = ("aside", "clients", "doubts", "failing", "guilty", "needs", "queue", "stirred", "usual", "weight")
 
     def __init__(self, info: ClientInfo, family: str) -> None:
         self.needs, self.usual = needs_met(info.system, info.labels, family)
         self.clients = 0
         self.queue: deque[Client] = deque()
+        self.aside: dict[str, int] = {}
+        """Clients that get nothing since all fails there: id -> last number."""
+        self.doubts: dict[str, int] = {}
+        """Those of them for which the others have not yet shown that they do better."""
+        self.guilty = 0
+        """How many of the others of them are here."""
+        self.failing = 0
+        """Clients that failed a few tasks in a row at once, without the guilty ones."""
+        self.weight = 0
+        """Successes since the last one was set aside."""
         self.stirred = False
         """Whether something may be there for them; it stands in the line of kinds then."""
 
@@ -27,7 +37,7 @@ class Kind:
         while self.queue:
             client = self.queue.popleft()
             client.asks = False
-            if not client.draining:
+            if not client.draining and not client.aside:
                 return client
         return None
 
@@ -35,7 +45,8 @@ class Kind:
 class Client:
     """One connected client; `holding` are the executions that it has been given and not ended."""
 
-    __slots__ = ("asks", "draining", "heard", "holding", "info", "kind", "number", "slots")
+    __slots__ = ("aside", "asks", "draining", "heard", "holding", "info", "kind", "number", "proven", "slots",
+                 "streak")  # fmt: skip
 
     def __init__(self, number: int, info: ClientInfo) -> None:
         self.number = number
@@ -48,6 +59,12 @@ class Client:
         self.draining = False
         self.heard = 0
         """How many messages with results have come from it."""
+        self.streak = 0
+        """Failures in a row that came at once."""
+        self.proven = False
+        """Whether a task ever succeeded there."""
+        self.aside = False
+        """Whether it gets nothing since all fails there."""
 
 
 class Clients:
@@ -144,7 +161,7 @@ class Clients:
 
     def ask(self, client: Client) -> None:
         """Put the client into the queue, once."""
-        if not client.asks and not client.draining:
+        if not client.asks and not client.draining and not client.aside:
             client.asks = True
             kind = client.kind
             kind.queue.append(client)

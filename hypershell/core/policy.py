@@ -30,6 +30,8 @@ class Policy(Struct, frozen=True):
     """Every dispatch is durable before the task is sent (stdin); to clients that outlive us all are."""
     reclaim: float = 60.0
     """Seconds for which what an earlier server gave to clients that outlive it is withheld from others."""
+    quarantine: int = 10
+    """Failures in a row, each within a second, after which a client gets no more if others do well; 0: never."""
     family: str = POSIX
     """The family of systems whose clients get tasks that name none: ``posix`` or ``windows``."""
     door: bool = False

@@ -19,13 +19,13 @@ from hypershell.core.groups import Group
 from hypershell.core.intake import NOBODY
 from hypershell.core.model import CANCELLED_BY_USER, Result, Task
 from hypershell.core.policy import Counts, Policy
-from hypershell.core.returning import Returning
+from hypershell.core.quarantine import Quarantine, fails_at_once
 from hypershell.core.states import FAILED, SUCCEEDED
 
 __all__ = ["NOBODY", "Counts", "Policy", "Scheduler"]
 
 
-class Scheduler(Returning):
+class Scheduler(Quarantine):
     """One run. Parameters: `policy`; `new_id` gives ascending task ids; `epoch` + now is the wall clock (UTC)."""
 
     def __init__(self, policy: Policy, new_id: Callable[[], str], epoch: float = 0.0) -> None:
@@ -116,6 +116,8 @@ class Scheduler(Returning):
         client = Client(event.client, event.info)
         self._clients.add(client)
         self._membership_changed(client.kind)
+        if client.kind.aside:
+            self._know_again(client)
         if not event.info.outlives:
             self._seen.add(event.client)
         self._changes().clients.append(act.ClientChange(client.number, client.info, self._wall))
@@ -144,6 +146,7 @@ class Scheduler(Returning):
             return None
         if not client.kind.clients:
             self._membership_changed(client.kind)
+        self._judged_is_gone(client)
         left = "left" if reason is None else f"lost: {reason}"
         self._changes().clients.append(act.ClientChange(number, client.info, self._wall, left))
         held = list(client.holding.values())
@@ -174,13 +177,22 @@ class Scheduler(Returning):
             return
         spent = 0.0
         count = 0
+        blameless: list[Task] = []
         for result in event.results:
             task = self._claim(client, result.id, result.execution)
-            if task is not None:
-                self._finish_task(client, task, result)
-                spent += result.end - result.start
-                count += 1
-        back = [task for key, n in event.returned if (task := self._claim(client, key, n)) is not None]
+            if task is None:
+                continue
+            if client.aside and fails_at_once(result):
+                blameless.append(task)
+                continue
+            self._finish_task(client, task, result)
+            spent += result.end - result.start
+            count += 1
+            if client.aside and result.exit_status == 0:
+                self._absolve(client.kind, {client.info.id: client.number}, "a task succeeded there")
+            if not client.aside:
+                self._judge(client, result)
+        back = blameless + [task for key, n in event.returned if (task := self._claim(client, key, n)) is not None]
         if back:
             self._take_back(client.number, back)
         if count:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from sqlalchemy import Connection, Select, delete, select, text
+from sqlalchemy import Connection, Select, bindparam, delete, select, text
 from sqlalchemy.schema import CreateTable
 
 from hypershell.core.actions import ClientChange
@@ -16,6 +16,13 @@ from hypershell.data.schema import task as _task
 
 __all__ = ["add", "clear", "ensure", "ids"]
 
+#: Clients in one statement.
+_MOST = 500
+
+_BUSY = select(_task.c.client_id).where(
+    text("state = 'dispatched'"), _task.c.submission == bindparam("number"), _task.c.client_id.is_not(None)
+)
+
 
 def ensure(link: Connection) -> None:
     """Make the table in a database that was made before there was one."""
@@ -23,12 +30,14 @@ def ensure(link: Connection) -> None:
         link.execute(CreateTable(_outliving, if_not_exists=True))
 
 
-def add(link: Connection, server_id: str, changes: Iterable[ClientChange]) -> None:
-    """Note those of the clients that joined `server_id` which outlive it."""
+def add(link: Connection, server_id: str, changes: Iterable[ClientChange]) -> list[str]:
+    """Note those of the clients that joined `server_id` which outlive it; their ids."""
     found = [change.info.id for change in changes if change.info.outlives and change.left is None]
-    if found:
-        link.execute(delete(_outliving).where(_outliving.c.id.in_(found)))
-        link.execute(_outliving.insert(), [{"id": key, "server_id": server_id} for key in found])
+    for start in range(0, len(found), _MOST):
+        ids_ = found[start : start + _MOST]
+        link.execute(delete(_outliving).where(_outliving.c.id.in_(ids_)))
+        link.execute(_outliving.insert(), [{"id": key, "server_id": server_id} for key in ids_])
+    return found
 
 
 def ids() -> Select[tuple[str]]:
@@ -36,8 +45,11 @@ def ids() -> Select[tuple[str]]:
     return select(_outliving.c.id)
 
 
-def clear(link: Connection, server_id: str) -> None:
-    """`server_id` ends: forget its clients, except those that have tasks of it."""
-    busy = select(_task.c.client_id).where(text("state = 'dispatched'"), _task.c.client_id.is_not(None))
-    gone = _outliving.c.server_id == server_id, _outliving.c.id.not_in(busy)
-    link.execute(delete(_outliving).where(*gone))
+def clear(link: Connection, clients: Iterable[str], submissions: Iterable[int]) -> None:
+    """A server ends: forget these clients of it, except those that have tasks of its submissions."""
+    busy: set[str] = set()
+    for number in submissions:
+        busy.update(link.execute(_BUSY, {"number": number}).scalars())
+    gone = sorted(set(clients) - busy)
+    for start in range(0, len(gone), _MOST):
+        link.execute(delete(_outliving).where(_outliving.c.id.in_(gone[start : start + _MOST])))

@@ -67,6 +67,8 @@ class SqlStore(Connected):
         """The version of the database, and the last request, when requests were read."""
         self._asked: set[str] = set()
         """Tasks with a request that may not have been met."""
+        self._outliving: set[str] = set()
+        """Clients that go on without us."""
         self.refused = 0
 
     # -- life ------------------------------------------------------------------------------------
@@ -95,7 +97,8 @@ class SqlStore(Connected):
             link.execute(_run.update().where(_run.c.id == self._me.id).values(**values))
             here = (_client.c.server_id == self._me.id) & _client.c.disconnected_at.is_(None)
             link.execute(_client.update().where(here).values(disconnected_at=values["end_time"]))
-            outliving.clear(link, self._me.id)
+            if self._outliving:
+                outliving.clear(link, self._outliving, self._owned)
 
     def beat(self) -> None:
         with self._transaction():
@@ -189,7 +192,8 @@ class SqlStore(Connected):
             for start in range(0, len(ids), 500):
                 link.execute(delete(_client).where(_client.c.id.in_(ids[start : start + 500])))
             self._bulk["joined"].run(link, joined)
-            outliving.add(link, self._me.id, (one for one, _ in batch.clients.values() if one is not None))
+            changes = (one for one, _ in batch.clients.values() if one is not None)
+            self._outliving.update(outliving.add(link, self._me.id, changes))
         if left:
             self._bulk["left"].run(link, left)
 

@@ -53,6 +53,11 @@ class Life:
     holding: Counter[int] = field(default_factory=Counter)
     sent: set[tuple[str, int]] = field(default_factory=set)
     freed: set[tuple[int, str, int]] = field(default_factory=set)
+    failed_there: set[tuple[int, str, int]] = field(default_factory=set)
+    set_aside: set[int] = field(default_factory=set)
+    """Clients of which it was said that they get no more tasks (who they are, not their numbers)."""
+    taken_back: list[int] = field(default_factory=list)
+    """Whose failed tasks were taken back by the event that is dealt with."""
     slots: dict[int, int] = field(default_factory=dict)
     seen_clients: set[int] = field(default_factory=set)
     answered: bool = False

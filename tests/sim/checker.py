@@ -16,7 +16,7 @@ from hypershell.proto.messages import Results
 from tests.sim.books import Book, Life
 from tests.sim.clock import Clock
 from tests.sim.disk import Disk
-from tests.sim.plan import Line, Plan, Sort
+from tests.sim.plan import SICK, Line, Plan, Sort
 
 __all__ = ["Checker"]
 
@@ -33,6 +33,8 @@ class Checker:
         self._clock = clock
         self._who: dict[int, int] = {}
         """Number of a connection -> the client, which may have had others."""
+        self._asked_in_vain: set[str] = set()
+        """Tasks that failed at a client which was to blame for it, or went back from there."""
         self._kinds: dict[int, Sort] = {}
         self._outlives: set[int] = set()
         """Numbers of connections of clients that may come back."""
@@ -161,6 +163,7 @@ class Checker:
     def results(self, client: int, message: Results) -> None:
         life = self._life
         life.freed.update((client, key, execution) for key, execution in message.returned)
+        life.failed_there.update((client, one.id, one.execution) for one in message.results if one.exit_status)
         if message.leaving:
             life.leaving.add(client)
         if client in life.slots and message.results:
@@ -187,6 +190,8 @@ class Checker:
 
     def ended(self, client: int, key: str, execution: int, status: int) -> None:
         self._ran[client, key, execution] = status
+        if status == SICK:
+            self._asked_in_vain.add(key)
 
     # -- what the scheduler says --------------------------------------------------------------------------
 
@@ -285,7 +290,10 @@ class Checker:
             self.fault(f"{back.id} is returned, nobody has it")
             return
         never_sent = (back.id, back.execution) not in life.sent
-        given_back = (client, back.id, back.execution) in life.freed
+        this = (client, back.id, back.execution)
+        given_back = this in life.freed or this in life.failed_there
+        if this in life.failed_there:
+            life.taken_back.append(client)
         gone = client not in life.slots or (client in self._outlives and "store failed" in life.stops)
         self._must(never_sent or given_back or gone, f"{back.id} is taken from client {client}, which has it")
         self._release(client, back.id, back.execution, "a return")
@@ -398,6 +406,19 @@ class Checker:
         names = {"any", "windows"} if system == "win32" else {"any", "posix", system}
         return needs.get("os", "posix") in names and needs.get("label") in (None, *labels)
 
+    def noted(self, text: str) -> None:
+        """A line for the log; such as that a client is set aside."""
+        life = self._life
+        if "gets no more tasks" in text:
+            life.set_aside.update(who for who in self._who.values() if f"(client-{who})" in text)
+
+    def handled(self) -> None:
+        """The server has dealt with an event: what it took back in spite of a result came from a sick client."""
+        life = self._life
+        for client in life.taken_back:
+            self._must(self._who[client] in life.set_aside, f"results of client {client} do not count, why?")
+        life.taken_back.clear()
+
     # -- what is durable ----------------------------------------------------------------------------------
 
     def committed(self, records: list[Record]) -> None:
@@ -496,7 +517,8 @@ class Checker:
     def _chain(self, key: str, book: Book) -> None:
         """A first attempt and its retries: counted up, linked, as many as the line needs."""
         attempts = self._plan.policy.attempts
-        touched = key in self._asked
+        blameless = self._asked | self._asked_in_vain
+        touched = key in blameless
         while book.next is not None:
             after = self._books.get(book.next)
             if after is None:
@@ -505,7 +527,7 @@ class Checker:
             linked = after.previous == key and after.attempt == book.attempt + 1 and after.line == book.line
             self._must(linked and book.state == "failed", f"{key} and its retry {book.next} do not fit")
             key, book = book.next, after
-            touched = touched or key in self._asked
+            touched = touched or key in blameless
         self._must(book.attempt <= attempts, f"{key} has attempt {book.attempt} of {attempts}")
         line = self._plan.lines[book.line]
         if line.rejected or line.overdue():

@@ -11,8 +11,11 @@ from msgspec.structs import replace
 
 from hypershell.core.scheduler import Policy
 
-__all__ = ["Faults", "Line", "Plan", "Sort", "draw", "large"]
+__all__ = ["SICK", "Faults", "Line", "Plan", "Sort", "draw", "large"]
 
+
+#: How every task ends at a client that is sick.
+SICK = 166
 
 #: System and labels of a client.
 Sort: TypeAlias = tuple[str, tuple[str, ...]]
@@ -93,6 +96,8 @@ class Plan:
     trace: bool = True
     kinds: tuple[Sort, ...] = ALL_KINDS[:1]
     """Systems and labels of clients; each draws one. With several the last life has one client of each, too."""
+    sick: float = 0.0
+    """The part of clients at which every task fails at once."""
     outsiders: int = 0
     """Clients beside the others that outlive their servers."""
     reconnect: float = 600.0
@@ -122,7 +127,7 @@ def draw(seed: int, clients: int | None = None) -> Plan:
     )
     faults = _faults(random)
     later = Random(f"outside {seed}")  # so that the rest of a seed is as it was before there was this
-    policy = replace(policy, reclaim=later.choice([0.5, 10.0, 60.0]))
+    policy = replace(policy, reclaim=later.choice([0.5, 10.0, 60.0]), quarantine=later.choice([1, 3, 10, 10]))
     faults = dataclasses.replace(
         faults, cut=later.choice([0.0, 1.0, 10.0]), retire=later.choice([0.0, 0.0, 0.0, 1.0])
     )
@@ -150,6 +155,7 @@ def draw(seed: int, clients: int | None = None) -> Plan:
         check_every=1 if count <= 20 else 50,
         outsiders=outsiders,
         kinds=kinds,
+        sick=later.choice([0.0, 0.0, 0.0, 0.1, 0.5, 1.0]),
         reconnect=later.choice([2.0, 600.0, 600.0]),
     )
 

@@ -102,6 +102,7 @@ class Server:
         for action in self._scheduler.handle(event, now):
             world.note(action)
             self._do(action)
+        world.checker.handled()
         self._handled += 1
         if self._handled % world.plan.check_every == 0:
             for line in check(self._scheduler, self.policy.attempts):
@@ -230,6 +231,8 @@ class Server:
         elif isinstance(action, act.Acknowledge):
             checker.acknowledged(action.client, action.count)
             self._send(action.client, msg.Kept(action.count))
+        elif isinstance(action, act.Note):
+            checker.noted(action.text)
         elif isinstance(action, act.LoadMore):
             self._session.put(action)
         elif isinstance(action, act.PauseFeed):

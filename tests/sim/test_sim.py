@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -17,9 +18,9 @@ from hypershell.core import events as ev
 from hypershell.core.clients import Client
 from hypershell.core.groups import Group
 from hypershell.core.model import Result, Task
-from hypershell.core.scheduler import Scheduler
-from tests.sim.plan import Plan, draw, large
-from tests.sim.world import Outcome, SimulationFailed, simulate
+from hypershell.core.scheduler import Policy, Scheduler
+from tests.sim.plan import SICK, Faults, Line, Plan, draw, large
+from tests.sim.world import Outcome, SimulationFailed, World, simulate
 
 ROOT = Path(__file__).resolve().parents[2]
 SEEDS = 60
@@ -45,6 +46,21 @@ def test_ten_thousand_clients() -> None:
     outcome = simulate(large(1, clients=10_000, per_client=2))
     assert outcome.ends == ["complete"]
     assert outcome.tasks >= 20_000
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_sick_clients_do_not_drain_the_list(seed: int) -> None:
+    """One in ten fails everything in a millisecond, where a task takes a second: it spoils ten tasks, no more."""
+    plan = Plan(
+        seed, 20, (1, 2), [Line(number, 0, 1.0, 0) for number in range(800)], "file",
+        Policy(barrier_at_end=True, expected=20, attempts=1), Faults(), 0.001, 0.005, 100, 0.0, lives=0, sick=0.1,
+    )  # fmt: skip
+    world = World(plan)
+    world.run()
+    assert world.checker.wrong == []
+    spoilt = Counter(row.client for row in world.disk.rows.values() if row.status == SICK)
+    assert set(spoilt.values()) == {10}
+    assert sum(row.state == "succeeded" for row in world.disk.rows.values()) == 800 - spoilt.total()
 
 
 def test_same_trace_under_any_hash_seed() -> None:
@@ -243,12 +259,12 @@ SABOTAGE = {
 def test_a_broken_scheduler_is_seen(what: str) -> None:
     name, make, told = SABOTAGE[what]
     scheduler = broken(name, make)
-    for seed in range(200, 300):
+    for seed in range(200, 600):
         error = _failure(draw(seed), scheduler)
         if error is not None and told in str(error):
             assert f"again: python -m tests.sim --seed {seed} " in str(error)
             return
-    pytest.fail(f"100 seeds did not show that {what}")
+    pytest.fail(f"400 seeds did not show that {what}")
 
 
 def _failure(plan: Plan, scheduler: type[Scheduler]) -> SimulationFailed | None:

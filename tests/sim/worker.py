@@ -33,7 +33,7 @@ from hypershell.executor.vocabulary import (
 from hypershell.proto import messages as msg
 from hypershell.proto.codec import decode_server, encode
 from tests.sim.clock import Link
-from tests.sim.plan import Sort
+from tests.sim.plan import SICK, Sort
 
 if TYPE_CHECKING:
     from tests.sim.world import World
@@ -51,6 +51,7 @@ class Worker:
         self.who = self.number = number
         self.outlives = outlives
         self.away = False
+        self.sick = world.plan.sick > 0 and world.random.random() < world.plan.sick
         self.info = ClientInfo(
             f"client-{number}", f"host{number}", number, slots, "0", kind[0], number, outlives, kind[1]
         )
@@ -188,7 +189,8 @@ class Worker:
         line = world.plan.lines[int(task.args)]
         self._runs += 1
         self._running[task.id] = (self._runs, task, now)
-        self._clock.after(line.seconds, self._exit, task.id, self._runs, line.status(task.attempt))
+        seconds, status = (0.001, SICK) if self.sick else (line.seconds, line.status(task.attempt))
+        self._clock.after(seconds, self._exit, task.id, self._runs, status)
 
     def _signal(self, key: str, number: int) -> None:
         if key in self._running:
