@@ -360,6 +360,8 @@ class Server:
         for change in changes:
             if change.left is not None:
                 self._told.pop(change.client, None)
+            else:  # after it had joined before, under the same number
+                self._told.setdefault(change.client, set())
 
     def taken(self, peer: int, size: int) -> None:
         """Output of `peer` has been written: it may send as much again."""
