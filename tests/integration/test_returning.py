@@ -26,7 +26,6 @@ from hypershell.server.run import Place, Run
 from hypershell.transport import SERVER, Away, Back, Delivery
 from tests.test_data_recover import dead_process
 
-
 #: Seconds after which a run that takes one has failed.
 PATIENCE = 120.0
 
