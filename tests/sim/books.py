@@ -81,4 +81,6 @@ class Life:
     """Tasks that this server gave out, or knows to be away."""
     leaving: set[int] = field(default_factory=set)
     heard: dict[int, list[int]] = field(default_factory=dict)
-    """Client -> for each of its messages with results the last record then."""
+    """Client -> for each of its messages with results the record that must be durable."""
+    applied: dict[int, int] = field(default_factory=dict)
+    """Client -> the last record with a result of it."""

@@ -170,16 +170,16 @@ class Checker:
             life.answered = True
 
     def heard(self, client: int) -> None:
-        """The server has dealt with a message with results."""
+        """The server has dealt with a message with results; those that counted are in the last record with one."""
         if client in self._life.slots:
-            self._life.heard.setdefault(client, []).append(self._life.seq)
+            self._life.heard.setdefault(client, []).append(self._life.applied.get(client, 0))
 
     def acknowledged(self, client: int, count: int) -> None:
         """The client may forget the results in its first `count` messages: are they durable?"""
         life = self._life
         heard = life.heard.get(client, [])
         self._must(0 < count <= len(heard) + 1, f"{count} messages of client {client} are acknowledged, not sent")
-        seq = heard[count - 1] if count <= len(heard) else life.seq
+        seq = heard[count - 1] if count <= len(heard) else life.applied.get(client, 0)
         self._must(seq <= life.durable, f"record {seq} is told to client {client} as durable, {life.durable} is")
 
     # -- what clients do ----------------------------------------------------------------------------------
@@ -228,6 +228,7 @@ class Checker:
     def _ended(self, ended: Finished) -> None:
         life, result = self._life, ended.result
         key, client = result.id, ended.client
+        life.applied[client] = life.seq
         group = life.group_of.get(key)
         if group is None:
             self.fault(f"unknown or ended task {key} ends")
