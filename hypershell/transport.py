@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple, Protocol
 
-__all__ = ["SERVER", "Away", "Back", "Delivery", "Endpoint", "Lost"]
+__all__ = ["SERVER", "Again", "Cut", "Delivery", "Endpoint", "Lost"]
 
 #: The peer number of the server, as every client sees it.
 SERVER = 0
@@ -22,20 +22,20 @@ class Lost(NamedTuple):
     """The peer was a client that came by itself, none of those with which the run began."""
 
 
-class Away(NamedTuple):
-    """To a client whose transport makes a new connection by itself: the server is gone, and may come back."""
+class Cut(NamedTuple):
+    """The server is gone for now; the client's end looks for it. What is sent until ``Again`` is dropped."""
 
     reason: str
 
 
-class Back(NamedTuple):
-    """After ``Away``: there is a connection again, perhaps to another server; nothing has been said over it."""
+class Again(NamedTuple):
+    """The client's end found the server, or its successor: say Hello as if for the first time."""
 
 
 class Delivery(NamedTuple):
     peer: int
     message: Any
-    """A message of ``proto.messages``, or ``Lost``, ``Away``, ``Back``."""
+    """A message of ``proto.messages``, or ``Lost``; of transports that can come back ``Cut`` and ``Again`` too."""
 
 
 class Endpoint(Protocol):

@@ -28,7 +28,7 @@ from hypershell.executor.vocabulary import (
 )
 from hypershell.proto import messages
 from hypershell.proto.messages import ClientSettings
-from hypershell.transport import Away, Back
+from hypershell.transport import Again, Cut
 from tests.test_executor_loop import gone
 from tests.test_executor_machine import SETTINGS, exited, results, returned, signals, started, work
 from tests.test_executor_rig import Rig, rig
@@ -228,7 +228,7 @@ def test_a_real_client_goes_on_and_comes_back(tmp_path: Path) -> None:
     line = f"echo begun; while [ ! -e {go} ]; do sleep 0.01; done"
     with rig([line], slots=1, reconnect=60.0) as both:
         both.run(until=lambda: both.server.out == b"begun\n")
-        send(both, Away("cut"))
+        send(both, Cut("cut"))
         go.touch()
         both.run(until=lambda: both.executor._machine is not None and not both.executor._machine._running)
         assert not both.server.results
@@ -237,7 +237,7 @@ def test_a_real_client_goes_on_and_comes_back(tmp_path: Path) -> None:
         both.server.settings = settings(server_id="another", slots=1)
         both.server._context = copy(both.server._context)  # another process would send another one
         both.server._dismiss = lambda: None  # type: ignore[method-assign]
-        send(both, Back())
+        send(both, Again())
         both.run(until=lambda: set(both.server.results) == {first.id, second.id})
         assert both.server.holds == [(first.id, 1)]
         assert told.read_text() == "another\n"
@@ -249,7 +249,7 @@ def test_a_real_client_goes_on_and_comes_back(tmp_path: Path) -> None:
 def test_a_real_client_gives_up() -> None:
     with rig(["echo $$; exec sleep 1000"], reconnect=0.0) as both:
         both.run(until=lambda: both.server.out.endswith(b"\n"))
-        send(both, Away("cut"))
+        send(both, Cut("cut"))
         both.run(until=lambda: both.executor.finished)
     assert both.executor.lost == "the server did not come back within 0 s (cut)"
     assert gone(int(both.server.out))
@@ -259,6 +259,6 @@ def test_a_client_that_was_never_welcomed_gives_up_too() -> None:
     with rig([], reconnect=0.0) as both:
         both.executor.turn(0.0)
         both.server.end.poll()
-        send(both, Away("cut"))
+        send(both, Cut("cut"))
         both.run(until=lambda: both.executor.finished)
     assert both.executor.lost == "the server did not come back within 0 s"

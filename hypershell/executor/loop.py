@@ -49,7 +49,7 @@ from hypershell.executor.vocabulary import (
 )
 from hypershell.proto import messages
 from hypershell.reactor import Poller
-from hypershell.transport import SERVER, Away, Back, Endpoint, Lost
+from hypershell.transport import SERVER, Again, Cut, Endpoint, Lost
 
 __all__ = ["Executor"]
 
@@ -66,8 +66,8 @@ class Executor:
     :param welcomed: called with the settings before the first task.
     :param environ: the environment that tasks inherit, the process's own by default.
     :param alone: no other thread of this process has anything to do.
-    :param reconnect: seconds for which the work goes on without the server, where the endpoint tells ``Away`` and
-        ``Back`` (`info.outlives`); None: the client ends with its server.
+    :param reconnect: seconds for which the work goes on without the server, where the endpoint tells ``Cut`` and
+        ``Again`` (`info.outlives`); None: the client ends with its server.
     """
 
     def __init__(
@@ -108,7 +108,7 @@ class Executor:
         self._now = 0.0
         self._said_hello = False
         self._greeted = False
-        """Whether the next welcome answers a hello after ``Back``."""
+        """Whether the next welcome answers a hello after ``Again``."""
         self._environment: Environment | None = None
         self._ordered: deque[Event] = deque()
         self._soon = True
@@ -215,9 +215,9 @@ class Executor:
             self._tell(Dismissed())
         elif kind is messages.Kept:
             self._tell(ResultsKept(message.count))
-        elif kind is Away:
+        elif kind is Cut:
             self._server_away(message.reason)
-        elif kind is Back:
+        elif kind is Again:
             self._server_reached()
         elif kind is Lost:
             self.lost = message.reason

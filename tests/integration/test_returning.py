@@ -23,7 +23,7 @@ from hypershell.loopback import LoopbackEnd, loopback
 from hypershell.proto.messages import PROTOCOL_VERSION, Hello
 from hypershell.reactor import Poller
 from hypershell.server.run import Place, Run
-from hypershell.transport import SERVER, Away, Back, Delivery
+from hypershell.transport import SERVER, Again, Cut, Delivery
 from tests.test_data_recover import dead_process
 
 #: Seconds after which a run that takes one has failed.
@@ -44,10 +44,10 @@ class Line:
 
     def cut(self) -> None:
         self._end = None
-        self._news.append(Delivery(SERVER, Away("the connection was reset")))
+        self._news.append(Delivery(SERVER, Cut("the connection was reset")))
 
     def mended(self) -> None:
-        self._news.append(Delivery(SERVER, Back()))
+        self._news.append(Delivery(SERVER, Again()))
 
     def poll(self) -> list[Delivery]:
         news, self._news = self._news, []
