@@ -57,7 +57,7 @@ SERVER: dict[type, Any] = {
     msg.Interrupt: st.builds(msg.Interrupt, real),
     msg.Bye: st.just(msg.Bye()),
     msg.Cancel: st.builds(msg.Cancel, st.lists(identity, max_size=4)),
-    msg.Kept: st.builds(msg.Kept, integer),
+    msg.Acknowledged: st.builds(msg.Acknowledged, integer),
 }
 SIDES: list[tuple[Callable[[bytes], Any], dict[type, Any]]] = [(decode_client, CLIENT), (decode_server, SERVER)]
 
@@ -86,7 +86,7 @@ def test_tags_are_fixed_numbers() -> None:
     assert given_numbers == {
         msg.Hello: 1, msg.Results: 2, msg.Output: 3, msg.Leave: 4,
         msg.Welcome: 33, msg.Work: 34, msg.OutputTaken: 35, msg.Drain: 36, msg.Interrupt: 37, msg.Bye: 38,
-        msg.Cancel: 39, msg.Kept: 40,
+        msg.Cancel: 39, msg.Acknowledged: 41,
     }  # fmt: skip
 
 

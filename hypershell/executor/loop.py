@@ -213,7 +213,7 @@ class Executor:
             self._tell(CancelOrdered(message.tasks))
         elif kind is messages.Bye:
             self._tell(Dismissed())
-        elif kind is messages.Kept:
+        elif kind is messages.Acknowledged:
             self._tell(ResultsKept(message.count))
         elif kind is Cut:
             self._server_away(message.reason)

@@ -13,6 +13,7 @@ from hypershell.core.model import ClientInfo, Int32, Result, Task
 
 __all__ = [
     "PROTOCOL_VERSION",
+    "Acknowledged",
     "Bye",
     "Cancel",
     "ClientMessage",
@@ -21,7 +22,6 @@ __all__ = [
     "Drain",
     "Hello",
     "Interrupt",
-    "Kept",
     "Leave",
     "Output",
     "OutputTaken",
@@ -125,11 +125,11 @@ class Cancel(Struct, array_like=True, frozen=True, tag=39):
     tasks: list[tuple[str, int]]
 
 
-class Kept(Struct, array_like=True, frozen=True, tag=40):
+class Acknowledged(Struct, array_like=True, frozen=True, tag=41):
     """The first `count` of this client's ``Results`` since its last ``Hello`` are durable: it may forget them."""
 
     count: int
 
 
 ClientMessage: TypeAlias = Hello | Results | Output | Leave
-ServerMessage: TypeAlias = Welcome | Work | OutputTaken | Drain | Interrupt | Bye | Cancel | Kept
+ServerMessage: TypeAlias = Welcome | Work | OutputTaken | Drain | Interrupt | Bye | Cancel | Acknowledged

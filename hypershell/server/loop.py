@@ -319,7 +319,7 @@ class Server:
         elif isinstance(action, act.SendTasks):
             self._send(action)
         elif isinstance(action, act.Acknowledge):
-            self._endpoint.send(action.client, msg.Kept(action.count))
+            self._endpoint.send(action.client, msg.Acknowledged(action.count))
         elif isinstance(action, act.Commit):
             self._writer.hurry()
         elif isinstance(action, act.LoadMore):

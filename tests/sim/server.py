@@ -230,7 +230,7 @@ class Server:
             self._send(action.client, msg.Work(action.tasks, contexts))
         elif isinstance(action, act.Acknowledge):
             checker.acknowledged(action.client, action.count)
-            self._send(action.client, msg.Kept(action.count))
+            self._send(action.client, msg.Acknowledged(action.count))
         elif isinstance(action, act.Note):
             checker.noted(action.text)
         elif isinstance(action, act.LoadMore):

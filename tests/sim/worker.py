@@ -110,7 +110,7 @@ class Worker:
             wait = self._world.plan.reconnect if self.outlives else None
             self._machine = Machine(message.settings, self._world.epoch, self._clock.now, wait)
             self._watch(self._machine)
-        elif isinstance(message, msg.Kept):
+        elif isinstance(message, msg.Acknowledged):
             self._tell(ResultsKept(message.count))
         elif isinstance(message, msg.Work):
             self._tell(WorkArrived(message.tasks, message.contexts))
