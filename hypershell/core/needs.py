@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeAlias
 
-__all__ = ["POSIX", "SYSTEMS", "WINDOWS", "Need", "family_of", "need_of", "needs_met", "shown"]
+__all__ = ["MOST_LABELS", "POSIX", "SYSTEMS", "WINDOWS", "Need", "family_of", "need_of", "needs_met", "shown"]
 
 #: System, and label or None.
 Need: TypeAlias = tuple[str, str | None]
@@ -20,7 +20,7 @@ POSIX, WINDOWS, ANY = "posix", "windows", "any"
 SYSTEMS = {"linux": "linux", "darwin": "darwin", "macos": "darwin", "windows": WINDOWS, "posix": POSIX, "any": ANY}
 
 #: Labels of one client that count.
-_MOST_LABELS = 64
+MOST_LABELS = 64
 
 
 def family_of(system: str) -> str:
@@ -46,7 +46,7 @@ def needs_met(system: str, labels: Iterable[str], family: str) -> tuple[list[Nee
     """The needs that a client meets, and whether the usual one is among them."""
     own = family_of(system)
     name = "linux" if system.startswith("linux") else SYSTEMS.get(system, own)
-    words: list[str | None] = [None, *dict.fromkeys(list(labels)[:_MOST_LABELS])]
+    words: list[str | None] = [None, *dict.fromkeys(list(labels)[:MOST_LABELS])]
     met = dict.fromkeys(_reduced((word, label), family) for label in words for word in (name, own, ANY))
     return [need for need in met if need is not None], None in met
 

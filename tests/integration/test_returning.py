@@ -81,7 +81,7 @@ class Stage:
     def server(self, *more: str) -> Run:
         argv = [str(self.folder / "tasks.in"), "--db", str(self.folder / "main.db"), *more]
         settings, _ = parse("cluster", argv)
-        place = Place("loopback", 1, 1, 2, platform.node())
+        place = Place("loopback", 1, 1, 2, platform.node(), is_open=True)
         run = Run(self.poller, self.line.to_server(), settings, place, ["cluster", *argv])
         run.start()
         return run

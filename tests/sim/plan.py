@@ -131,7 +131,10 @@ def draw(seed: int, clients: int | None = None) -> Plan:
     later = Random(f"outside {seed}")  # so that the rest of a seed is as it was before there was this
     policy = replace(policy, reclaim=later.choice([0.5, 10.0, 60.0]), quarantine=later.choice([1, 3, 10, 10]))
     faults = dataclasses.replace(
-        faults, cut=later.choice([0.0, 1.0, 10.0]), retire=later.choice([0.0, 0.0, 0.0, 1.0])
+        faults,
+        cut=later.choice([0.0, 1.0, 10.0]),
+        retire=later.choice([0.0, 0.0, 0.0, 1.0]),
+        change=Random(f"changes {seed}").choice([0.0, 0.0, 0.0, 2.0, 20.0]),
     )
     kinds = ALL_KINDS[:1]
     if later.random() < 0.3:
@@ -230,5 +233,4 @@ def _faults(random: Random) -> Faults:
         replay=sometimes(0.1),
         idle_out=random.choice([None, None, None, 2.0]),
         cancel=sometimes(random.choice([0.5, 5.0])),
-        change=sometimes(random.choice([2.0, 20.0])),
     )
