@@ -86,6 +86,8 @@ class RunSettings(Placed, frozen=True, kw_only=True):
     repeat: bool = False
     allow_failures: bool = False
     drain_time: float = 60.0
+    reclaim: float = 60.0
+    quarantine: int = 10
     task_cwd: str | None = None
     exports: dict[str, str] = {}
     log_level: str = "warning"
@@ -146,6 +148,7 @@ class JoinSettings(msgspec.Struct, frozen=True, kw_only=True):
     capture_dir: str = ""
     heartrate: float = 10.0
     reconnect: float = 600.0
+    label: tuple[str, ...] = ()
 
 
 class InitSettings(Placed, frozen=True, kw_only=True):

@@ -21,6 +21,9 @@ Scalar = None | bool | int | float | str
 MAX_LENGTH = 120  # characters of a key, and of a value
 MAX_INTEGER = 2**31 - 1  # group and cores are 4-byte integers in every database
 
+#: Values of ``os:``; ``core.needs`` knows what they mean.
+SYSTEMS = ("linux", "darwin", "macos", "windows", "posix", "any")
+
 _WORD = re.compile(r"[A-Za-z0-9_.+-]+")
 _CONSTANTS: dict[str, bool | None] = {"null": None, "none": None, "true": True, "false": False}
 _INTEGER = re.compile(r"0|-?[1-9][0-9]{0,18}")
@@ -96,7 +99,8 @@ def parse_tags(words: Iterable[str]) -> Directives:
     """The directives in tag words; of two words with one key the last counts.
 
     ``group``, ``cores``, ``memory`` (a size) and ``timeout`` (a duration, so its value may hold colons) become
-    typed fields. ``part`` belongs to the database and is dropped. Every word is checked.
+    typed fields. ``os`` and ``label`` stay tags and choose clients; their values are text. ``part`` belongs to the
+    database and is dropped. Every word is checked.
 
     :raises TagError: naming the first bad word and the reason.
     """
@@ -112,6 +116,8 @@ def parse_tags(words: Iterable[str]) -> Directives:
             numbers[key] = _memory(word, value)
         elif key == "timeout":
             timeout = _timeout(word, value)
+        elif key in ("os", "label"):
+            tags[key] = _system(word, value) if key == "os" else _label(word, value)
         else:
             _check_value(word, value)
             if key != "part":
@@ -168,6 +174,20 @@ def _memory(word: str, value: str) -> int:
         return parse_size(value)
     except UnitError as error:
         raise TagError(f"bad tag {shown(word)}: {error}") from None
+
+
+def _system(word: str, value: str) -> str:
+    name = value.lower()
+    if name not in SYSTEMS:
+        raise TagError(f"bad tag {shown(word)}: os is one of {', '.join(SYSTEMS)}")
+    return name
+
+
+def _label(word: str, value: str) -> str:
+    _check_value(word, value)
+    if not value:
+        raise TagError(f"bad tag {shown(word)}: label takes the label of a client (hs client --label)")
+    return value
 
 
 def _timeout(word: str, value: str) -> float:

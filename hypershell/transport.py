@@ -18,6 +18,8 @@ class Lost(NamedTuple):
     """The peer is gone and will not come back under this number."""
 
     reason: str
+    outside: bool = False
+    """The peer was a client that came by itself, none of those with which the run began."""
 
 
 class Cut(NamedTuple):

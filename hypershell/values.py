@@ -98,6 +98,19 @@ def provider(value: object) -> str:
     return "postgres" if name == "postgresql" else name
 
 
+def label(value: object) -> str:
+    """A word that can be the value of a tag ``label:``."""
+    from hypershell.errors import HyperShellError
+    from hypershell.tags import parse_tags
+
+    name = text(value)
+    try:
+        parse_tags([f"label:{name}"])
+    except HyperShellError as error:
+        raise ValueError(str(error)) from None
+    return name
+
+
 def port(value: object) -> int:
     """A number of a TCP port."""
     number = whole(1)(value)

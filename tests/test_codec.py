@@ -33,7 +33,10 @@ results = st.builds(
     Result, text, narrow, narrow, real, real, st.none() | text, st.none() | text, st.none() | text,
     st.none() | text, st.none() | real, st.none() | real, st.none() | real, st.none() | kept,
 )  # fmt: skip
-infos = st.builds(ClientInfo, text, text, integer, integer, text, text, integer)
+infos = st.builds(
+    ClientInfo, text, text, integer, integer, text, text, integer, st.booleans(),
+    st.lists(text, max_size=3).map(tuple),
+)  # fmt: skip
 contexts = st.builds(msg.Context, integer, text, text, text, text, st.booleans(), st.booleans())
 settings = st.builds(
     msg.ClientSettings, integer, st.none() | integer, real, real, st.none() | real, st.none() | real,
@@ -41,8 +44,10 @@ settings = st.builds(
 )  # fmt: skip
 
 CLIENT: dict[type, Any] = {
-    msg.Hello: st.builds(msg.Hello, integer, infos),
-    msg.Results: st.builds(msg.Results, st.lists(results, max_size=4), st.lists(identity, max_size=4)),
+    msg.Hello: st.builds(msg.Hello, integer, infos, st.lists(st.tuples(text, narrow), max_size=4)),
+    msg.Results: st.builds(
+        msg.Results, st.lists(results, max_size=4), st.lists(identity, max_size=4), st.booleans()
+    ),
     msg.Output: st.builds(msg.Output, st.binary(max_size=50), st.binary(max_size=50)),
     msg.Leave: st.builds(msg.Leave, text),
 }
@@ -55,6 +60,7 @@ SERVER: dict[type, Any] = {
     msg.Bye: st.just(msg.Bye()),
     msg.Cancel: st.builds(msg.Cancel, st.lists(identity, max_size=4)),
     msg.KeptTaken: st.builds(msg.KeptTaken, integer),
+    msg.Acknowledged: st.builds(msg.Acknowledged, integer),
 }
 SIDES: list[tuple[Callable[[bytes], Any], dict[type, Any]]] = [(decode_client, CLIENT), (decode_server, SERVER)]
 
@@ -83,7 +89,7 @@ def test_tags_are_fixed_numbers() -> None:
     assert given_numbers == {
         msg.Hello: 1, msg.Results: 2, msg.Output: 3, msg.Leave: 4,
         msg.Welcome: 33, msg.Work: 34, msg.OutputTaken: 35, msg.Drain: 36, msg.Interrupt: 37, msg.Bye: 38,
-        msg.Cancel: 39, msg.KeptTaken: 40,
+        msg.Cancel: 39, msg.KeptTaken: 40, msg.Acknowledged: 41,
     }  # fmt: skip
 
 

@@ -77,6 +77,7 @@ class Server:
         self.err = b""
         self.outputs: list[messages.Output] = []
         self.info: ClientInfo | None = None
+        self.holds: list[tuple[str, int]] | None = None
         self.left: str | None = None
         self.takes_output = True
         self.on_output: Callable[[Server], None] | None = None
@@ -90,7 +91,7 @@ class Server:
         for delivery in self.end.poll():
             message = delivery.message
             if isinstance(message, messages.Hello):
-                self.info = message.info
+                self.info, self.holds = message.info, message.holds
                 self.send(messages.Welcome(self.settings))
                 self.send(messages.Work(self._tasks, [self._context]))
                 if not self._tasks:
@@ -169,6 +170,7 @@ def rig(
     environ: dict[bytes, bytes] | None = None,
     fields: dict[str, Any] | None = None,
     guard: Guard | None = None,
+    reconnect: float | None = None,
     **settings: Any,
 ) -> Iterator[Rig]:
     """Server and executor, ready to run."""
@@ -177,7 +179,7 @@ def rig(
     chosen = make_settings(**settings)
     server = Server(server_end, make_tasks(lines, **fields or {}), chosen, template, cwd)
     info = ClientInfo(CLIENT_ID, "client-host", os.getpid(), chosen.slots, "0", sys.platform)
-    executor = Executor(poller, client_end, info, environ=environ, guard=guard)
+    executor = Executor(poller, client_end, info, environ=environ, guard=guard, reconnect=reconnect)
     try:
         yield Rig(server, executor, poller)
     finally:

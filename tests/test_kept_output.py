@@ -19,8 +19,9 @@ from hypershell.core.model import KEPT_MOST, Kept, Result, Task
 from hypershell.data.memory import MemoryStore
 from hypershell.data.notices import Opened, Plan, Tuning
 from hypershell.data.store import Transient
-from hypershell.executor.machine import KEPT_BUNDLE, KEPT_WINDOW, Machine
+from hypershell.executor.machine import Machine
 from hypershell.executor.output import Head
+from hypershell.executor.reports import KEPT_BUNDLE, KEPT_WINDOW
 from hypershell.executor.vocabulary import (
     Action,
     Exited,

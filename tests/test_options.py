@@ -146,6 +146,9 @@ FLAGS: dict[str, tuple[list[str], object]] = {
     "tls_ca": (["--tls-ca", "ca.pem"], "ca.pem"),
     "tls_fingerprint": (["--tls-fingerprint", "ab" * 32], "ab" * 32),
     "evict": (["--evict", "2m"], 120.0),
+    "reclaim": (["--reclaim", "2m"], 120.0),
+    "quarantine": (["--quarantine", "0"], 0),
+    "label": (["--label", "gpu", "--label", "big"], ("gpu", "big")),
     "reconnect": (["--reconnect", "0"], 0.0),
     "queue": (["-q"], True),
     "print_failures": (["--print"], True),
@@ -193,6 +196,8 @@ KEYS: dict[str, tuple[str, str, object]] = {
     "tls_ciphers": ("HIGH", '"HIGH"', "HIGH"),
     "evict": ("20", "20", 20.0),
     "heartrate": ("2", "2", 2.0),
+    "reclaim": ("2m", "120", 120.0),
+    "quarantine": ("3", "3", 3),
     "reconnect": ("1m", "60", 60.0),
 }
 

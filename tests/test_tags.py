@@ -218,3 +218,31 @@ def test_a_key_with_punctuation_reaches_sh() -> None:
         check=True,
     )
     assert result.stdout == b"seen"
+
+
+@pytest.mark.parametrize(
+    "word", ["os:linux", "os:darwin", "os:macos", "os:windows", "os:posix", "os:any", "label:gpu"]
+)
+def test_words_that_choose_clients_stay_tags(word: str) -> None:
+    key, value = word.split(":")
+    assert parse_tags([word]).tags == {key: value}
+
+
+def test_a_system_is_named_in_any_case_and_a_label_is_always_text() -> None:
+    assert parse_tags(["os:Windows", "label:007", "label:true"]).tags == {"os": "windows", "label": "true"}
+
+
+@pytest.mark.parametrize(
+    ("word", "why"),
+    [
+        ("os", "os is one of linux, darwin, macos, windows, posix, any"),
+        ("os:", "os is one of"),
+        ("os:amiga", "bad tag 'os:amiga': os is one of linux"),
+        ("label", "label takes the label of a client"),
+        ("label:", "label takes the label of a client"),
+        ("label:a/b", "a value is made of"),
+    ],
+)
+def test_words_that_choose_no_client_are_refused(word: str, why: str) -> None:
+    with pytest.raises(TagError, match=re.escape(why)):
+        parse_tags([word])

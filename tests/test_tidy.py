@@ -23,7 +23,8 @@ LEVEL = {name: level for level, names in enumerate(LAYERS, 1) for name in names}
 
 #: Modules that decide, and so neither block, nor tell time, nor draw, nor read or write.
 PURE = ["core", "proto", "executor/machine.py", "executor/vocabulary.py", "executor/held.py", "executor/ladder.py",
-        "executor/packing.py",
+        "executor/packing.py", "executor/unconfirmed.py",
+        "executor/reports.py",
         "units.py", "tags.py", "lines.py", "template.py", "errors.py"]  # fmt: skip
 PURE_IMPORTS = {"__future__", "collections", "collections.abc", "dataclasses", "enum", "functools", "heapq",
                 "itertools", "math", "msgspec", "msgspec.structs", "operator", "re", "typing"}  # fmt: skip
@@ -39,7 +40,7 @@ HEAVY = ["sqlalchemy", "mpi4py", "rich", "h5py", "numpy", "pyarrow", "psutil", "
          "asyncio"]  # fmt: skip
 #: These hold schema and queries; they are imported lazily by others.
 SQL = {"additions", "bulk", "change", "chosen", "clients", "columns", "connected", "counting", "engine",
-       "export", "hdf5", "lines", "migrate", "outputs", "ownership", "packed", "parquet", "partitions",
+       "export", "hdf5", "lines", "migrate", "outliving", "outputs", "ownership", "packed", "parquet", "partitions",
        "postgres_upkeep", "printed", "query", "reading", "requests", "restore", "rows", "runs", "schema",
        "single", "sql", "submit", "walk", "where"}  # fmt: skip
 #: Imported by those who read configuration, when they do; it is built on cmdkit.

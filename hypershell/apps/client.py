@@ -71,11 +71,21 @@ def _run(settings: JoinSettings, dial: DialSettings, config: Config, slots: int)
     same = settings.errors is not None and settings.errors == settings.output
     err = out if same else open_output(settings.errors) if settings.errors else 2
     outputs = ((out, settings.output or "stdout"), (err, settings.errors or "stderr"))
-    info = ClientInfo(IdSource().task(), platform.node(), os.getpid(), slots, __version__, sys.platform)
+    reconnect = settings.reconnect or None
+    info = ClientInfo(
+        IdSource().task(),
+        platform.node(),
+        os.getpid(),
+        slots,
+        __version__,
+        sys.platform,
+        outlives=reconnect is not None,
+        labels=settings.label,
+    )
     patience = Patience(reconnect=settings.reconnect, beat=settings.heartrate)
     dialer = Dialer(poller, target, info.id, patience=patience)
     end = ClientEnd(dialer, poller, _adapting(settings), settings.template, outputs, time.monotonic)
-    executor = Executor(poller, end, info, guard=start_guard(info.id), alone=True)
+    executor = Executor(poller, end, info, guard=start_guard(info.id), alone=True, reconnect=reconnect)
     try:
         with signals_to(executor):
             reactor.run(poller, [executor])

@@ -51,6 +51,7 @@ def parse_mpi(argv: Sequence[str]) -> tuple[RunSettings, DoorSettings, Config]:
 
 def parse_client(argv: Sequence[str]) -> tuple[JoinSettings, DialSettings, Config]:
     """Settings of ``client``; raises as `hypershell.apps.frame.parse`."""
+    from hypershell.core.needs import MOST_LABELS
     from hypershell.settings import JoinSettings
 
     if not argv and stdin_is_terminal():
@@ -61,6 +62,8 @@ def parse_client(argv: Sequence[str]) -> tuple[JoinSettings, DialSettings, Confi
     if config.which("task.signalwait").layer == "default":
         values["signalwait"] = None
     values["capture_dir"] = config.sites.default.task
+    if len(values.get("label", ())) > MOST_LABELS:
+        raise UsageError(f"Using --label more than {MOST_LABELS} times is invalid")
     return JoinSettings(**values), dial_settings(given, config), config
 
 

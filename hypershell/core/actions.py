@@ -9,6 +9,7 @@ from msgspec import Struct
 from hypershell.core.model import ClientInfo, FeedMark, Result, Task
 
 __all__ = [
+    "Acknowledge",
     "Action",
     "CancelTasks",
     "ClientChange",
@@ -91,11 +92,20 @@ class SendTasks(Struct, frozen=True, gc=False):
     tasks: list[Task]
 
 
+class Acknowledge(Struct, frozen=True, gc=False):
+    """Tell this client that the first `count` of its messages with results since it joined are durable."""
+
+    client: int
+    count: int
+
+
 class LoadMore(Struct, frozen=True, gc=False):
     """Read up to `limit` further pending tasks of `group` from the store, after all earlier Records."""
 
     group: int
     limit: int
+    again: bool = False
+    """Begin anew: among those that were read before are some that are wanted now."""
 
 
 class PauseFeed(Struct, frozen=True, gc=False):
@@ -158,6 +168,7 @@ Action: TypeAlias = (
     Record
     | Commit
     | SendTasks
+    | Acknowledge
     | LoadMore
     | PauseFeed
     | ResumeFeed

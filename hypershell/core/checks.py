@@ -11,6 +11,7 @@ from collections import Counter
 from hypershell.core.clients import Client
 from hypershell.core.groups import Group
 from hypershell.core.model import Task
+from hypershell.core.needs import need_of
 from hypershell.core.scheduler import Scheduler
 
 __all__ = ["check", "credit"]
@@ -39,6 +40,7 @@ def check(scheduler: Scheduler, attempts: int | None = None) -> list[str]:
         _check_client(scheduler, client, wrong)
     _check_barrier(scheduler, wrong)
     _check_queue(scheduler, wrong)
+    _check_judged(scheduler, wrong)
     _check_outbox(scheduler, wrong)
     return wrong
 
@@ -47,10 +49,11 @@ def _check_places(scheduler: Scheduler, wrong: list[str]) -> None:
     """Every task in memory is in one place, and the set of known tasks is just these."""
     places: Counter[str] = Counter()
     for group in scheduler._groups:
-        places.update(task.id for task in group.front)
-        places.update(task.id for task in group.ready)
+        places.update(task.id for _, lane in group.all_lanes() for task in [*lane.front, *lane.ready])
     for client in scheduler._clients.all():
         places.update(client.holding.keys())
+    for tasks in scheduler._withheld.values():
+        places.update(tasks.keys())
     wrong += [f"task {key} is in {count} places" for key, count in places.items() if count > 1]
     wrong += [f"task {key} is in memory but not known" for key in places if key not in scheduler._known]
     wrong += [f"task {key} is known but nowhere" for key in sorted(scheduler._known) if key not in places]
@@ -67,11 +70,19 @@ def _check_group(scheduler: Scheduler, group: Group, attempts: int | None, wrong
                     wrong.append(f"{name}: task {task.id} is in flight with execution {task.execution}")
     if held != group.inflight:
         wrong.append(f"{name}: {group.inflight} in flight, but clients hold {held}")
+    away = sum(t.group == group.number for tasks in scheduler._withheld.values() for t in tasks.values())
+    if away != group.away:
+        wrong.append(f"{name}: {group.away} away, but {away} are withheld")
     if group.stored < 0 or group.fresh < 0:
         wrong.append(f"{name}: {group.stored} stored, {group.fresh} of them fresh")
-    if group is not scheduler._groups.current and (group.in_memory() or group.inflight):
+    early = group.number in scheduler._groups.early
+    if group is not scheduler._groups.current and not early and (group.in_memory() or group.inflight):
         wrong.append(f"{name}: {group.in_memory()} ready and {group.inflight} in flight while it is not current")
-    tasks: list[Task] = [*group.front, *group.ready]
+    tasks: list[Task] = [task for _, lane in group.all_lanes() for task in [*lane.front, *lane.ready]]
+    for need, lane in group.all_lanes():
+        strays = [t.id for t in [*lane.front, *lane.ready] if need_of(t.tag, group.family) != need]
+        if strays:
+            wrong.append(f"{name}: tasks {strays} wait in the lane of {need}")
     for task in tasks:
         if task.group != group.number:
             wrong.append(f"{name}: holds task {task.id} of group {task.group}")
@@ -86,9 +97,9 @@ def _check_client(scheduler: Scheduler, client: Client, wrong: list[str]) -> Non
         wrong.append(f"{name}: holds {len(client.holding)}, its {client.slots} slots allow {most}")
     wrong += [f"{name}: holds {task.id} as {key}" for key, task in client.holding.items() if task.id != key]
     current = scheduler._groups.current
-    hungry = not client.holding and not client.draining and scheduler.stopping is None
-    if hungry and current is not None and current.in_memory() and not scheduler._stalled:
-        wrong.append(f"{name}: has nothing while {current.in_memory()} tasks are ready")
+    hungry = not client.holding and not client.draining and not client.aside and scheduler.stopping is None
+    if hungry and current is not None and current.for_kind(client.kind) and not scheduler._stalled:
+        wrong.append(f"{name}: has nothing while {current.for_kind(client.kind)} tasks are ready")
     if scheduler.stopping is not None and not client.draining:
         wrong.append(f"{name}: may get work while the run is stopping")
 
@@ -110,7 +121,12 @@ def _check_barrier(scheduler: Scheduler, wrong: list[str]) -> None:
 def _check_queue(scheduler: Scheduler, wrong: list[str]) -> None:
     """The queue of those who may get work: each once, and only who says so."""
     clients = scheduler._clients
-    queued = Counter(client.number for client in clients._queue if clients.get(client.number) is client)
+    queued = Counter(
+        client.number for kind in clients.kinds() for client in kind.queue if clients.get(client.number) is client
+    )
+    stirred = [kind for kind in clients.kinds() if kind.stirred]
+    if Counter(map(id, stirred)) != Counter(map(id, clients.stirred)):
+        wrong.append(f"{len(stirred)} kinds of clients are stirred, {len(clients.stirred)} stand in line")
     wrong += [
         f"client {client.number}: asks {client.asks}, but is {queued[client.number]} times in line"
         for client in clients.all()
@@ -119,6 +135,20 @@ def _check_queue(scheduler: Scheduler, wrong: list[str]) -> None:
     slots = sum(client.slots for client in clients.all())
     if slots != clients.slots:
         wrong.append(f"clients have {slots} slots, {clients.slots} are counted")
+
+
+def _check_judged(scheduler: Scheduler, wrong: list[str]) -> None:
+    """The counts by which clients are set aside."""
+    few = scheduler._few()
+    for kind in scheduler._clients.kinds():
+        own = [client for client in scheduler._clients.all() if client.kind is kind]
+        doubts = [client for client in own if client.aside and client.info.id in kind.doubts]
+        guilty = [client for client in own if client.aside and client not in doubts]
+        failing = [client for client in own if client.streak >= few and client not in guilty]
+        true = (len(doubts), len(guilty), len(failing))
+        told = (len(kind.doubts), kind.guilty, kind.failing)
+        if scheduler.policy.quarantine and true != told:
+            wrong.append(f"in doubt, guilty and failing are {true} clients, {told} are counted")
 
 
 def _check_outbox(scheduler: Scheduler, wrong: list[str]) -> None:

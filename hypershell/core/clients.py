@@ -1,18 +1,56 @@
-"""The clients of a server as the scheduler sees them: slots, what they hold, whose turn is next."""
+"""The clients of a server as the scheduler sees them: slots, what they hold and can take, whose turn is next."""
 
 from __future__ import annotations
 
 from collections import deque
 
 from hypershell.core.model import ClientInfo, Task
+from hypershell.core.needs import POSIX, Need, needs_met
 
-__all__ = ["Client", "Clients"]
+__all__ = ["Client", "Clients", "Kind"]
+
+
+class Kind:
+    """Clients that can take the same tasks, and the queue of those of them that may have room."""
+
+    __slots__ = ("aside", "clients", "doubts", "failing", "guilty", "needs", "queue", "stirred", "usual", "weight")
+
+    def __init__(self, info: ClientInfo, family: str) -> None:
+        self.needs, self.usual = needs_met(info.system, info.labels, family)
+        self.clients = 0
+        self.queue: deque[Client] = deque()
+        self.aside: dict[str, int] = {}
+        """Clients that get nothing since all fails there: id -> last number."""
+        self.doubts: dict[str, int] = {}
+        """Those of them for which the others have not yet shown that they do better."""
+        self.guilty = 0
+        """How many of the others of them are here."""
+        self.failing = 0
+        """Clients that failed a few tasks in a row at once, without the guilty ones."""
+        self.weight = 0
+        """Successes since the last one was set aside."""
+        self.stirred = False
+        """Whether something may be there for them; it stands in the line of kinds then."""
+
+    def meets(self, need: Need | None) -> bool:
+        """Whether its clients can take tasks with `need`."""
+        return self.usual if need is None else need in self.needs
+
+    def next(self) -> Client | None:
+        """The client that has asked longest and still is here."""
+        while self.queue:
+            client = self.queue.popleft()
+            client.asks = False
+            if not client.draining and not client.aside:
+                return client
+        return None
 
 
 class Client:
     """One connected client; `holding` are the executions that it has been given and not ended."""
 
-    __slots__ = ("asks", "draining", "holding", "info", "number", "since", "slots")
+    __slots__ = ("aside", "asks", "draining", "heard", "holding", "info", "kind", "number", "proven", "since",
+                 "slots", "streak")  # fmt: skip
 
     def __init__(self, number: int, info: ClientInfo, since: float = 0.0) -> None:
         self.number = number
@@ -21,17 +59,35 @@ class Client:
         """When it joined, seconds since the epoch."""
         self.slots = max(1, info.slots)
         self.holding: dict[str, Task] = {}
+        self.kind: Kind
         self.asks = False
         """Whether it stands in the queue of those that may get work."""
         self.draining = False
+        self.heard = 0
+        """How many messages with results have come from it."""
+        self.streak = 0
+        """Failures in a row that came at once."""
+        self.proven = False
+        """Whether a task ever succeeded there."""
+        self.aside = False
+        """Whether it gets nothing since all fails there."""
 
 
 class Clients:
-    """All clients, and a fair queue of those that may have room. Every step is O(1)."""
+    """All clients; those of one kind wait in one fair queue. No step grows with the number of clients or tasks.
 
-    def __init__(self) -> None:
+    `family` of systems is that of the server.
+    """
+
+    def __init__(self, family: str = POSIX) -> None:
+        self._family = family
         self._clients: dict[int, Client] = {}
-        self._queue: deque[Client] = deque()
+        self._numbers: dict[str, int] = {}
+        """Of clients that come back, by their ids."""
+        self._kinds: dict[tuple[str, tuple[str, ...]], Kind] = {}
+        self._takers: dict[Need | None, list[Kind]] = {}
+        self.stirred: deque[Kind] = deque()
+        """Kinds that may have both clients with room and tasks that they can take."""
         self.slots = 0
 
     def __len__(self) -> int:
@@ -43,11 +99,18 @@ class Clients:
     def all(self) -> list[Client]:
         return list(self._clients.values())
 
+    def kinds(self) -> list[Kind]:
+        return list(self._kinds.values())
+
     def get(self, number: int) -> Client | None:
         return self._clients.get(number)
 
     def add(self, client: Client) -> None:
         self._clients[client.number] = client
+        if client.info.outlives:
+            self._numbers[client.info.id] = client.number
+        client.kind = self._kind(client.info)
+        client.kind.clients += 1
         self.slots += client.slots
         self.ask(client)
 
@@ -55,24 +118,68 @@ class Clients:
         client = self._clients.pop(number, None)
         if client is not None:
             self.slots -= client.slots
+            if self._numbers.get(client.info.id) == number:
+                del self._numbers[client.info.id]
             client.draining = True
+            client.kind.clients -= 1
+            if not client.kind.clients:
+                self._drop(client)
         return client
+
+    def _kind(self, info: ClientInfo) -> Kind:
+        key = info.system, info.labels
+        kind = self._kinds.get(key)
+        if kind is None:
+            kind = self._kinds[key] = Kind(info, self._family)
+            for need in kind.needs:
+                self._takers.setdefault(need, []).append(kind)
+            if kind.usual:
+                self._takers.setdefault(None, []).append(kind)
+        return kind
+
+    def _drop(self, last: Client) -> None:
+        """The last client of its kind is gone."""
+        kind = last.kind
+        del self._kinds[last.info.system, last.info.labels]
+        for need in [*kind.needs, *([None] if kind.usual else [])]:
+            self._takers[need].remove(kind)
+            if not self._takers[need]:
+                del self._takers[need]
+        kind.queue.clear()
+        if kind.stirred:
+            self.stirred.remove(kind)
+
+    def known_as(self, client_id: str) -> Client | None:
+        """The client with this id, where it is one that comes back."""
+        number = self._numbers.get(client_id)
+        return None if number is None else self._clients[number]
+
+    def take(self, need: Need | None) -> bool:
+        """Whether a client can take tasks with `need`; while there is none at all, anything may be wanted."""
+        return need in self._takers or not self._clients
+
+    def stir(self, need: Need | None) -> None:
+        """There are tasks with `need` where there were none."""
+        for kind in self._takers.get(need, ()):
+            if not kind.stirred:
+                kind.stirred = True
+                self.stirred.append(kind)
 
     def ask(self, client: Client) -> None:
         """Put the client into the queue, once."""
-        if not client.asks and not client.draining:
+        if not client.asks and not client.draining and not client.aside:
             client.asks = True
-            self._queue.append(client)
+            kind = client.kind
+            kind.queue.append(client)
+            if not kind.stirred:
+                kind.stirred = True
+                self.stirred.append(kind)
 
     def ask_all(self) -> None:
+        """Everybody may get work again."""
         for client in self._clients.values():
             self.ask(client)
-
-    def next(self) -> Client | None:
-        """The client that has asked longest and still is here."""
-        while self._queue:
-            client = self._queue.popleft()
-            client.asks = False
-            if not client.draining:
-                return client
-        return None
+        for kind in self._kinds.values():
+            if not kind.stirred:
+                kind.stirred = True
+                self.stirred.append(kind)

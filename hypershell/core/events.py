@@ -56,6 +56,8 @@ class WorkFound(Struct, frozen=True, gc=False):
     pending: dict[int, int]
     failed: dict[int, int] = {}
     """Final failures per group of the submissions that were taken over (they hold a group barrier)."""
+    withheld: dict[str, list[Task]] = {}
+    """Per id of a client that outlives its server: what it was given. Not counted in `pending`."""
 
 
 class TasksLoaded(Struct, frozen=True, gc=False):
@@ -82,6 +84,8 @@ class TasksChanged(Struct, frozen=True, gc=False):
 class ClientJoined(Struct, frozen=True, gc=False):
     client: int
     info: ClientInfo
+    holds: list[tuple[str, int]] = []
+    """Executions that it has in hand; of a client that comes back."""
 
 
 class ClientLeft(Struct, frozen=True, gc=False):
@@ -93,6 +97,8 @@ class ClientLeft(Struct, frozen=True, gc=False):
 class ClientLost(Struct, frozen=True, gc=False):
     client: int
     reason: str
+    outside: bool = False
+    """It is none of those whose number is known (``Policy.expected``), whether or not it had joined."""
 
 
 class ResultsReceived(Struct, frozen=True, gc=False):
@@ -101,6 +107,8 @@ class ResultsReceived(Struct, frozen=True, gc=False):
     client: int
     results: list[Result]
     returned: list[tuple[str, int]] = []
+    leaving: bool = False
+    """The client starts nothing more and leaves when what it runs has ended."""
 
 
 class Durable(Struct, frozen=True, gc=False):

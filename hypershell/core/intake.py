@@ -11,6 +11,9 @@ from hypershell.core.states import FAILED
 
 __all__ = ["NOBODY", "Intake"]
 
+#: Windows full of tasks that a feed whose store is in memory may read while nobody here takes them.
+MOST_UNWANTED = 16
+
 #: The client number of what no client ever saw.
 NOBODY = -1
 
@@ -27,15 +30,25 @@ class Intake(Release):
             self._reject(event.rejected)
         groups, known = self._groups, self._known
         current = groups.current or self._first_group(event.tasks)
-        room = self.policy.window - (current.in_memory() if current else 0)
+        room, spare = (0, 0) if current is None else self._room(current)
+        usual = self._clients.take(None)
+        if current is not None:
+            current.woken[None] = None
         for task in event.tasks:
             group = groups.get(task.group)
-            if group is current and not group.stored and room > 0:
-                group.ready.append(task)
-                known.add(task.id)
-                room -= 1
-            else:
-                groups.store(group)
+            if group is current and not group.stored:
+                if usual and not task.tag and room > 0:  # nearly all are like this
+                    room -= 1
+                    group.ready.append(task)
+                    known.add(task.id)
+                    continue
+                wanted = self._is_wanted(task)
+                if (room if wanted else spare) > 0:
+                    room, spare = room - wanted, spare - (not wanted)
+                    group.add(task)
+                    known.add(task.id)
+                    continue
+            groups.store(group)
 
     def _first_group(self, tasks: list[Task]) -> Group | None:
         """Start with the lowest group of these, so that the first tasks need no question to the store."""
@@ -79,12 +92,25 @@ class Intake(Release):
         self._loading = False
         group = self._groups.get(event.group)
         known, settled = self._known, self._settled
+        spare = self._room(group)[1]
+        usual = self._clients.take(None)
+        group.woken[None] = None
         for task in event.tasks:
             if task.id in known or task.id in settled:
                 continue
+            if group.stored:
+                group.stored -= 1
+            if usual and not task.tag:
+                known.add(task.id)
+                group.ready.append(task)
+                continue
+            if not self._is_wanted(task):
+                spare -= 1
+                if spare < 0:
+                    self._pass_over(group, task)
+                    continue
             known.add(task.id)
-            group.ready.append(task)
-            group.stored = max(0, group.stored - 1)
+            group.add(task)
         if event.exhausted:
             group.stored = min(group.stored, group.fresh)
         settled.clear()
@@ -93,7 +119,9 @@ class Intake(Release):
         if not self.policy.brake:
             return
         group = self._groups.current
-        waiting = group.in_memory() + group.stored if group else 0
+        waiting = self._usable(group) + group.stored if group else 0
+        if group and group.unfinished() - group.inflight >= MOST_UNWANTED * self.policy.window:
+            waiting = self.policy.window
         if not self._paused and waiting >= self.policy.window and self._feeds:
             self._paused = True
             self._out.append(act.PauseFeed())

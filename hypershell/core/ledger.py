@@ -12,7 +12,7 @@ from collections.abc import Callable
 from hypershell.core import actions as act
 from hypershell.core import events as ev
 from hypershell.core.bundles import BundleSizer
-from hypershell.core.clients import Clients
+from hypershell.core.clients import Client, Clients
 from hypershell.core.groups import Group, Groups
 from hypershell.core.model import CANCELLED_BY_USER, FeedMark, Result, Special, Task
 from hypershell.core.policy import Counts, Policy
@@ -30,20 +30,26 @@ class Ledger:
         self.epoch = epoch
         self._new_id = new_id
         self._sizer = BundleSizer(policy.bundlesize)
-        self._groups = Groups()
-        self._clients = Clients()
+        self._groups = Groups(policy.family)
+        self._clients = Clients(policy.family)
         self._known: set[str] = set()
         self._settled: set[str] = set()
         self._cancelling: dict[str, bool] = {}
         """Dispatched tasks that the user cancelled; whether the store has the last word on them already."""
         self._ran_as: dict[str, str] = {}
-        """Dispatched tasks whose line the user changed: what they were sent as."""
+        """Tasks that were sent and whose line the user changed since: what they were sent as the last time."""
         self._loading = False
         self._seq = 0
         self._durable = 0
         self._asked = 0
         """The last Record whose commit was asked for."""
         self._outbox: deque[tuple[int, act.SendTasks]] = deque()
+        self._unsaid: deque[tuple[int, int, int]] = deque()
+        """Acknowledgements that wait for a Record: its number, the client, the count of its messages."""
+        self._withheld: dict[str, dict[str, Task]] = {}
+        """Tasks of clients that may come back: id of the client -> id of the task -> task."""
+        self._reclaims: deque[tuple[float, list[str]]] = deque()
+        """Until when, and of which clients."""
         self._record: act.Record | None = None
         self._out: list[act.Action] = []
         self._feeds = int(policy.feed)
@@ -56,6 +62,8 @@ class Ledger:
         self._blocked: Group | None = None
         self._seen: set[int] = set()
         """Clients that joined or were lost."""
+        self._told_needs: set[str] = set()
+        """Needs of which it was said that nobody here meets them."""
         self._finished = False
         self._wall = 0.0
 
@@ -84,6 +92,21 @@ class Ledger:
         self._durable = max(self._durable, event.seq)
         while self._outbox and self._outbox[0][0] <= self._durable:
             self._out.append(self._outbox.popleft()[1])
+        self._say_durable()
+
+    def _acknowledge(self, client: Client) -> None:
+        """One more message with results came from `client`: tell it when all that followed from it is durable."""
+        client.heard += 1
+        self._unsaid.append((self._seq, client.number, client.heard))
+        self._say_durable()
+
+    def _say_durable(self) -> None:
+        counts: dict[int, int] = {}
+        while self._unsaid and self._unsaid[0][0] <= self._durable:
+            _, number, count = self._unsaid.popleft()
+            counts[number] = count
+        here = [number for number in counts if self._clients.get(number) is not None]
+        self._out += [act.Acknowledge(number, counts[number]) for number in here]
 
     def _mark(self, mark: FeedMark | None) -> None:
         if mark is not None:
@@ -115,11 +138,8 @@ class Ledger:
                 self._groups.get(task.group).inflight -= 1
                 self._cancelled(client, task)
             tasks = [task for task in tasks if task.id in self._known]
-        if self._ran_as:
-            for task in tasks:
-                self._ran_as.pop(task.id, None)
         for task in reversed(tasks):
             group = self._groups.get(task.group)
             group.inflight -= 1
-            group.front.appendleft(task)
+            group.add_front(task, first=True)
         record.returned.extend(act.Return(task.id, task.execution) for task in tasks)

@@ -16,6 +16,7 @@ __all__ = [
     "UPDATING",
     "ClientInfo",
     "FeedMark",
+    "Int32",
     "Kept",
     "Result",
     "Scalar",
@@ -156,3 +157,7 @@ class ClientInfo(Struct, array_like=True, frozen=True):
     system: str
     """``sys.platform`` of the client."""
     rank: int = -1
+    outlives: bool = False
+    """It goes on without its server and comes back (TCP): what it is given is durable before it is sent."""
+    labels: tuple[str, ...] = ()
+    """Words by which ``label:`` of a task chooses clients."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+from hypershell.core.needs import POSIX
+
 __all__ = ["Counts", "Policy"]
 
 
@@ -25,11 +27,20 @@ class Policy(Struct, frozen=True):
     feed: bool = True
     """A feed is attached; its end will be told."""
     durable_dispatch: bool = False
-    """A dispatch is durable before the task is sent (stdin, clients that outlive the server)."""
+    """Every dispatch is durable before the task is sent (stdin); to clients that outlive us all are."""
+    reclaim: float = 60.0
+    """Seconds for which what an earlier server gave to clients that outlive it is withheld from others."""
+    quarantine: int = 10
+    """Failures in a row, each within a second, after which a client gets no more if others do well; 0: never."""
+    family: str = POSIX
+    """The family of systems whose clients get tasks that name none: ``posix`` or ``windows``."""
+    door: bool = False
+    """Others than the expected clients may join: tasks that none of those can take wait for one that can."""
     closed: bool = True
-    """Only the first clients can join: when they have all left, the run ends."""
+    """Clients that do not outlive the server are counted: when they have all left and nobody is here, the run ends.
+    False: it waits for clients, as long as there is work."""
     expected: int = 1
-    """How many those first clients are, counting any that are lost before they join."""
+    """How many those counted clients are, with any that are lost before they join."""
 
 
 class Counts(Struct):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from hypershell.core import actions as act
-from hypershell.core.clients import Client
+from hypershell.core.clients import Client, Kind
 from hypershell.core.groups import Group
 from hypershell.core.ledger import Ledger
+from hypershell.core.model import Task
+from hypershell.core.needs import need_of, shown
 
 __all__ = ["Release"]
 
@@ -50,34 +52,52 @@ class Release(Ledger):
         if group is None or self._stopping is not None or self._stalled:
             return
         clients, size = self._clients, self._sizer.size
-        ready = group.in_memory()
-        while ready:
-            client = clients.next()
-            if client is None:
-                return
-            count = size(client.slots, len(client.holding), ready + group.stored, clients.slots)
-            if count > ready:
-                count = ready
-            if count > 0:
-                self._dispatch(client, group, count)
-                ready -= count
-                clients.ask(client)
+        if group.woken:
+            for need in group.woken:
+                clients.stir(need)
+            group.woken.clear()
+        line = clients.stirred
+        while line:
+            kind = line[0]
+            ready = group.for_kind(kind)
+            while ready:
+                client = kind.next()
+                if client is None:
+                    break
+                count = size(client.slots, len(client.holding), ready + group.stored, clients.slots)
+                if count > ready:
+                    count = ready
+                if count > 0:
+                    self._dispatch(client, group, count)
+                    ready -= count
+                    client.asks = True  # in line again, as ``ask`` would put it
+                    kind.queue.append(client)
+                if len(line) > 1:
+                    line.rotate(-1)
+                    kind = line[0]
+                    ready = group.for_kind(kind)
+            kind.stirred = False
+            line.popleft()
 
     def _dispatch(self, client: Client, group: Group, count: int) -> None:
         record = self._changes()
         dispatched, number, wall = record.dispatched, client.number, self._wall
         holding = client.holding
         tasks = []
+        lanes = group.lanes
         for _ in range(count):
-            task = group.take()
+            task = group.take_for(client.kind) if lanes else group.take()
             task.execution += 1
             task.schedule_time = wall
             holding[task.id] = task
             dispatched.append(act.Dispatch(task.id, task.execution, number, wall))
             tasks.append(task)
+        if self._ran_as:
+            for task in tasks:
+                self._ran_as.pop(task.id, None)
         group.inflight += count
         send = act.SendTasks(number, tasks)
-        if self.policy.durable_dispatch:
+        if self.policy.durable_dispatch or client.info.outlives:
             self._outbox.append((record.seq, send))
         else:
             self._out.append(send)
@@ -85,12 +105,89 @@ class Release(Ledger):
     def _want_more(self) -> None:
         """Ask the store for the next tasks of the current group before memory runs dry."""
         group = self._groups.current
-        if group is None or self._loading or self._stopping is not None or not group.stored:
+        if group is None or self._loading or self._stopping is not None or not (group.stored or group.again):
             return
         window = self.policy.window
-        held = group.in_memory()
+        held = self._usable(group)
         if held <= window // 2:
             self._loading = True
             group.fresh = 0
             self._emit_record()
-            self._out.append(act.LoadMore(group.number, max(1, min(window - held, 4096))))
+            again = group.again
+            if again:
+                group.again = False
+                group.stored += sum(group.passed.values())
+                group.passed.clear()
+            self._out.append(act.LoadMore(group.number, max(1, min(window - held, 4096)), again))
+
+    # -- tasks that nobody here can take -----------------------------------------------------------------
+
+    def _is_wanted(self, task: Task) -> bool:
+        """Whether a client that is here can take it."""
+        return self._clients.take(need_of(task.tag, self.policy.family) if task.tag else None)
+
+    def _usable(self, group: Group) -> int:
+        """How many tasks of `group` in memory can be taken by clients that are here."""
+        take = self._clients.take
+        if not group.lanes:
+            return len(group.ready) + len(group.front) if take(None) else 0
+        return sum(lane.count() for need, lane in group.all_lanes() if take(need))
+
+    def _room(self, group: Group) -> tuple[int, int]:
+        """For how many more tasks of `group` there is room in memory: for wanted ones, and for others."""
+        window = self.policy.window
+        usable = self._usable(group)
+        return window - usable, self._spare() - (group.in_memory() - usable)
+
+    def _spare(self) -> int:
+        """The most tasks that are held in memory although nobody here can take them."""
+        return max(1, self.policy.window // 4)
+
+    def _pass_over(self, group: Group, task: Task) -> None:
+        """Leave a pending row in the store; what was read is forgotten until somebody can take it."""
+        need = need_of(task.tag, self.policy.family)
+        group.passed[need] = group.passed.get(need, 0) + 1
+
+    def _look_again(self, number: int) -> None:
+        """A row of this group that is not in memory was changed: somebody here may take it now."""
+        group = self._groups.get(number)
+        if group.passed:
+            group.again = True
+
+    def _membership_changed(self, kind: Kind) -> None:
+        """Clients of a `kind` came, or the last of them left: some tasks are wanted now, or no longer."""
+        group = self._groups.current
+        if group is None:
+            return
+        take = self._clients.take
+        if any(take(need) for need in group.passed):
+            group.again = True
+        spare = self._room(group)[1]
+        for need, lane in reversed(group.all_lanes()):
+            if spare >= 0:
+                break
+            if not take(need):
+                count = min(-spare, len(lane.ready))
+                for _ in range(count):
+                    self._known.discard(lane.ready.pop().id)
+                spare += count
+                group.again = group.again or count > 0
+                self._groups.store(group, count)
+
+    def _waits_in_vain(self, group: Group) -> bool:
+        """Whether nothing is left of `group` but tasks that nobody here can take; says once what they need."""
+        if self._loading or self._stopping is not None or not len(self._clients):
+            return False
+        if group.away or group.stored or group.again or self._usable(group):
+            return False
+        counts = dict(group.passed)
+        for need, lane in group.all_lanes():
+            if lane.count():
+                counts[need] = counts.get(need, 0) + lane.count()
+        for need, count in counts.items():
+            words = shown(need, self.policy.family)
+            if words not in self._told_needs:
+                self._told_needs.add(words)
+                text = f"{count} tasks wait for a client that takes {words}: none is here"
+                self._out.append(act.Note("warning", "server", text))
+        return bool(counts)

@@ -14,17 +14,19 @@ from msgspec.structs import replace
 
 from hypershell.core import actions as act
 from hypershell.core import events as ev
+from hypershell.core.asked import Asked
 from hypershell.core.clients import Client
 from hypershell.core.groups import Group
-from hypershell.core.intake import NOBODY, Intake
+from hypershell.core.intake import NOBODY
 from hypershell.core.model import CANCELLED_BY_USER, Result, Special, Task
 from hypershell.core.policy import Counts, Policy
+from hypershell.core.quarantine import fails_at_once
 from hypershell.core.states import FAILED, SUCCEEDED
 
 __all__ = ["NOBODY", "Counts", "Policy", "Scheduler"]
 
 
-class Scheduler(Intake):
+class Scheduler(Asked):
     """One run. Parameters: `policy`; `new_id` gives ascending task ids; `epoch` + now is the wall clock (UTC)."""
 
     def __init__(self, policy: Policy, new_id: Callable[[], str], epoch: float = 0.0) -> None:
@@ -61,6 +63,9 @@ class Scheduler(Intake):
         self._advance()
         self._release()
         self._want_more()
+        current = self._groups.current
+        if current is not None and not current.inflight and self._waits_in_vain(current):
+            self._give_up_waiting()
         self._brake()
         self._emit_record()
         if self._outbox:
@@ -72,7 +77,10 @@ class Scheduler(Intake):
 
     def deadline(self) -> float | None:
         """Monotonic time at which ``TimePassed`` is wanted."""
-        return self._interrupt_at
+        due = self._interrupt_at
+        if self._reclaims and (due is None or self._reclaims[0][0] < due):
+            due = self._reclaims[0][0]
+        return due
 
     @property
     def finished(self) -> bool:
@@ -87,14 +95,19 @@ class Scheduler(Intake):
     def starving(self) -> bool:
         """Whether clients could soon be without work unless more is read."""
         group = self._groups.current
-        return group is None or group.in_memory() < 4 * max(64, self._clients.slots)
+        return group is None or self._usable(group) < 4 * max(64, self._clients.slots)
 
     def unfinished(self) -> int:
         """Tasks of this run without a final state, as far as they have been read."""
         return self._groups.unfinished()
 
     def inflight(self) -> int:
-        return self._groups.current.inflight if self._groups.current is not None else 0
+        """Executions that clients have in hand."""
+        current = self._groups.current
+        count = current.inflight if current is not None else 0
+        if self._groups.early:
+            count += sum(group.inflight for group in self._groups.early.values() if group is not current)
+        return count
 
     def group(self) -> int | None:
         """The number of the group that runs, or ran last."""
@@ -107,28 +120,43 @@ class Scheduler(Intake):
     # -- clients -----------------------------------------------------------------------------------------
 
     def _client_joined(self, event: ev.ClientJoined, now: float) -> None:
-        if self._clients.get(event.client) is not None:
-            self._lose(event.client, "joined again")
+        before = self._clients.get(event.client) or self._clients.known_as(event.info.id)
+        if before is not None:
+            self._lose(before.number, "joined again")
         client = Client(event.client, event.info, self._wall)
         self._clients.add(client)
-        self._seen.add(event.client)
+        self._membership_changed(client.kind)
+        if client.kind.aside:
+            self._know_again(client)
+        if not event.info.outlives:
+            self._seen.add(event.client)
         self._changes().clients.append(act.ClientChange(client.number, client.info, self._wall))
         if self._stopping is not None:
             client.draining = True
+        if event.info.outlives and not self._store_failed:
+            self._reclaim(client, event.holds)
+            if client.draining and client.holding:
+                self._out.append(act.DrainClients([client.number]))
+                if self._interrupted:
+                    self._out.append(act.InterruptClients([client.number]))
 
     def _client_left(self, event: ev.ClientLeft, now: float) -> None:
         self._lose(event.client, None)
-        self._end_without_clients(event.client, "idle")
+        self._end_without_clients("idle")
 
     def _client_lost(self, event: ev.ClientLost, now: float) -> None:
-        self._lose(event.client, event.reason)
-        self._end_without_clients(event.client, "no clients left")
+        if self._lose(event.client, event.reason) is None and not event.outside:
+            self._seen.add(event.client)
+        self._end_without_clients("no clients left")
 
-    def _lose(self, number: int, reason: str | None) -> None:
+    def _lose(self, number: int, reason: str | None) -> Client | None:
         """Take back what the client held: no retry is spent, the next execution is a new one."""
         client = self._clients.remove(number)
         if client is None:
-            return
+            return None
+        if not client.kind.clients:
+            self._membership_changed(client.kind)
+        self._judged_is_gone(client)
         left = "left" if reason is None else f"lost: {reason}"
         self._changes().clients.append(act.ClientChange(number, client.info, self._wall, left))
         held = list(client.holding.values())
@@ -137,12 +165,18 @@ class Scheduler(Intake):
         self._take_back(number, held)
         client.holding.clear()
         self._outbox = deque(entry for entry in self._outbox if entry[1].client != number)
+        return client
 
-    def _end_without_clients(self, gone: int, reason: str) -> None:
-        """Stop when `gone` was the last of the clients that can ever be."""
-        self._seen.add(gone)
+    def _end_without_clients(self, reason: str) -> None:
+        """Stop when nobody is left of the clients that can ever be; others are not waited for."""
         if self.policy.closed and len(self._seen) >= self.policy.expected and not len(self._clients):
             self._stop(reason)
+
+    def _give_up_waiting(self) -> None:
+        """Tasks are left that nobody here can take: end where nobody else can come."""
+        policy = self.policy
+        if policy.closed and not policy.door and len(self._seen) >= policy.expected and not self._feeds:
+            self._stop("no clients left")
 
     # -- results -----------------------------------------------------------------------------------------
 
@@ -153,18 +187,31 @@ class Scheduler(Intake):
             return
         spent = 0.0
         count = 0
+        blameless: list[Task] = []
         for result in event.results:
             task = self._claim(client, result.id, result.execution)
-            if task is not None:
-                self._finish_task(client, task, result)
-                spent += result.end - result.start
-                count += 1
-        back = [task for key, n in event.returned if (task := self._claim(client, key, n)) is not None]
+            if task is None:
+                continue
+            if client.aside and fails_at_once(result):
+                blameless.append(task)
+                continue
+            self._finish_task(client, task, result)
+            spent += result.end - result.start
+            count += 1
+            if client.aside and result.exit_status == 0:
+                self._absolve(client.kind, {client.info.id: client.number}, "a task succeeded there")
+            if not client.aside:
+                self._judge(client, result)
+        back = blameless + [task for key, n in event.returned if (task := self._claim(client, key, n)) is not None]
         if back:
             self._take_back(client.number, back)
         if count:
             self._sizer.observe(spent, count)
+        if event.leaving:
+            client.draining = True
         self._clients.ask(client)
+        if client.info.outlives:
+            self._acknowledge(client)
 
     def _claim(self, client: Client, task_id: str, execution: int) -> Task | None:
         """The task, if this client holds just this execution of it."""
@@ -207,75 +254,16 @@ class Scheduler(Intake):
         )
         record.inserted.append(again)
         self.counts.retried += 1
-        if self.policy.eager:
-            group.front.append(again)
+        current = group is self._groups.current
+        if self.policy.eager and current:
+            group.add_front(again)
             self._known.add(again.id)
-        elif group is self._groups.current and not group.stored:
-            group.ready.append(again)
+        elif current and not group.stored:
+            group.add(again)
             self._known.add(again.id)
         else:
             self._groups.store(group)
         return again.id
-
-    # -- cancelling --------------------------------------------------------------------------------------
-
-    def _cancel_requested(self, event: ev.CancelRequested, now: float) -> None:
-        """Drop what is ready or not sent yet, and have the rest stopped by those who run it."""
-        settled = set(event.settled)
-        known = self._known
-        wanted = {key for key in event.ids if key in known}
-        # What only the store held is dealt with there.
-        self.counts.cancelled += sum(key not in known for key in event.settled)
-        if not wanted:
-            return
-        if self._groups.current is not None:
-            for task in self._groups.current.withdraw(wanted):
-                self._cancelled(NOBODY, task)
-        self._cancel_unsent(wanted)
-        for client in self._clients.all():
-            tasks = [(key, task.execution) for key, task in client.holding.items() if key in wanted]
-            if tasks:
-                self._cancelling.update((key, key in settled) for key, _ in tasks)
-                self._out.append(act.CancelTasks(client.number, tasks))
-
-    def _cancel_unsent(self, wanted: set[str]) -> None:
-        """Take what waits for its dispatch to be durable out of the outbox."""
-        outbox, self._outbox = self._outbox, deque()
-        for seq, send in outbox:
-            client = self._clients.get(send.client)
-            for task in send.tasks:
-                if task.id in wanted and client is not None:
-                    del client.holding[task.id]
-                    self._groups.get(task.group).inflight -= 1
-                    self._cancelled(send.client, task)
-                    self._clients.ask(client)
-            tasks = [task for task in send.tasks if task.id not in wanted]
-            if tasks:
-                self._outbox.append((seq, act.SendTasks(send.client, tasks)))
-
-    # -- changing ----------------------------------------------------------------------------------------
-
-    def _tasks_changed(self, event: ev.TasksChanged, now: float) -> None:
-        """Take over what the user changed; what a client has already keeps it for its next attempt."""
-        told = {task.id: task for task in event.tasks if task.id in self._known}
-        if not told:
-            return
-        if self._groups.current is not None:
-            self._groups.current.revise(told, _revised)
-        unsent = {task.id for _, send in self._outbox for task in send.tasks}
-        for client in self._clients.all():
-            for key in told.keys() & client.holding.keys():
-                old = client.holding[key]
-                client.holding[key] = _revised(old, told[key])
-                if key not in unsent and old.args != told[key].args:
-                    self._ran_as.setdefault(key, old.args)
-        if unsent & told.keys():
-            self._outbox = deque((seq, self._as_held(send)) for seq, send in self._outbox)
-
-    def _as_held(self, send: act.SendTasks) -> act.SendTasks:
-        client = self._clients.get(send.client)
-        held = {} if client is None else client.holding
-        return act.SendTasks(send.client, [held.get(task.id, task) for task in send.tasks])
 
     # -- the end -----------------------------------------------------------------------------------------
 
@@ -293,25 +281,19 @@ class Scheduler(Intake):
     def _time_passed(self, event: ev.TimePassed, now: float) -> None:
         if self._interrupt_at is not None and now >= self._interrupt_at:
             self._interrupt()
+        self._reclaim_passed(now)
 
     def _stop(self, reason: str) -> None:
         """Release nothing from now on; the first reason stays."""
         if self._stopping is not None:
             return
         self._stopping = reason
+        self._reclaims.clear()  # what is withheld stays with its clients, for the server that comes after us
         while self._outbox:
             self._unsend(self._outbox.popleft()[1])
         for client in self._clients.all():
             client.draining = True
         self._out.append(act.DrainClients(self._clients.numbers()))
-
-    def _unsend(self, send: act.SendTasks) -> None:
-        """Tasks whose dispatch was not yet durable go back without ever having been sent."""
-        client = self._clients.get(send.client)
-        if client is not None:
-            for task in send.tasks:
-                client.holding.pop(task.id, None)
-            self._take_back(send.client, send.tasks)
 
     def _interrupt(self) -> None:
         self._interrupt_at = None
@@ -328,6 +310,7 @@ class Scheduler(Intake):
             return
         self._finished = True
         self._interrupt_at = None
+        self._reclaims.clear()
         unfinished = self._groups.unfinished()
         held = 0
         if reason == "group failed":
@@ -347,7 +330,9 @@ class Scheduler(Intake):
         current = self._groups.current
         if current is not None and current.unfinished():
             return None
-        if self._blocked is not None:
+        if self._groups.out_of_turn():
+            return None
+        if self._blocked is not None and self._blocked.unfinished():
             return "group failed"
         return None if self._groups.waiting() is not None else "complete"
 
@@ -361,19 +346,9 @@ class Scheduler(Intake):
     def _store_gone(self, event: ev.StoreFailed, now: float) -> None:
         self._store_failed = True
         self._out.append(act.Note("critical", "server", event.reason))
+        for client in self._clients.all():
+            if client.info.outlives:  # they hold their work for the server that comes after us
+                self._lose(client.number, event.reason)
         self._stop("store failed")
         self._stopping = "store failed"
         self._interrupt()
-
-
-def _revised(task: Task, told: Task) -> Task:
-    """The task with what the user may change as it was told; a copy: the old one may be with a client."""
-    return replace(
-        task,
-        args=told.args,
-        raw=told.raw,
-        timeout=told.timeout,
-        tag=told.tag,
-        cores=told.cores,
-        memory=told.memory,
-    )

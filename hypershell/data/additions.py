@@ -6,21 +6,22 @@ look at them.
 
 from __future__ import annotations
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, text
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 from hypershell.data import schema
 
 __all__ = ["ensure"]
 
-_ADDED = (schema.request, schema.output)
+_ADDED = (schema.request, schema.output, schema.outliving)
 
 
 def ensure(link: Connection) -> None:
-    """Make the tables that are missing in a file, inside of a transaction; schemas of a server have all of them."""
-    if link.dialect.name != "sqlite":
-        return
+    """Make the tables that are missing, inside of a transaction."""
+    file = link.dialect.name == "sqlite"
     for table in _ADDED:
-        link.execute(CreateTable(table, if_not_exists=True))
-        for index in table.indexes:
-            link.execute(CreateIndex(index, if_not_exists=True))
+        # A server is asked first: whoever may only write there is not to need the right to make tables.
+        if file or link.execute(text("SELECT to_regclass(:name)"), {"name": table.name}).scalar() is None:
+            link.execute(CreateTable(table, if_not_exists=True))
+            for index in table.indexes:
+                link.execute(CreateIndex(index, if_not_exists=True))

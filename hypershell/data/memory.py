@@ -71,7 +71,13 @@ class MemoryStore:
         for key, change in batch.changes.items():
             self._change(key, change)
 
-    def load(self, group: int, limit: int) -> tuple[list[Task], bool]:
+    def load(self, group: int, limit: int, again: bool = False) -> tuple[list[Task], bool]:
+        if again:
+            fresh: dict[int, deque[str]] = {}
+            for key, known in self._rows.items():
+                if known.task.group == group:
+                    fresh.setdefault(known.task.submission, deque()).append(key)
+            self._waiting[group] = fresh
         queues = self._waiting.get(group, {})
         found: list[Task] = []
         for number in sorted(queues):
@@ -161,7 +167,7 @@ class MemoryWriter:
         pass
 
     def load(self, wanted: LoadMore) -> None:
-        tasks, exhausted = self._store.load(wanted.group, wanted.limit)
+        tasks, exhausted = self._store.load(wanted.group, wanted.limit, wanted.again)
         self._outbox.append(TasksLoaded(wanted.group, tasks, exhausted))
 
     def poll(self) -> list[Notice]:

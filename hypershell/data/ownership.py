@@ -5,14 +5,14 @@ Functions over a connection inside a transaction of ``sql``; the rules that deci
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, and_, bindparam, func, or_, select, text, true, update
 
-from hypershell.core.model import FeedMark, Submission
+from hypershell.core.model import FeedMark, Submission, Task
 from hypershell.core.states import DISPATCHED, PENDING
-from hypershell.data import requests
+from hypershell.data import outliving, requests
 from hypershell.data.lease import Owner
 from hypershell.data.schema import run as _run
 from hypershell.data.schema import submission as _submission
@@ -47,6 +47,11 @@ _HOLDER = select(func.min(_task.c.group)).where(
 )
 _MARK = (_s.offset, _s.lines, _s.digest, _s.complete)
 _INCOMPLETE = select(_s.id).where(text("NOT complete"), _s.source == "file")
+_OUT = (
+    select(_task)
+    .where(_in_state(DISPATCHED), _task.c.submission == bindparam("number"))
+    .order_by(_task.c.submission, _task.c.id)
+)
 _WITH_OWNER = (
     select(_s.id.label("number"), _s.owner, *_MARK, *(column.label(f"run_{column.name}") for column in _run.c))
     .select_from(_submission.outerjoin(_run, _s.owner == _run.c.id))
@@ -133,7 +138,8 @@ def count_unfinished(link: Connection, numbers: Iterable[int], most: int, runnab
 
 
 def take(link: Connection, me: str, claim: Claim) -> bool:
-    """Make `claim` ours unless its owner has moved since it was read; its dispatched tasks become pending again.
+    """Make `claim` ours unless its owner has moved since it was read; its dispatched tasks become pending again,
+    except those of clients that outlive their server.
 
     The run that had it is fenced, so that its next write fails; taking what is ours already succeeds.
     """
@@ -157,13 +163,14 @@ def take(link: Connection, me: str, claim: Claim) -> bool:
         "server_id": None,
         "server_host": None,
     }
-    link.execute(update(_task).where(_in_state(DISPATCHED), _task.c.submission == number).values(again))
+    lost = or_(_task.c.client_id.is_(None), _task.c.client_id.not_in(outliving.ids()))
+    link.execute(update(_task).where(_in_state(DISPATCHED), _task.c.submission == number, lost).values(again))
     return True
 
 
 def describe(link: Connection, numbers: Sequence[int]) -> Taken:
     """The submissions with these numbers, how far their FILEs were read, and their tasks per group."""
-    taken = Taken([], [], {}, {})
+    taken = Taken([], [], {}, {}, {})
     for number in numbers:
         row = link.execute(select(_submission).where(_s.id == number)).mappings().one()
         taken.submissions.append(Submission(**{name: row[name] for name in Submission.__struct_fields__}))
@@ -171,11 +178,23 @@ def describe(link: Connection, numbers: Sequence[int]) -> Taken:
         for query, counts in ((_PER_GROUP["pending"], taken.pending), (_PER_GROUP["failed"], taken.failed)):
             for group, count in link.execute(query, {"number": number}):
                 counts[group] = counts.get(group, 0) + count
+        for task, client in _dispatched(link, number):
+            taken.withheld.setdefault(client, []).append(task)
     return taken
 
 
 def _mark(number: int, row: Any) -> FeedMark:
     return FeedMark(number, row["offset"], row["lines"], row["digest"], row["complete"])
+
+
+def _dispatched(link: Connection, number: int) -> Iterator[tuple[Task, str]]:
+    """The tasks of a submission that was just taken which clients still have, and whose they are."""
+    for row in link.execute(_OUT, {"number": number}).mappings():
+        fields = {name: row[name] for name in Task.__struct_fields__ if name != "raw"}
+        task = Task(**fields, raw=None if row["args_raw"] is None else bytes(row["args_raw"]))
+        task.tag = task.tag or None
+        task.schedule_time = task.schedule_time or 0.0
+        yield task, row["client_id"]
 
 
 def _owner(row: Any) -> Owner | None:

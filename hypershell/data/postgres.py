@@ -189,8 +189,11 @@ class Postgres:
 
     def create(self, connection: Connection, create: bool) -> bool:
         """Make the tables in an empty schema, in the transaction of `connection`; False where they are there."""
+        from hypershell.data.additions import ensure
+
         raw: Any = connection.connection.dbapi_connection
         if self._check(raw):
+            ensure(connection)
             return False
         if not create:
             raise StoreError(f"database {self.address} has no tables: run 'hs initdb'")

@@ -69,8 +69,8 @@ class Recovery:
             attempt(lambda: store.add_submission(fresh))
             submissions.append(fresh)
         left = attempt(lambda: store.left_alone(self._is_dead))
-        if taken.pending or taken.failed:
-            post(WorkFound(taken.pending, taken.failed))
+        if taken.pending or taken.failed or taken.withheld:
+            post(WorkFound(taken.pending, taken.failed, taken.withheld))
         post(Opened(left, resumed, submissions, taken.marks))
 
     def _revise(self, taken: Taken, post: Post, pause: Pause, attempt: Attempt) -> Taken | None:
@@ -118,7 +118,7 @@ class Recovery:
         taken = self._store.take(free) if free else Taken()
         if taken.submissions:
             post(Adopted(taken.submissions, taken.marks))
-            post(WorkFound(taken.pending, taken.failed))
+            post(WorkFound(taken.pending, taken.failed, taken.withheld))
 
     def _restart(self, post: Post, pause: Pause, attempt: Attempt) -> Taken | None:
         """Take what was asked for, once the life of every owner is known; None when the run is to end instead."""

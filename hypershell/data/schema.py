@@ -29,7 +29,19 @@ from sqlalchemy.types import TypeDecorator
 
 from hypershell.data.times import Stamper, seconds_of
 
-__all__ = ["UtcTime", "client", "meta", "metadata", "micros", "output", "request", "run", "submission", "task"]
+__all__ = [
+    "UtcTime",
+    "client",
+    "meta",
+    "metadata",
+    "micros",
+    "outliving",
+    "output",
+    "request",
+    "run",
+    "submission",
+    "task",
+]
 
 
 class UtcTime(TypeDecorator[float]):
@@ -249,6 +261,13 @@ output = Table(
     Column("stderr", LargeBinary),
     Column("stdout_size", BigInteger),
     Column("stderr_size", BigInteger),
+)
+
+outliving = Table(
+    "outliving",
+    metadata,
+    Column("id", _Id, primary_key=True, nullable=False),
+    Column("server_id", Text, nullable=False),
 )
 
 meta = Table(

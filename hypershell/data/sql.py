@@ -34,7 +34,7 @@ from hypershell.core.actions import Dispatch, Finish, Finished, Record, Return
 from hypershell.core.events import CancelRequested, TasksChanged
 from hypershell.core.model import FeedMark, Special, Submission, Task
 from hypershell.core.states import DISPATCHED, PENDING
-from hypershell.data import lines, ownership, printed, requests, rows, schema
+from hypershell.data import lines, outliving, ownership, printed, requests, rows, schema
 from hypershell.data.batch import Batch
 from hypershell.data.bulk import Bulk, JsonBulk, bulk_insert, bulk_update, incoming, insert_once
 from hypershell.data.connected import RENEW, Connected, Database
@@ -67,6 +67,8 @@ class SqlStore(Connected):
         """The version of the database, and the last request, when requests were read."""
         self._asked: set[str] = set()
         """Tasks with a request that may not have been met."""
+        self._outliving: set[str] = set()
+        """Clients that go on without us."""
         self.refused = 0
 
     # -- life ------------------------------------------------------------------------------------
@@ -95,6 +97,8 @@ class SqlStore(Connected):
             link.execute(_run.update().where(_run.c.id == self._me.id).values(**values))
             here = (_client.c.server_id == self._me.id) & _client.c.disconnected_at.is_(None)
             link.execute(_client.update().where(here).values(disconnected_at=values["end_time"]))
+            if self._outliving:
+                outliving.clear(link, self._outliving, self._owned)
 
     def beat(self) -> None:
         with self._transaction():
@@ -201,12 +205,18 @@ class SqlStore(Connected):
             for start in range(0, len(ids), 500):
                 link.execute(delete(_client).where(_client.c.id.in_(ids[start : start + 500])))
             self._bulk["joined"].run(link, joined)
+            changes = (one for one, _ in batch.clients.values() if one is not None)
+            self._outliving.update(outliving.add(link, self._me.id, changes))
         if left:
             self._bulk["left"].run(link, left)
 
     # -- reading -----------------------------------------------------------------------------------
 
-    def load(self, group: int, limit: int) -> tuple[list[Task], bool]:
+    def load(self, group: int, limit: int, again: bool = False) -> tuple[list[Task], bool]:
+        if again:
+            for number in self._owned:
+                self._cursors.pop((number, group), None)
+                self._exhausted.discard((number, group))
         tasks: list[Task] = []
         cursors: dict[tuple[int, int], str] = {}
         exhausted: set[tuple[int, int]] = set()

@@ -99,6 +99,8 @@ class Taken(Struct, frozen=True):
     marks: list[FeedMark] = []
     pending: dict[int, int] = {}
     failed: dict[int, int] = {}
+    withheld: dict[str, list[Task]] = {}
+    """Per id of a client that outlives its server: what it was given, which is left as it is."""
 
 
 class Store(Protocol):
@@ -124,14 +126,20 @@ class Store(Protocol):
     def apply(self, records: Sequence[Record]) -> None:
         """Write the records, in their order, in one transaction."""
 
-    def load(self, group: int, limit: int) -> tuple[list[Task], bool]:
-        """Up to `limit` further pending tasks of `group` by submission and id; True when no more are there now."""
+    def load(self, group: int, limit: int, again: bool = False) -> tuple[list[Task], bool]:
+        """Up to `limit` further pending tasks of `group` by submission and id; True when no more are there now.
+
+        With `again` the reading begins anew.
+        """
 
     def claims(self, like: Submission | None) -> list[Claim]:
         """What could be taken: the newest submission like this one, or all that others left unfinished."""
 
     def take(self, claims: Sequence[Claim]) -> Taken:
-        """Take over those whose owner has not moved since; their dispatched tasks become pending again."""
+        """Take over those whose owner has not moved since; their dispatched tasks become pending again.
+
+        Those of clients that outlive their server stay as they are.
+        """
 
     def lines(self, number: int) -> Iterator[list[Task]]:
         """The tasks of a submission as they were submitted, without later attempts, in pieces."""

@@ -299,7 +299,7 @@ class Writer:
         self._try(lambda: store.add_submission(submission))
 
     def _answer(self, store: Store, wanted: LoadMore) -> None:
-        tasks, exhausted = self._try(lambda: store.load(wanted.group, wanted.limit))
+        tasks, exhausted = self._try(lambda: store.load(wanted.group, wanted.limit, wanted.again))
         self._post(TasksLoaded(wanted.group, tasks, exhausted))
 
     def _end(self, store: Store, finish: Finish) -> None:

@@ -118,14 +118,18 @@ class Environment:
         base[b"TASK_TAG_PART"] = b"0"
         base[b"TASK_CLIENT_ID"] = _bytes(info.id)
         base[b"TASK_CLIENT_HOST"] = _bytes(info.host)
-        base[b"TASK_SERVER_ID"] = _bytes(settings.server_id)
-        base[b"TASK_SERVER_HOST"] = _bytes(settings.server_host)
         self.base = base
+        self.of_server(settings)
         self.error = _too_long(base)
-        self._shared: dict[int, tuple[Context, dict[bytes, bytes]]] = {}
         self._tag_names: dict[str, bytes] = {}
         self._seconds: dict[int, bytes] = {}
         self._times: dict[float, bytes] = {}
+
+    def of_server(self, settings: ClientSettings) -> None:
+        """Tasks that start from now on are those of this server."""
+        self.base[b"TASK_SERVER_ID"] = _bytes(settings.server_id)
+        self.base[b"TASK_SERVER_HOST"] = _bytes(settings.server_host)
+        self._shared: dict[int, tuple[Context, dict[bytes, bytes]]] = {}
 
     def shared(self, context: Context, cwd: str) -> dict[bytes, bytes]:
         """The part that all tasks of a submission have in common; made once."""

@@ -31,11 +31,16 @@ from hypershell.executor.vocabulary import (
     Event,
     Exited,
     Expand,
+    Greet,
     Interrupted,
     KeptDurable,
     Report,
+    ResultsKept,
     Say,
+    ServerAway,
+    ServerBack,
     ServerLost,
+    ServerReached,
     SignalCame,
     SignalTask,
     Start,
@@ -45,7 +50,7 @@ from hypershell.executor.vocabulary import (
 )
 from hypershell.proto import messages
 from hypershell.reactor import Poller
-from hypershell.transport import SERVER, Endpoint, Lost
+from hypershell.transport import SERVER, Again, Cut, Endpoint, Lost
 
 __all__ = ["Executor"]
 
@@ -62,6 +67,8 @@ class Executor:
     :param welcomed: called with the settings before the first task.
     :param environ: the environment that tasks inherit, the process's own by default.
     :param alone: no other thread of this process has anything to do.
+    :param reconnect: seconds for which the work goes on without the server, where the endpoint tells ``Cut`` and
+        ``Again`` (`info.outlives`); None: the client ends with its server.
     """
 
     def __init__(
@@ -74,6 +81,7 @@ class Executor:
         welcomed: Callable[[messages.ClientSettings], None] | None = None,
         environ: dict[bytes, bytes] | None = None,
         alone: bool = False,
+        reconnect: float | None = None,
     ) -> None:
         self.finished = False
         self.lost: str | None = None
@@ -89,6 +97,9 @@ class Executor:
         self._welcomed = welcomed
         self._environ = environ
         self._alone = alone
+        self._reconnect = reconnect
+        self._give_up_at: float | None = None
+        """When this client ends unless there is a first welcome."""
         self._reaper = Reaper(poller)
         self._output = Output(poller, self._send_output)
         self._machine: Machine | None = None
@@ -97,6 +108,9 @@ class Executor:
         self._doing = False
         self._now = 0.0
         self._said_hello = False
+        self._greeted = False
+        """Whether the next welcome answers a hello after ``Again``."""
+        self._environment: Environment | None = None
         self._ordered: deque[Event] = deque()
         self._soon = True
         self._info_on = self._debug_on = False
@@ -126,6 +140,9 @@ class Executor:
             if machine.hungry != self._soon:
                 self._soon = machine.hungry
                 endpoint.expect(self._soon)
+        elif self._give_up_at is not None and now >= self._give_up_at and self.reason is None:
+            self.lost = f"the server did not come back within {self._reconnect:g} s"
+            self._end(self.lost)
         elif self._ordered and self.reason is None:
             endpoint.send(SERVER, messages.Leave("stopped before the first task"))
             self._end("stopped before the first task")
@@ -147,6 +164,8 @@ class Executor:
             for when in (self._machine.deadline(), self._jobs.deadline()):
                 if when is not None and (due is None or when < due):
                     due = when
+        elif self._give_up_at is not None:
+            due = self._give_up_at if due is None else min(due, self._give_up_at)
         return due
 
     def close(self) -> None:
@@ -197,13 +216,39 @@ class Executor:
             self._tell(KeptDurable(message.size))
         elif kind is messages.Bye:
             self._tell(Dismissed())
+        elif kind is messages.Acknowledged:
+            self._tell(ResultsKept(message.count))
+        elif kind is Cut:
+            self._server_away(message.reason)
+        elif kind is Again:
+            self._server_reached()
         elif kind is Lost:
             self.lost = message.reason
             self._tell(ServerLost(message.reason))
         else:
             _log.warning("Rejected a message of the server: %s is not for clients", kind.__name__)
 
+    def _server_away(self, reason: str) -> None:
+        """Without a first welcome there is nothing that goes on, but a server to wait for."""
+        if self._machine is not None:
+            self._tell(ServerAway(reason))
+        elif self._reconnect is not None and self._give_up_at is None:
+            self._give_up_at = self._now + self._reconnect
+
+    def _server_reached(self) -> None:
+        self._greeted = True
+        if self._machine is not None:
+            self._tell(ServerReached())
+        else:
+            self._endpoint.send(SERVER, messages.Hello(messages.PROTOCOL_VERSION, self._info))
+
     def _welcome(self, settings: messages.ClientSettings) -> None:
+        if self._machine is not None and self._greeted and self._environment is not None:
+            self._greeted = False
+            self._environment.of_server(settings)
+            _log.info("The server is back (%s)", settings.server_host)
+            self._tell(ServerBack(settings))
+            return
         if self._machine is not None or settings.slots < 1:
             _log.warning("Rejected a message of the server: Welcome with %d slots", settings.slots)
             return
@@ -212,11 +257,12 @@ class Executor:
         self._info_on = _log.isEnabledFor(logging.INFO)
         self._debug_on = _log.isEnabledFor(logging.DEBUG)
         environ = dict(os.environb) if self._environ is None else self._environ
-        environment = Environment(environ, settings, self._info)
+        self._greeted = False
+        self._environment = environment = Environment(environ, settings, self._info)
         self._jobs = Jobs(
             settings, environment, self._output, self._tell, threads=not self._alone, stray=self._child_ended
         )
-        self._machine = Machine(settings, time.time() - self._now, self._now)
+        self._machine = Machine(settings, time.time() - self._now, self._now, self._reconnect)
 
     def _child_ended(self, pid: int) -> None:
         """A child that is no task: where it is the guard, another one takes its place."""
@@ -266,7 +312,9 @@ class Executor:
             jobs.start(action.task, action.command, action.context, self._now)
         elif isinstance(action, Report):
             self._output.flush()
-            self._endpoint.send(SERVER, messages.Results(action.results, action.returned))
+            self._endpoint.send(SERVER, messages.Results(action.results, action.returned, action.leaving))
+        elif isinstance(action, Greet):
+            self._endpoint.send(SERVER, messages.Hello(messages.PROTOCOL_VERSION, self._info, action.holds))
         elif isinstance(action, SignalTask):
             jobs.signal(action.id, action.signal)
         elif isinstance(action, Expand):
@@ -277,6 +325,8 @@ class Executor:
             self._output.flush()
             self._endpoint.send(SERVER, action.message)
         elif isinstance(action, End):
+            if action.lost:
+                self.lost = action.reason
             self._end(action.reason)
 
     def _log_start(self, action: Start) -> None:

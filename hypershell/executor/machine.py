@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections import deque
 
 from hypershell.core.model import CANCELLED_BY_USER, Result, Special, Task
-from hypershell.executor.held import Run, Submission, shown, split, text_of
+from hypershell.executor.held import Run, Submission, shown, text_of
 from hypershell.executor.ladder import KILL, ladder
+from hypershell.executor.reports import NEVER, Reports
 from hypershell.executor.vocabulary import (
     Action,
     CancelOrdered,
@@ -24,7 +25,6 @@ from hypershell.executor.vocabulary import (
     Expanded,
     Interrupted,
     KeptDurable,
-    Report,
     Say,
     ServerLost,
     SignalCame,
@@ -35,7 +35,7 @@ from hypershell.executor.vocabulary import (
     Warn,
     WorkArrived,
 )
-from hypershell.proto.messages import ClientSettings, Leave
+from hypershell.proto.messages import Leave
 from hypershell.template import ExpansionError
 
 __all__ = ["Machine"]
@@ -48,60 +48,14 @@ LAUNCHER_DEATHS = frozenset({-2, -10, -12, -15})
 SUSPECT_TIME = 0.25
 SIGNAL_TIME = 2.0
 
-#: Bytes of kept output at which results go back; a message has less than this and one more result (2 MiB).
-KEPT_BUNDLE = 1 << 20
 
-#: Bytes of kept output that were sent and are not durable yet, at which no task is started; each of those that run
-#: then may add 2 MiB.
-KEPT_WINDOW = 16 << 20
-
-_NEVER = float("inf")
-
-
-class Machine:
-    """The state of one client.
-
-    :param settings: from the server's Welcome.
-    :param epoch: seconds to add to `now` (any steady clock) to get seconds since the epoch.
-    """
-
-    def __init__(self, settings: ClientSettings, epoch: float = 0.0, now: float = 0.0) -> None:
-        self.settings = settings
-        self.slots = settings.slots
-        self._epoch = epoch
-        self._queue: deque[Task] = deque()
-        self._running: dict[str, Run] = {}
-        self._held: dict[str, int] = {}
-        self._due: dict[str, float] = {}
-        self._submissions: dict[int, Submission] = {}
-        self._results: list[Result] = []
-        self._kept_size = 0
-        """Bytes of output in these results."""
-        self._kept_away = 0
-        """Bytes of output that the server has and did not say to be durable."""
-        self._returned: list[tuple[str, int]] = []
-        self._oldest = now
-        self._idle_since = now
-        self._draining = False
-        self._waited_for = False
-        """Somebody waits for a result: it goes back at once."""
-        self._ending: str | None = None
-        self._leaving = False
-        self._ended = False
-        self._signals: dict[int, float] = {}
-        """When this process last got a signal."""
+class Machine(Reports):
+    """The state of one client. Parameters: see ``Reports``."""
 
     @property
     def hungry(self) -> bool:
         """Whether more work could start at once."""
-        return not self._queue and len(self._running) < self.slots and not self._draining
-
-    @property
-    def held(self) -> dict[str, int]:
-        """Tasks that this client owes an answer for and has not reported: id -> execution."""
-        unreported = dict(self._returned)
-        unreported.update((result.id, result.execution) for result in self._results)
-        return self._held | unreported
+        return not self._queue and len(self._running) < self.slots and not self._draining and not self._full
 
     def handle(self, event: Event, now: float) -> list[Action]:
         """What to do after `event`; `now` never decreases. Facts about tasks that are not here are ignored."""
@@ -126,6 +80,7 @@ class Machine:
         elif isinstance(event, SignalCame):
             self._signal_came(-event.number, now)
         elif isinstance(event, Interrupted):
+            self._hurried = self._hurried or event.leave
             self._drain(event.leave, "interrupted")
             self._stop_all(ladder(event.grace, event.hurry, now), now, actions)
         elif isinstance(event, KeptDurable):
@@ -134,9 +89,11 @@ class Machine:
             self._end("dismissed", now, actions)
         elif isinstance(event, ServerLost):
             self._end(event.reason, now, actions)
-        if self._queue and len(self._running) < self.slots and self._kept_away < KEPT_WINDOW:
+        elif self._unconfirmed is not None:
+            self._server_came_or_went(event, self._unconfirmed, now, actions)
+        if self._queue and len(self._running) < self.slots and not self._full:
             self._fill(now, actions)
-        if self._results or self._returned:
+        if (self._results or self._returned or self._announce) and self._away is None:
             self._pack(now, actions)
         if not self._running:
             self._rest(now, actions)
@@ -144,12 +101,14 @@ class Machine:
 
     def deadline(self) -> float | None:
         """The time at which ``TimePassed`` is due; None: nothing is due by itself."""
-        due = min(self._due.values()) if self._due else _NEVER
-        if (self._results or self._returned) and self._oldest + self.settings.bundlewait < due:
+        due = min(self._due.values()) if self._due else NEVER
+        if self._away is not None:
+            due = min(due, self._give_up_at)
+        elif (self._results or self._returned) and self._oldest + self.settings.bundlewait < due:
             due = self._oldest + self.settings.bundlewait
-        if not self._held and self.settings.idle_timeout is not None and not self._ended:
+        if not self._held and self.settings.idle_timeout is not None and self._ending is None:
             due = min(due, self._idle_since + self.settings.idle_timeout)
-        return None if due == _NEVER else due
+        return None if due == NEVER else due
 
     # Work comes in
 
@@ -326,43 +285,22 @@ class Machine:
         self._note_oldest(now)
         self._returned.append((task.id, task.execution))
 
-    def _is_waited_for(self, task: Task) -> bool:
-        return self._submissions[task.submission].context.waited_for
-
-    def _note_oldest(self, now: float) -> None:
-        if not self._results and not self._returned:
-            self._oldest = now
-
-    def _pack(self, now: float, actions: list[Action]) -> None:
-        """Results go back when the bundle is full, the oldest has waited, or more work is or will soon be needed.
-
-        Without a fixed size a bundle is full at half of what is still queued: a deep queue leaves time for few
-        large messages, a shallow one does not. A queue shorter than the slots can be empty after the next round.
-        """
-        queued = len(self._queue)
-        if (
-            queued < self.slots
-            or len(self._results) >= (self.settings.bundlesize or queued / 2)
-            or self._returned
-            or self._waited_for
-            or self._kept_size >= KEPT_BUNDLE
-            or now >= self._oldest + self.settings.bundlewait
-        ):
-            results = self._results
-            if self._kept_size >= KEPT_BUNDLE:
-                *full, results = split(results, KEPT_BUNDLE)
-                actions.extend(Report(part, []) for part in full)
-            actions.append(Report(results, self._returned))
-            self._results = []
-            self._kept_away += self._kept_size
-            self._kept_size = 0
-            self._returned = []
-            self._waited_for = False
-
     # Stopping
+
+    def _give_up(self, now: float, actions: list[Action]) -> None:
+        """The server did not come back in time."""
+        reason = "" if self._away is None else self._away.reason
+        self._give_up_at = NEVER
+        self._lost = True
+        lost = 0 if self._unconfirmed is None else len(self._unconfirmed) + len(self._results)
+        more = f"; it did not get {lost} results, whose tasks run again" if lost else ""
+        self._ending = None
+        self._end(f"the server did not come back within {self._reconnect:g} s ({reason}){more}", now, actions)
 
     def _climb(self, now: float, actions: list[Action]) -> None:
         """Send the signals that are due; a task that reached its time limit gets the first one."""
+        if now >= self._give_up_at:
+            self._give_up(now, actions)
         for id in [id for id, due in self._due.items() if due <= now]:
             run = self._running[id]
             if run.dead is not None:
@@ -387,6 +325,7 @@ class Machine:
     def _drain(self, leave: bool, reason: str) -> None:
         self._draining = True
         if leave:
+            self._announce = self._announce or (not self._leaving and bool(self._running))
             self._leaving = True
             self._ending = self._ending or reason
         while self._queue:
@@ -437,6 +376,9 @@ class Machine:
         if self._ending is None:
             return
         if self._leaving:
+            kept = self._unconfirmed
+            if kept is not None and (len(kept) or self._results) and not self._hurried:
+                return  # until the server has them for good
             actions.append(Say(Leave(self._ending)))
-        actions.append(End(self._ending))
+        actions.append(End(self._ending, self._lost))
         self._ended = True

@@ -7,7 +7,7 @@ from typing import TypeAlias
 from msgspec import Struct
 
 from hypershell.core.model import Kept, Result, Task
-from hypershell.proto.messages import Context, Leave
+from hypershell.proto.messages import ClientSettings, Context, Leave
 
 __all__ = [
     "Action",
@@ -19,11 +19,16 @@ __all__ = [
     "Exited",
     "Expand",
     "Expanded",
+    "Greet",
     "Interrupted",
     "KeptDurable",
     "Report",
+    "ResultsKept",
     "Say",
+    "ServerAway",
+    "ServerBack",
     "ServerLost",
+    "ServerReached",
     "SignalCame",
     "SignalTask",
     "Start",
@@ -111,6 +116,28 @@ class ServerLost(Struct, frozen=True, gc=False):
     reason: str
 
 
+class ServerAway(Struct, frozen=True, gc=False):
+    """The connection is gone; somebody tries to make another one, and the work goes on meanwhile."""
+
+    reason: str
+
+
+class ServerReached(Struct, frozen=True, gc=False):
+    """There is a connection again. The answer is ``Greet``."""
+
+
+class ServerBack(Struct, frozen=True, gc=False):
+    """The server, or the one that took its place, has answered ``Greet``."""
+
+    settings: ClientSettings
+
+
+class ResultsKept(Struct, frozen=True, gc=False):
+    """The first `count` reports since ``ServerBack``, or since the beginning, are durable."""
+
+    count: int
+
+
 class SignalCame(Struct, frozen=True, gc=False):
     """This process got signal `number`; a launcher may have sent it to the tasks as well."""
 
@@ -133,6 +160,10 @@ Event: TypeAlias = (
     | SignalCame
     | Dismissed
     | ServerLost
+    | ServerAway
+    | ServerReached
+    | ServerBack
+    | ResultsKept
     | TimePassed
 )
 
@@ -167,6 +198,14 @@ class Report(Struct, frozen=True, gc=False):
 
     results: list[Result]
     returned: list[tuple[str, int]]
+    leaving: bool = False
+    """Nothing more is to be sent to this client."""
+
+
+class Greet(Struct, frozen=True, gc=False):
+    """Say hello to the server that was reached, with the executions that are here, ended ones too."""
+
+    holds: list[tuple[str, int]]
 
 
 class Say(Struct, frozen=True, gc=False):
@@ -177,6 +216,8 @@ class End(Struct, frozen=True, gc=False):
     """All is done: the client ends. The last action of a machine."""
 
     reason: str
+    lost: bool = False
+    """The server never came back."""
 
 
 class Warn(Struct, frozen=True, gc=False):
@@ -185,4 +226,4 @@ class Warn(Struct, frozen=True, gc=False):
     text: str
 
 
-Action: TypeAlias = Expand | Start | SignalTask | Report | Say | End | Warn
+Action: TypeAlias = Expand | Start | SignalTask | Report | Greet | Say | End | Warn

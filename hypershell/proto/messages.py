@@ -9,10 +9,11 @@ from typing import TypeAlias
 
 from msgspec import Struct
 
-from hypershell.core.model import ClientInfo, Result, Task
+from hypershell.core.model import ClientInfo, Int32, Result, Task
 
 __all__ = [
     "PROTOCOL_VERSION",
+    "Acknowledged",
     "Bye",
     "Cancel",
     "ClientMessage",
@@ -31,7 +32,7 @@ __all__ = [
     "Work",
 ]
 
-PROTOCOL_VERSION = 3
+PROTOCOL_VERSION = 4
 
 
 class ClientSettings(Struct, array_like=True, frozen=True):
@@ -70,11 +71,15 @@ class Context(Struct, array_like=True, frozen=True):
 class Hello(Struct, array_like=True, frozen=True, tag=1):
     protocol: int
     info: ClientInfo
+    holds: list[tuple[str, Int32]] = []
+    """Of a client that comes back: executions (id, execution) that it has in hand, ended ones too."""
 
 
 class Results(Struct, array_like=True, frozen=True, tag=2):
     results: list[Result]
     returned: list[tuple[str, int]] = []
+    leaving: bool = False
+    """The client starts nothing more and leaves when what it runs has ended."""
 
 
 class Output(Struct, array_like=True, frozen=True, tag=3):
@@ -131,5 +136,13 @@ class KeptTaken(Struct, array_like=True, frozen=True, tag=40):
     size: int
 
 
+class Acknowledged(Struct, array_like=True, frozen=True, tag=41):
+    """The first `count` of this client's ``Results`` since its last ``Hello`` are durable: it may forget them."""
+
+    count: int
+
+
 ClientMessage: TypeAlias = Hello | Results | Output | Leave
-ServerMessage: TypeAlias = Welcome | Work | OutputTaken | Drain | Interrupt | Bye | Cancel | KeptTaken
+ServerMessage: TypeAlias = (
+    Welcome | Work | OutputTaken | Drain | Interrupt | Bye | Cancel | KeptTaken | Acknowledged
+)

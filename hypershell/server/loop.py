@@ -94,6 +94,10 @@ class Server:
         self._kept = KeptCredit(lambda peer, size: endpoint.send(peer, msg.KeptTaken(size)))
         self._failing = self._held_back = False
         """The store fails at the moment; nothing is released."""
+        self._has_looked = False
+        """Whether the store has said what earlier servers left."""
+        self._early: dict[int, msg.Hello] = {}
+        """Clients that came back before it was known what an earlier server had given them."""
         self.abandoned = False
         """The user would not wait for the store any longer."""
         self.visits: Visits | None = None
@@ -191,10 +195,13 @@ class Server:
 
     def _from_writer(self, notice: object) -> None:
         if isinstance(notice, Opened):
-            self.opened = True
+            self.opened = self._has_looked = True
             self.learn(notice.submissions)
             self._reporter.left_alone(notice.left_alone)
             self._resume(notice)
+            while self._early:
+                peer = next(iter(self._early))
+                self._hello(peer, self._early.pop(peer))
         elif isinstance(notice, Adopted):
             self.learn(notice.submissions)
             self._read_on(notice.submissions, notice.marks)
@@ -217,13 +224,7 @@ class Server:
         for one in submissions:
             wishes = Wishes.of_options(one.options)
             self.contexts[one.id] = msg.Context(
-                one.id,
-                one.template,
-                one.cwd,
-                one.submit_id,
-                one.submit_host,
-                wishes.keep_output,
-                wishes.waited_for,
+                one.id, one.template, one.cwd, one.submit_id, one.submit_host, wishes.keep_output, wishes.waited_for
             )
             if wishes.waited_for:
                 self._waited_for.add(one.id)
@@ -256,7 +257,7 @@ class Server:
 
     def _from_client(self, peer: int, message: object) -> None:
         if isinstance(message, msg.Results):
-            self._tell(ev.ResultsReceived(peer, message.results, message.returned))
+            self._tell(ev.ResultsReceived(peer, message.results, message.returned, message.leaving))
             self._kept.received(peer, message.results, self._seq)
             if not self._scheduler.inflight():
                 self._writer.hurry()  # no other result will share the commit, and somebody may wait for this one
@@ -264,13 +265,17 @@ class Server:
             self.out.put(message.out, peer)
             self.err.put(message.err, peer)
         elif isinstance(message, msg.Hello):
-            self._hello(peer, message)
+            if message.holds and not self._has_looked:
+                self._early[peer] = message
+            else:
+                self._hello(peer, message)
         elif isinstance(message, msg.Leave):
             log.debug("Client %s left: %s", peer, message.reason)
             self._tell(ev.ClientLeft(peer))
         elif isinstance(message, Lost):
             log.warning("Client %s lost: %s", peer, message.reason)
-            self._tell(ev.ClientLost(peer, message.reason))
+            self._early.pop(peer, None)
+            self._tell(ev.ClientLost(peer, message.reason, message.outside))
         else:
             log.warning("Client %s sent a message that is not for a server (%s)", peer, type(message).__name__)
 
@@ -290,7 +295,7 @@ class Server:
             info = replace(info, slots=settings.slots)
         self._endpoint.send(peer, msg.Welcome(settings))
         log.debug("Registered client (%s: %s)", info.host, info.id)
-        self._tell(ev.ClientJoined(peer, info))
+        self._tell(ev.ClientJoined(peer, info, message.holds))
 
     def hand_in(self, submission: Submission, tasks: list[Task], mark: FeedMark) -> int:
         """Take tasks of a visitor; the number of the Record that must be durable before they count as taken."""
@@ -342,6 +347,8 @@ class Server:
                 self._forget(action.clients)
         elif isinstance(action, act.SendTasks):
             self._send(action)
+        elif isinstance(action, act.Acknowledge):
+            self._endpoint.send(action.client, msg.Acknowledged(action.count))
         elif isinstance(action, act.Commit):
             self._writer.hurry()
         elif isinstance(action, act.LoadMore):
@@ -392,6 +399,8 @@ class Server:
         for change in changes:
             if change.left is not None:
                 self._told.pop(change.client, None)
+            else:  # after it had joined before, under the same number
+                self._told.setdefault(change.client, set())
 
     def taken(self, peer: int, size: int) -> None:
         """Output of `peer` has been written: it may send as much again."""

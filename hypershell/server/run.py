@@ -392,7 +392,10 @@ def _policy(settings: RunSettings, source: _Source | None, place: Place) -> Poli
         feed=source is not None,
         closed=not place.is_open,
         expected=place.clients,
-        durable_dispatch=(place.is_open or (source is not None and not again)) and not settings.no_db,
+        durable_dispatch=source is not None and not again and not settings.no_db,
+        # Nobody comes back to a server that nobody can reach.
+        reclaim=settings.reclaim if place.is_open else 0.0,
+        quarantine=settings.quarantine,
     )
 
 

@@ -104,5 +104,5 @@ def _client(client: Client, silent: float | None) -> ClientStatus:
         held=len(client.holding),
         since=client.since,
         silent=silent,
-        state="draining" if client.draining else "running",
+        state="draining" if client.draining else "quarantined" if client.aside else "running",
     )

@@ -7,14 +7,16 @@ committed, and keeps its own books of all that.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
 
 from hypershell.core.actions import Dispatch, Finish, Finished, Record, Return
 from hypershell.core.events import WorkFound
-from hypershell.core.model import Result, Task
+from hypershell.core.model import ClientInfo, Task
 from hypershell.core.scheduler import Policy
+from hypershell.proto.messages import Results
+from tests.sim.books import Book, Life
+from tests.sim.clock import Clock
 from tests.sim.disk import Disk
-from tests.sim.plan import Plan
+from tests.sim.plan import SICK, Line, Plan, Sort
 
 __all__ = ["Checker"]
 
@@ -22,68 +24,22 @@ _KEPT = ("args", "submission", "group", "raw", "timeout", "tag", "submit_time", 
 _OVER = ("succeeded", "failed", "cancelled")
 
 
-@dataclass(slots=True)
-class _Book:
-    """A task as committed."""
-
-    line: int
-    group: int
-    attempt: int
-    previous: str | None
-    state: str = "pending"
-    execution: int = 0
-    status: int | None = None
-    next: str | None = None
-    settled: bool = False
-    """Cancelled by a user while it was pending."""
-
-
-@dataclass(slots=True)
-class _Life:
-    """What one server must have in mind."""
-
-    policy: Policy
-    group_of: dict[str, int] = field(default_factory=dict)
-    attempt_of: dict[str, int] = field(default_factory=dict)
-    execution_of: dict[str, int] = field(default_factory=dict)
-    seen: dict[str, Task] = field(default_factory=dict)
-    rejected: set[str] = field(default_factory=set)
-    unfinished: Counter[int] = field(default_factory=Counter)
-    since: dict[int, int] = field(default_factory=dict)
-    """Group -> the reading with which its present work began."""
-    readings: int = 0
-    bad_since: dict[int, int] = field(default_factory=dict)
-    """Group -> the reading of its first bad line."""
-    failed: Counter[int] = field(default_factory=Counter)
-    current: int | None = None
-    feed_open: bool = True
-    holder: dict[str, int] = field(default_factory=dict)
-    holding: Counter[int] = field(default_factory=Counter)
-    sent: set[tuple[str, int]] = field(default_factory=set)
-    freed: set[tuple[int, str, int]] = field(default_factory=set)
-    slots: dict[int, int] = field(default_factory=dict)
-    seen_clients: set[int] = field(default_factory=set)
-    answered: bool = False
-    stops: list[str] = field(default_factory=list)
-    seq: int = 0
-    durable: int = 0
-    counts: Counter[str] = field(default_factory=Counter)
-    told: dict[str, bool] = field(default_factory=dict)
-    """Tasks that the server knows to be cancelled; whether the store has the last word."""
-    version: dict[str, int] = field(default_factory=dict)
-    """The oldest version of each task that may still be given out."""
-    withdrawn: set[str] = field(default_factory=set)
-    """Those of them that it need not say anything about any more."""
-
-
 class Checker:
     """Broken rules are collected in `wrong`, in words."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, clock: Clock) -> None:
         self.wrong: list[str] = []
         self._plan = plan
-        self._books: dict[str, _Book] = {}
-        self._life = _Life(plan.policy)
+        self._clock = clock
+        self._who: dict[int, int] = {}
+        """Number of a connection -> the client, which may have had others."""
+        self._asked_in_vain: set[str] = set()
+        """Tasks that failed at a client which was to blame for it, or went back from there."""
+        self._kinds: dict[int, Sort] = {}
+        self._outlives: set[int] = set()
+        """Numbers of connections of clients that may come back."""
+        self._books: dict[str, Book] = {}
+        self._life = Life(plan.policy)
         self._ran: dict[tuple[int, str, int], int | None] = {}
         self._asked: set[str] = set()
         """Tasks that a user ever cancelled."""
@@ -101,15 +57,19 @@ class Checker:
 
     def begin(self, policy: Policy) -> None:
         """A new server finds what was committed; what was in flight is pending, one execution on."""
-        self._life = life = _Life(policy, version=dict(self._versions))
+        self._life = life = Life(policy, version=dict(self._versions))
         for key, book in self._books.items():
             if key in self._asked and book.state not in _OVER:
                 book.state, book.status = "cancelled", -100
-            if book.state == "dispatched":
+            if book.state == "dispatched" and book.who is not None:
+                life.away[key] = book.who
+                life.touched.add(key)
+            elif book.state == "dispatched":
                 book.state = "pending"
                 book.execution += 1
-            if book.state == "pending":
+            if book.state in ("pending", "dispatched"):
                 life.group_of[key] = book.group
+                life.line_of[key] = book.line
                 life.attempt_of[key] = book.attempt
                 life.execution_of[key] = book.execution
                 life.unfinished[book.group] += 1
@@ -118,7 +78,11 @@ class Checker:
 
     def found(self, event: WorkFound) -> None:
         life = self._life
-        self._must(+Counter(event.pending) == +life.unfinished, f"found {event.pending}, left {life.unfinished}")
+        left = life.unfinished - Counter(life.group_of[key] for key in life.away)
+        self._must(+Counter(event.pending) == left, f"found {event.pending}, left {left}")
+        found = {task.id for tasks in event.withheld.values() for task in tasks}
+        self._must(found == life.away.keys(), f"withheld {sorted(found)}, away {sorted(life.away)}")
+        life.until = self._clock.now + life.policy.reclaim
         self._must(+Counter(event.failed) == +life.failed, f"found failed {event.failed}, left {life.failed}")
 
     # -- what goes in -------------------------------------------------------------------------------------
@@ -143,6 +107,7 @@ class Checker:
         life.attempt_of[task.id] = task.attempt
         life.execution_of[task.id] = 0
         life.seen[task.id] = task
+        life.line_of[task.id] = int(task.args)
 
     def feed_ended(self) -> None:
         self._life.feed_open = False
@@ -176,18 +141,57 @@ class Checker:
                 life.withdrawn.add(key)
                 life.unfinished[life.group_of[key]] -= 1
 
-    def client_joined(self, client: int, slots: int) -> None:
-        self._life.slots[client] = slots
-        self._life.seen_clients.add(client)
+    def client_joined(self, client: int, info: ClientInfo, holds: list[tuple[str, int]]) -> None:
+        life, who = self._life, info.pid
+        self._who[client] = who
+        for other in [other for other in life.slots if self._who[other] == who]:
+            del life.slots[other]
+        life.slots[client] = info.slots
+        self._kinds[client] = info.system, info.labels
+        life.offers[client] = set(holds)
+        life.back.add(who)
+        if info.outlives:
+            self._outlives.add(client)
+        else:
+            life.seen_clients.add(client)
 
-    def client_gone(self, client: int) -> None:
+    def came_back(self, client: int) -> None:
+        """The server has dealt with its joining: what it has and nobody else was given is its own."""
+        life = self._life
+        if "store failed" in life.stops:
+            return
+        for key, execution in sorted(life.offers[client]):
+            newest = key in life.group_of and life.execution_of[key] == execution
+            if newest and key in life.touched and key not in life.told:
+                right = life.holder.get(key) == client
+                self._must(right, f"{key} ({execution}) is not left to {client}, which came back with it")
+
+    def client_gone(self, client: int, outside: bool) -> None:
         self._life.slots.pop(client, None)
-        self._life.seen_clients.add(client)
+        if not outside:
+            self._life.seen_clients.add(client)
 
-    def results(self, client: int, results: list[Result], returned: list[tuple[str, int]]) -> None:
-        self._life.freed.update((client, key, execution) for key, execution in returned)
-        if client in self._life.slots and results:
-            self._life.answered = True
+    def results(self, client: int, message: Results) -> None:
+        life = self._life
+        life.freed.update((client, key, execution) for key, execution in message.returned)
+        life.failed_there.update((client, one.id, one.execution) for one in message.results if one.exit_status)
+        if message.leaving:
+            life.leaving.add(client)
+        if client in life.slots and message.results:
+            life.answered = True
+
+    def heard(self, client: int) -> None:
+        """The server has dealt with a message with results; those that counted are in the last record with one."""
+        if client in self._life.slots:
+            self._life.heard.setdefault(client, []).append(self._life.applied.get(client, 0))
+
+    def acknowledged(self, client: int, count: int) -> None:
+        """The client may forget the results in its first `count` messages: are they durable?"""
+        life = self._life
+        heard = life.heard.get(client, [])
+        self._must(0 < count <= len(heard) + 1, f"{count} messages of client {client} are acknowledged, not sent")
+        seq = heard[count - 1] if count <= len(heard) else life.applied.get(client, 0)
+        self._must(seq <= life.durable, f"record {seq} is told to client {client} as durable, {life.durable} is")
 
     # -- what clients do ----------------------------------------------------------------------------------
 
@@ -197,6 +201,8 @@ class Checker:
 
     def ended(self, client: int, key: str, execution: int, status: int) -> None:
         self._ran[client, key, execution] = status
+        if status == SICK:
+            self._asked_in_vain.add(key)
 
     # -- what the scheduler says --------------------------------------------------------------------------
 
@@ -235,6 +241,7 @@ class Checker:
     def _ended(self, ended: Finished) -> None:
         life, result = self._life, ended.result
         key, client = result.id, ended.client
+        life.applied[client] = life.seq
         group = life.group_of.get(key)
         if group is None:
             self.fault(f"unknown or ended task {key} ends")
@@ -249,7 +256,7 @@ class Checker:
             self._ended_cancelled(ended, group)
             return
         self._must(not life.told.get(key), f"{key} is {ended.state}, the store says cancelled")
-        truth = self._ran.get((client, key, result.execution))
+        truth = self._ran.get((self._who.get(client, -1), key, result.execution))
         self._must(truth == result.exit_status, f"{key} ended with {truth}, recorded is {result.exit_status}")
         line = self._plan.lines[int(ended.task.args)] if ended.task else None
         good = truth == 0 and line is not None and not line.overdue()
@@ -273,10 +280,11 @@ class Checker:
         key, client = result.id, ended.client
         self._must(key in life.told, f"{key} is cancelled, nobody wanted that")
         self._must(ended.next_id is None, f"{key} is cancelled and tried again")
-        right = (-100, self._ran.get((client, key, result.execution)))
+        right = (-100, self._ran.get((self._who.get(client, -1), key, result.execution)))
         self._must(result.exit_status in right, f"{key} is cancelled with {result.exit_status}, not {right}")
         if client < 0:
             self._must(key not in life.holder, f"{key} is dropped while {life.holder.get(key)} has it")
+            life.away.pop(key, None)
         else:
             self._release(client, key, result.execution, "a cancel")
         if key not in life.withdrawn:
@@ -287,12 +295,20 @@ class Checker:
     def _returned(self, back: Return) -> None:
         life = self._life
         client = life.holder.get(back.id)
+        if back.id in life.away:
+            over = self._clock.now >= life.until or life.away.pop(back.id) in life.back
+            self._must(over, f"{back.id} is taken from a client that may come back until {life.until:g}")
+            life.away.pop(back.id, None)
+            return
         if client is None:
             self.fault(f"{back.id} is returned, nobody has it")
             return
         never_sent = (back.id, back.execution) not in life.sent
-        given_back = (client, back.id, back.execution) in life.freed
-        gone = client not in life.slots
+        this = (client, back.id, back.execution)
+        given_back = this in life.freed or this in life.failed_there
+        if this in life.failed_there:
+            life.taken_back.append(client)
+        gone = client not in life.slots or (client in self._outlives and "store failed" in life.stops)
         self._must(never_sent or given_back or gone, f"{back.id} is taken from client {client}, which has it")
         self._release(client, back.id, back.execution, "a return")
 
@@ -310,6 +326,12 @@ class Checker:
             self.fault(f"{key} is dispatched, but unknown or ended")
             return
         self._must(key not in life.told, f"{key} is dispatched after it was cancelled")
+        life.touched.add(key)
+        if dispatch.execution == life.execution_of[key]:
+            self._own_again(dispatch)
+            return
+        self._must(key not in life.away, f"{key} is dispatched to {client} while it is withheld")
+        self._must(client not in life.leaving, f"{key} is dispatched to {client}, which is leaving")
         self._must(key not in life.holder, f"{key} is dispatched to {client} while {life.holder.get(key)} has it")
         newer = life.execution_of[key] + 1
         self._must(dispatch.execution == newer, f"{key} is dispatched as {dispatch.execution}, not {newer}")
@@ -322,6 +344,22 @@ class Checker:
         held = life.holding[client]
         self._must(held <= most, f"client {client} has {held} tasks, {most} allowed")
         self._barrier(group)
+
+    def _own_again(self, dispatch: Dispatch) -> None:
+        """The same execution goes on where it is."""
+        life, key, client = self._life, dispatch.id, dispatch.client
+        offered = (key, dispatch.execution) in life.offers.get(client, set())
+        self._must(offered, f"{key} ({dispatch.execution}) is given to {client} again, which did not bring it")
+        who = self._who[client]
+        before = life.holder.pop(key, None)
+        if before is not None:
+            life.holding[before] -= 1
+            self._must(self._who[before] == who, f"{key} is given to {client} while {before} has it")
+        absent = life.away.pop(key, who)
+        self._must(absent == who, f"{key} is given to {client}, it is withheld for another")
+        life.holder[key] = client
+        life.holding[client] += 1
+        life.sent.add((key, dispatch.execution))
 
     def _most(self, slots: int) -> int:
         size = self._life.policy.bundlesize
@@ -366,12 +404,36 @@ class Checker:
             life.sent.add((task.id, task.execution))
             least, most = life.version.get(task.id, 0), self._versions.get(task.id, 0)
             self._must(least <= _version(task) <= most, f"{task.id} is sent as it was before it was changed")
-            if life.policy.durable_dispatch:
+            self._suits(client, task)
+            if life.policy.durable_dispatch or client in self._outlives:
                 book = self._books.get(task.id)
                 durable = book is not None and (
                     book.settled or (book.state, book.execution) == ("dispatched", task.execution)
                 )
                 self._must(durable, f"{task.id} ({task.execution}) is sent before that is durable")
+
+    def _suits(self, client: int, task: Task) -> None:
+        line, kind = self._plan.lines[int(task.args)], self._kinds[client]
+        self._must(self._fits(line, kind), f"{task.id}, which needs {line.needs}, is sent to {client}: {kind}")
+
+    def _fits(self, line: Line, kind: Sort) -> bool:
+        """Whether a client may get a task: its tags against what the client is. The server is a posix one."""
+        needs, (system, labels) = dict(line.needs), kind
+        names = {"any", "windows"} if system == "win32" else {"any", "posix", system}
+        return needs.get("os", "posix") in names and needs.get("label") in (None, *labels)
+
+    def noted(self, text: str) -> None:
+        """A line for the log; such as that a client is set aside."""
+        life = self._life
+        if "gets no more tasks" in text:
+            life.set_aside.update(who for who in self._who.values() if f"(client-{who})" in text)
+
+    def handled(self) -> None:
+        """The server has dealt with an event: what it took back in spite of a result came from a sick client."""
+        life = self._life
+        for client in life.taken_back:
+            self._must(self._who[client] in life.set_aside, f"results of client {client} do not count, why?")
+        life.taken_back.clear()
 
     # -- what is durable ----------------------------------------------------------------------------------
 
@@ -380,7 +442,7 @@ class Checker:
             self._life.durable = record.seq
             for task in record.inserted:
                 self._must(task.id not in self._books, f"{task.id} is committed twice")
-                self._books[task.id] = _Book(int(task.args), task.group, task.attempt, task.previous_id)
+                self._books[task.id] = Book(int(task.args), task.group, task.attempt, task.previous_id)
             for ended in record.finished:
                 book = self._books[ended.result.id]
                 if book.settled:
@@ -389,12 +451,14 @@ class Checker:
                 book.state, book.status, book.next = ended.state, ended.result.exit_status, ended.next_id
             for back in record.returned:
                 if not self._books[back.id].settled:
-                    self._books[back.id].state = "pending"
+                    self._books[back.id].state, self._books[back.id].who = "pending", None
             for dispatch in record.dispatched:
                 book = self._books[dispatch.id]
                 if book.settled:
                     continue
-                self._must(book.state == "pending", f"{dispatch.id} is dispatched, it is {book.state}")
+                again = book.state == "dispatched" and book.execution == dispatch.execution
+                self._must(again or book.state == "pending", f"{dispatch.id} is dispatched, it is {book.state}")
+                book.who = self._who[dispatch.client] if dispatch.client in self._outlives else None
                 book.state, book.execution = "dispatched", dispatch.execution
 
     # -- the end ------------------------------------------------------------------------------------------
@@ -407,6 +471,7 @@ class Checker:
         all_durable = life.durable == life.seq
         self._must(failed_store or all_durable, f"over at record {life.seq}, durable is {life.durable}")
         self._must(not failed_store or reason != "complete", "complete, but the store failed")
+        self._must(reason != "complete" or not life.away, f"complete, away is {life.away}")
         self._must(not life.holder, f"over ({reason}) while {len(life.holder)} tasks are out")
         counts = (finish.succeeded, finish.failed)
         true = (life.counts["succeeded"], life.counts["failed"])
@@ -429,10 +494,21 @@ class Checker:
             holds = any(count and group < lowest for group, count in life.failed.items())
             self._must(holds and not life.feed_open, f"group failed: {life.failed}, left {life.unfinished}")
         elif reason in ("idle", "no clients left"):
-            none = not life.slots and len(life.seen_clients) == self._plan.clients
-            self._must(life.policy.closed and none, f"{reason} with clients {list(life.slots)}")
+            here = life.slots.keys() - self._outlives  # others may come while the last record is written
+            all_seen = len(life.seen_clients) >= life.policy.expected
+            unfit = reason == "no clients left" and left and self._nobody_fits()
+            right = life.policy.closed and all_seen and (not here or unfit)
+            self._must(right, f"{reason} with clients {list(life.slots)}")
         else:
             self._must(reason in life.stops, f"over because of {reason}, asked was {life.stops}")
+
+    def _nobody_fits(self) -> bool:
+        """Whether no counted client may get what is left of the lowest group; others may have come too late."""
+        life = self._life
+        lowest = min(group for group, count in life.unfinished.items() if count)
+        left = [key for key, group in life.group_of.items() if group == lowest and key not in life.told]
+        kinds = {self._kinds[client] for client in life.slots if client not in self._outlives}
+        return not any(self._fits(self._plan.lines[life.line_of[key]], kind) for key in left for kind in kinds)
 
     def final(self, disk: Disk) -> None:
         """After a life without faults: every line of the input is one chain of rows that came to its end."""
@@ -454,10 +530,11 @@ class Checker:
             elif book.previous is None:
                 self._chain(key, book)
 
-    def _chain(self, key: str, book: _Book) -> None:
+    def _chain(self, key: str, book: Book) -> None:
         """A first attempt and its retries: counted up, linked, as many as the line needs."""
         attempts = self._plan.policy.attempts
-        touched = key in self._asked
+        blameless = self._asked | self._asked_in_vain
+        touched = key in blameless
         while book.next is not None:
             after = self._books.get(book.next)
             if after is None:
@@ -466,7 +543,7 @@ class Checker:
             linked = after.previous == key and after.attempt == book.attempt + 1 and after.line == book.line
             self._must(linked and book.state == "failed", f"{key} and its retry {book.next} do not fit")
             key, book = book.next, after
-            touched = touched or key in self._asked
+            touched = touched or key in blameless
         self._must(book.attempt <= attempts, f"{key} has attempt {book.attempt} of {attempts}")
         line = self._plan.lines[book.line]
         if line.rejected or line.overdue():

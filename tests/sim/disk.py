@@ -10,7 +10,7 @@ from random import Random
 from msgspec.structs import replace
 
 from hypershell.core.actions import LoadMore, Record
-from hypershell.core.events import Durable, Event, StoreFailed, TasksLoaded
+from hypershell.core.events import Durable, Event, StoreFailed, TasksLoaded, WorkFound
 from hypershell.core.model import FeedMark, Special, Task
 from tests.sim.clock import Clock
 from tests.sim.plan import Faults
@@ -31,6 +31,12 @@ class Row:
     settled: bool = False
     """A user cancelled it while it was pending: no change of a server counts any more."""
 
+    def pending(self) -> Task:
+        """The task as a store gives it: a copy with its execution."""
+        task = self.task
+        return Task(task.id, task.args, task.submission, self.execution, task.attempt, task.group,
+                    timeout=task.timeout, previous_id=task.previous_id, tag=task.tag)  # fmt: skip
+
 
 class Disk:
     """What survives. Changes that hit no row are noted in `wrong`: with one server there are none."""
@@ -41,15 +47,20 @@ class Disk:
         self.requests: set[str] = set()
         """Tasks that a user wants stopped by the server that gave them out."""
         self.wrong: list[str] = []
+        self.outliving: dict[int, str] = {}
+        """Clients that go on without their server: number -> id."""
 
-    def take_over(self) -> tuple[dict[int, int], dict[int, int]]:
-        """What a new server finds: pending tasks and final failures per group; what was in flight is pending."""
+    def take_over(self) -> WorkFound:
+        """What a new server finds. What was in flight is pending, except with clients that may come back."""
         pending: dict[int, int] = {}
         failed: dict[int, int] = {}
+        withheld: dict[str, list[Task]] = {}
         for key, row in self.rows.items():
             if key in self.requests and row.state in ("pending", "dispatched"):
                 row.state, row.status = "cancelled", Special.CANCELLED
-            if row.state == "dispatched":
+            if row.state == "dispatched" and row.client in self.outliving:
+                withheld.setdefault(self.outliving[row.client], []).append(row.pending())
+            elif row.state == "dispatched":
                 row.state = "pending"
                 row.execution += 1
             group = row.task.group
@@ -57,7 +68,7 @@ class Disk:
                 pending[group] = pending.get(group, 0) + 1
             elif row.state == "failed" and row.next_id is None:
                 failed[group] = failed.get(group, 0) + 1
-        return pending, failed
+        return WorkFound(pending, failed, withheld)
 
     def cancel(self, key: str) -> bool:
         """What a user's command does; whether that settles it."""
@@ -79,34 +90,38 @@ class Disk:
     def apply(self, record: Record) -> None:
         """One record, its changes in the order of time: ended and returned executions, then new dispatches."""
         rows = self.rows
+        self.outliving.update((c.client, c.info.id) for c in record.clients if c.info.outlives)
         for task in record.inserted:
             if task.id in rows:
                 self.wrong.append(f"task {task.id} is inserted twice")
             rows[task.id] = Row(task)
         for returned in record.returned:
-            row = self._row(returned.id, "dispatched", returned.execution)
+            row = self._row(returned.id, ("dispatched",), returned.execution)
             if row is not None:
                 row.state, row.client = "pending", None
         for finished in record.finished:
-            before = "pending" if finished.client < 0 else "dispatched"
+            before = ("pending", "dispatched") if finished.client < 0 else ("dispatched",)
             row = self._row(finished.result.id, before, finished.result.execution)
             if row is not None:
                 row.state, row.status, row.next_id = finished.state, finished.result.exit_status, finished.next_id
                 if finished.next_id is not None and finished.next_id not in rows:
                     self.wrong.append(f"the retry {finished.next_id} is not inserted with the end of its task")
         for dispatch in record.dispatched:
-            row = self._row(dispatch.id, "pending", dispatch.execution - 1)
+            known = rows.get(dispatch.id)
+            again = known is not None and known.execution == dispatch.execution
+            before = ("pending", "dispatched") if again else ("pending",)
+            row = self._row(dispatch.id, before, dispatch.execution - (not again))
             if row is not None:
                 row.state, row.execution, row.client = "dispatched", dispatch.execution, dispatch.client
         if record.mark is not None:
             self.mark = record.mark
 
-    def _row(self, key: str, state: str, execution: int) -> Row | None:
+    def _row(self, key: str, states: tuple[str, ...], execution: int) -> Row | None:
         row = self.rows.get(key)
         if row is not None and row.settled:
             return None
-        if row is None or row.state != state or row.execution != execution:
-            self.wrong.append(f"a change of {key} in execution {execution}, {state}, hits no row: {row}")
+        if row is None or row.state not in states or row.execution != execution:
+            self.wrong.append(f"a change of {key} in execution {execution}, {states}, hits no row: {row}")
             return None
         return row
 
@@ -188,14 +203,13 @@ class Session:
 
     def _load(self, wanted: LoadMore) -> TasksLoaded:
         """Further pending rows, as they are: copies, among them some that the server has in memory."""
+        if wanted.again:
+            rows = self._disk.rows
+            self._unread[wanted.group] = deque(key for key in sorted(rows) if rows[key].task.group == wanted.group)
         unread = self._unread.get(wanted.group, deque())
         tasks: list[Task] = []
         while unread and len(tasks) < wanted.limit:
             row = self._disk.rows[unread.popleft()]
             if row.state == "pending":
-                task = row.task
-                tasks.append(
-                    Task(task.id, task.args, task.submission, row.execution, task.attempt, task.group,
-                         timeout=task.timeout, previous_id=task.previous_id, tag=task.tag)
-                )  # fmt: skip
+                tasks.append(row.pending())
         return TasksLoaded(wanted.group, tasks, not unread)

@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
 from random import Random
+from typing import TypeAlias
+
+from msgspec.structs import replace
 
 from hypershell.core.scheduler import Policy
 
-__all__ = ["Faults", "Line", "Plan", "draw", "large"]
+__all__ = ["SICK", "Faults", "Line", "Plan", "Sort", "draw", "large"]
+
+
+#: How every task ends at a client that is sick.
+SICK = 166
+
+#: System and labels of a client.
+Sort: TypeAlias = tuple[str, tuple[str, ...]]
+ALL_KINDS: tuple[Sort, ...] = (
+    ("linux", ()), ("win32", ("gpu",)), ("linux", ("gpu", "big")), ("darwin", ("big",)),
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +37,8 @@ class Line:
     rejected: bool = False
     deaf: bool = False
     """Ends only by KILL."""
+    needs: tuple[tuple[str, str], ...] = ()
+    """Tags that choose clients."""
 
     def status(self, attempt: int) -> int:
         return 0 if attempt > self.failures else 1 + (self.number + attempt) % 120
@@ -52,6 +68,10 @@ class Faults:
     """A user cancels a few tasks."""
     change: float = 0.0
     """A user changes a tag of a few tasks that wait."""
+    cut: float = 0.0
+    """The connection of a client from outside breaks."""
+    retire: float = 0.0
+    """A client is told by its user to leave."""
     idle_out: float | None = None
     """Seconds after which idle clients leave."""
 
@@ -76,6 +96,14 @@ class Plan:
     """Servers that may end by faults; the one after them meets none."""
     check_every: int = 1
     trace: bool = True
+    kinds: tuple[Sort, ...] = ALL_KINDS[:1]
+    """Systems and labels of clients; each draws one. With several the last life has one client of each, too."""
+    sick: float = 0.0
+    """The part of clients at which every task fails at once."""
+    outsiders: int = 0
+    """Clients beside the others that outlive their servers."""
+    reconnect: float = 600.0
+    """Seconds for which those wait for a server."""
     notes: list[str] = field(default_factory=list)
 
 
@@ -99,6 +127,22 @@ def draw(seed: int, clients: int | None = None) -> Plan:
         closed=random.random() < 0.5,
         expected=count,
     )
+    faults = _faults(random)
+    later = Random(f"outside {seed}")  # so that the rest of a seed is as it was before there was this
+    policy = replace(policy, reclaim=later.choice([0.5, 10.0, 60.0]), quarantine=later.choice([1, 3, 10, 10]))
+    faults = dataclasses.replace(
+        faults,
+        cut=later.choice([0.0, 1.0, 10.0]),
+        retire=later.choice([0.0, 0.0, 0.0, 1.0]),
+        change=Random(f"changes {seed}").choice([0.0, 0.0, 0.0, 2.0, 20.0]),
+    )
+    kinds = ALL_KINDS[:1]
+    if later.random() < 0.3:
+        kinds = ALL_KINDS[: later.choice([2, 4])]
+        lines = [dataclasses.replace(line, needs=_needs(later, kinds)) for line in lines]
+    outsiders = later.choice([0, 0, 0, 1, 3, 10])
+    if outsiders:
+        faults = dataclasses.replace(faults, kill=later.choice([faults.kill, 1.0, 4.0]))
     return Plan(
         seed=seed,
         clients=count,
@@ -106,7 +150,7 @@ def draw(seed: int, clients: int | None = None) -> Plan:
         lines=lines,
         source=source,
         policy=policy,
-        faults=_faults(random),
+        faults=faults,
         latency=random.choice([0.0, 0.001, 0.05, 1.0]),
         commit=random.choice([0.0, 0.005, 0.5]),
         batch=random.choice([1, 7, 100, 2000]),
@@ -114,6 +158,10 @@ def draw(seed: int, clients: int | None = None) -> Plan:
         bundlewait=random.choice([0.0, 5.0]),
         lives=random.choice([0, 1, 3, 6]),
         check_every=1 if count <= 20 else 50,
+        outsiders=outsiders,
+        kinds=kinds,
+        sick=later.choice([0.0, 0.0, 0.0, 0.1, 0.5, 1.0]),
+        reconnect=later.choice([2.0, 600.0, 600.0]),
     )
 
 
@@ -155,6 +203,19 @@ def _lines(random: Random, count: int) -> list[Line]:
     return lines
 
 
+def _needs(random: Random, kinds: tuple[Sort, ...]) -> tuple[tuple[str, str], ...]:
+    """Tags that one of the kinds of clients satisfies; mostly none."""
+    if random.random() < 0.5:
+        return ()
+    system, labels = random.choice(kinds)
+    needs = [("os", "windows" if system == "win32" else random.choice([system, "posix"]))]
+    if random.random() < 0.3:
+        needs = [("os", "any")]
+    if labels and random.random() < 0.5:
+        needs.append(("label", random.choice(labels)))
+    return tuple(needs)
+
+
 def _faults(random: Random) -> Faults:
     def sometimes(rate: float, chance: float = 0.4) -> float:
         return rate if random.random() < chance else 0.0
@@ -172,5 +233,4 @@ def _faults(random: Random) -> Faults:
         replay=sometimes(0.1),
         idle_out=random.choice([None, None, None, 2.0]),
         cancel=sometimes(random.choice([0.5, 5.0])),
-        change=sometimes(random.choice([2.0, 20.0])),
     )

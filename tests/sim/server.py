@@ -44,7 +44,9 @@ class Server:
         self._random = random
         self._scheduler = make(policy, world.ids.task, world.epoch)
         disk, plan = world.disk, world.plan
-        pending, failed = disk.take_over()
+        found = disk.take_over()
+        self._work = found if found.pending or found.failed or found.withheld else None
+        self._early: dict[int, msg.Hello] = {}
         self._session = Session(disk, world.clock, random, plan.commit, faults, self.tell, world.checker.committed)
         self._faults = faults
         self._down: dict[int, Link] = {}
@@ -55,7 +57,6 @@ class Server:
         self._reading = False
         self._ended = False
         self._next = disk.mark.offset if disk.mark is not None else 0
-        self._work = ev.WorkFound(pending, failed) if pending or failed else None
 
     def begin(self, first: bool) -> None:
         """Take over, and read the rest of the input where it can still be read."""
@@ -70,9 +71,15 @@ class Server:
         else:
             self._read_later()
         self._session.open()
+        for number, hello in list(self._early.items()):
+            self._hello(number, hello)
 
     def connect(self, number: int, link: Link) -> None:
         self._down[number] = link
+
+    def deafen(self, number: int) -> None:
+        """Nothing arrives at this client any more."""
+        self._down[number].broken = True
 
     def kill(self) -> None:
         """As kill -9: nothing more is written or said."""
@@ -95,6 +102,7 @@ class Server:
         for action in self._scheduler.handle(event, now):
             world.note(action)
             self._do(action)
+        world.checker.handled()
         self._handled += 1
         if self._handled % world.plan.check_every == 0:
             for line in check(self._scheduler, self.policy.attempts):
@@ -110,21 +118,32 @@ class Server:
             return
         checker = self._world.checker
         if data is None:
-            checker.client_gone(number)
-            self.tell(ev.ClientLost(number, "silence"))
+            outside = number in self._world.outside
+            self._early.pop(number, None)
+            checker.client_gone(number, outside)
+            self.tell(ev.ClientLost(number, "silence", outside))
             return
         message = decode_client(data)
         if isinstance(message, msg.Hello):
-            self.heard.add(number)
-            checker.client_joined(number, message.info.slots)
-            self._send(number, msg.Welcome(self._settings(message.info.slots)))
-            self.tell(ev.ClientJoined(number, message.info))
+            if message.holds and not self.begun:
+                self._early[number] = message
+            else:
+                self._hello(number, message)
         elif isinstance(message, msg.Results):
-            checker.results(number, message.results, message.returned)
-            self.tell(ev.ResultsReceived(number, message.results, message.returned))
+            checker.results(number, message)
+            self.tell(ev.ResultsReceived(number, message.results, message.returned, message.leaving))
+            checker.heard(number)
         elif isinstance(message, msg.Leave):
-            checker.client_gone(number)
+            checker.client_gone(number, number in self._world.outside)
             self.tell(ev.ClientLeft(number))
+
+    def _hello(self, number: int, message: msg.Hello) -> None:
+        checker = self._world.checker
+        self.heard.add(number)
+        checker.client_joined(number, message.info, message.holds)
+        self._send(number, msg.Welcome(self._settings(message.info.slots)))
+        self.tell(ev.ClientJoined(number, message.info, message.holds))
+        checker.came_back(number)
 
     def drain(self, limit: float | None) -> None:
         if self.begun and not self.over:
@@ -190,7 +209,7 @@ class Server:
         for line in lines:
             task = Task(
                 world.ids.task(), str(line.number), SUBMISSION, group=line.group, timeout=line.timeout,
-                tag={"line": line.number}, submit_time=world.epoch + self._clock.now,
+                tag={"line": line.number} | dict(line.needs), submit_time=world.epoch + self._clock.now,
             )  # fmt: skip
             if line.rejected:
                 rejected.append((task, "a NUL in line"))
@@ -217,6 +236,11 @@ class Server:
             contexts = [] if action.client in self._told else [_CONTEXT]
             self._told.add(action.client)
             self._send(action.client, msg.Work(action.tasks, contexts))
+        elif isinstance(action, act.Acknowledge):
+            checker.acknowledged(action.client, action.count)
+            self._send(action.client, msg.Acknowledged(action.count))
+        elif isinstance(action, act.Note):
+            checker.noted(action.text)
         elif isinstance(action, act.LoadMore):
             self._session.put(action)
         elif isinstance(action, act.PauseFeed):
@@ -237,6 +261,7 @@ class Server:
             self.over = True
             self._session.dead = True
             checker.finished(action)
+            self._world.hang_up()
 
     def _send(self, number: int, message: msg.ServerMessage) -> None:
         self._down[number].send(encode(message))
@@ -246,6 +271,6 @@ class Server:
             self._send(number, message)
 
 
-def last_policy(policy: Policy) -> Policy:
-    """The policy of the life that meets no faults: it ends by itself."""
-    return replace(policy, forever=False)
+def last_policy(policy: Policy, more: int) -> Policy:
+    """The policy of the life that meets no faults, to which so many `more` clients come: it ends by itself."""
+    return replace(policy, forever=False, expected=policy.expected + more)

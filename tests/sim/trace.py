@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import count
 
+from msgspec.structs import replace
+
 from hypershell.core import actions as act
 from hypershell.core import events as ev
 from hypershell.core.checks import check
-from hypershell.core.model import CANCELLED_BY_USER, ClientInfo, FeedMark, Result, Task
+from hypershell.core.model import CANCELLED_BY_USER, ClientInfo, FeedMark, Result, Scalar, Task
 from hypershell.core.scheduler import Policy, Scheduler
 
 __all__ = ["Run", "running", "task"]
@@ -50,17 +52,21 @@ class Run:
         assert check(self.scheduler) == []
         return lines
 
-    def submit(self, names: str, group: int = 0, mark: FeedMark | None = None) -> list[str]:
-        return self.tell(ev.TasksSubmitted([task(name, group) for name in names.split()], mark))
+    def submit(
+        self, names: str, group: int = 0, mark: FeedMark | None = None, tag: dict[str, Scalar] | None = None
+    ) -> list[str]:
+        return self.tell(ev.TasksSubmitted([task(name, group, tag=tag) for name in names.split()], mark))
 
     def feed_ended(self, mark: FeedMark | None = None) -> list[str]:
         return self.tell(ev.FeedEnded(mark))
 
-    def join(self, client: int, slots: int = 1) -> list[str]:
-        return self.tell(ev.ClientJoined(client, ClientInfo(f"c{client}", "host", client, slots, "0", "linux")))
+    def join(self, client: int, slots: int = 1, holds: Sequence[tuple[str, int]] = (), **info: object) -> list[str]:
+        """`holds` is what it has in hand, `info` are further fields of ``ClientInfo``."""
+        known = ClientInfo(f"c{client}", "host", client, slots, "0", "linux")
+        return self.tell(ev.ClientJoined(client, replace(known, **info), list(holds)))
 
-    def lose(self, client: int, reason: str = "silence") -> list[str]:
-        return self.tell(ev.ClientLost(client, reason))
+    def lose(self, client: int, reason: str = "silence", outside: bool = False) -> list[str]:
+        return self.tell(ev.ClientLost(client, reason, outside))
 
     def leave(self, client: int) -> list[str]:
         return self.tell(ev.ClientLeft(client))
@@ -70,8 +76,8 @@ class Run:
         results = [Result(*self._execution(name), status, 1000.0, 1000.0 + seconds) for name in names.split()]
         return self.tell(ev.ResultsReceived(client, results))
 
-    def give_back(self, client: int, names: str) -> list[str]:
-        return self.tell(ev.ResultsReceived(client, [], [self._execution(name) for name in names.split()]))
+    def give_back(self, client: int, names: str, leaving: bool = False) -> list[str]:
+        return self.tell(ev.ResultsReceived(client, [], [self._execution(name) for name in names.split()], leaving))
 
     def cancel(self, names: str, settled: str = "") -> list[str]:
         """The user wants tasks stopped; of those in `settled` the store has the last word."""
@@ -113,8 +119,10 @@ class Run:
             return f"send {action.client}: " + " ".join(f"{t.id}.{t.execution}" for t in action.tasks)
         if isinstance(action, act.CancelTasks):
             return f"cancel {action.client}: " + " ".join(f"{key}.{number}" for key, number in action.tasks)
+        if isinstance(action, act.Acknowledge):
+            return f"kept {action.client}: {action.count}"
         if isinstance(action, act.LoadMore):
-            return f"load group {action.group}, {action.limit}"
+            return f"load group {action.group}, {action.limit}" + (", again" if action.again else "")
         if isinstance(action, act.Note):
             return f"{action.level}: {action.text}"
         if isinstance(action, act.Finish):

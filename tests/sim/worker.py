@@ -15,10 +15,15 @@ from hypershell.executor.vocabulary import (
     End,
     Event,
     Exited,
+    Greet,
     Interrupted,
     Report,
+    ResultsKept,
     Say,
+    ServerAway,
+    ServerBack,
     ServerLost,
+    ServerReached,
     SignalTask,
     Start,
     StartFailed,
@@ -28,6 +33,7 @@ from hypershell.executor.vocabulary import (
 from hypershell.proto import messages as msg
 from hypershell.proto.codec import decode_server, encode
 from tests.sim.clock import Link
+from tests.sim.plan import SICK, Sort
 
 if TYPE_CHECKING:
     from tests.sim.world import World
@@ -36,11 +42,19 @@ __all__ = ["Worker"]
 
 
 class Worker:
-    """A client of one server; `up` is its way there. What it runs is told to the checker as it happens."""
+    """A client; `up` is its way to the server. What it runs is told to the checker as it happens.
 
-    def __init__(self, world: World, number: int, slots: int) -> None:
-        self.number = number
-        self.info = ClientInfo(f"client-{number}", f"host{number}", number, slots, "0", "linux", number)
+    `who` it is stays the same; its `number` is that of its connection.
+    """
+
+    def __init__(self, world: World, number: int, slots: int, outlives: bool, kind: Sort) -> None:
+        self.who = self.number = number
+        self.outlives = outlives
+        self.away = False
+        self.sick = world.plan.sick > 0 and world.random.random() < world.plan.sick
+        self.info = ClientInfo(
+            f"client-{number}", f"host{number}", number, slots, "0", kind[0], number, outlives, kind[1]
+        )
         self.up: Link
         self.straight: Callable[[bytes], None]
         """To the server beside the order of the link: what is sent so is a copy that comes late."""
@@ -62,16 +76,42 @@ class Worker:
         self.alive = False
         self._running.clear()
 
-    def server_lost(self) -> None:
-        self._tell(ServerLost("connection lost"))
+    def server_lost(self, number: int | None = None) -> None:
+        """The connection (with this number) is seen to be gone."""
+        if not self.alive or self.away or (number is not None and number != self.number):
+            return
+        if not self.outlives:
+            self._tell(ServerLost("connection lost"))
+            return
+        self.away = True
+        if self._machine is not None:
+            self._tell(ServerAway("connection lost"))
+        self._world.look_for_server(self)
 
-    def receive(self, data: bytes) -> None:
-        if not self.alive:
+    def reached(self) -> None:
+        """There is a new connection."""
+        self.away = False
+        if self._machine is None:
+            self.hello()
+        else:
+            self._tell(ServerReached())
+
+    def retire(self) -> None:
+        if self._machine is not None:
+            self._tell(DrainOrdered(leave=True))
+
+    def receive(self, number: int, data: bytes) -> None:
+        if not self.alive or self.away or number != self.number:
             return
         message = decode_server(data)
-        if isinstance(message, msg.Welcome):
-            self._machine = Machine(message.settings, self._world.epoch, self._clock.now)
+        if isinstance(message, msg.Welcome) and self._machine is not None:
+            self._tell(ServerBack(message.settings))
+        elif isinstance(message, msg.Welcome):
+            wait = self._world.plan.reconnect if self.outlives else None
+            self._machine = Machine(message.settings, self._world.epoch, self._clock.now, wait)
             self._watch(self._machine)
+        elif isinstance(message, msg.Acknowledged):
+            self._tell(ResultsKept(message.count))
         elif isinstance(message, msg.Work):
             self._tell(WorkArrived(message.tasks, message.contexts))
         elif isinstance(message, msg.Drain):
@@ -117,7 +157,9 @@ class Worker:
         if isinstance(action, Start):
             self._start(action.task)
         elif isinstance(action, Report):
-            self._report(encode(msg.Results(action.results, action.returned)))
+            self._report(encode(msg.Results(action.results, action.returned, action.leaving)))
+        elif isinstance(action, Greet):
+            self.up.send(encode(msg.Hello(msg.PROTOCOL_VERSION, self.info, action.holds)))
         elif isinstance(action, SignalTask):
             self._signal(action.id, action.signal)
         elif isinstance(action, Say):
@@ -126,6 +168,8 @@ class Worker:
             self.alive = False
             if self._running:
                 self._world.checker.fault(f"client {self.number} ended while {len(self._running)} of its tasks ran")
+            if action.lost:
+                self.up.send(None)  # the new connection, if there is one just now
             self._world.gone(self)
 
     def _report(self, data: bytes) -> None:
@@ -136,16 +180,17 @@ class Worker:
 
     def _start(self, task: Task) -> None:
         world, now = self._world, self._clock.now
-        world.checker.started(self.number, task.id, task.execution)
+        world.checker.started(self.who, task.id, task.execution)
         faults = world.faults
         if faults is not None and faults.no_start and world.random.random() < faults.no_start:
-            world.checker.ended(self.number, task.id, task.execution, Special.NOT_STARTED)
+            world.checker.ended(self.who, task.id, task.execution, Special.NOT_STARTED)
             self._events.append(StartFailed(task.id, "no process", now))
             return
         line = world.plan.lines[int(task.args)]
         self._runs += 1
         self._running[task.id] = (self._runs, task, now)
-        self._clock.after(line.seconds, self._exit, task.id, self._runs, line.status(task.attempt))
+        seconds, status = (0.001, SICK) if self.sick else (line.seconds, line.status(task.attempt))
+        self._clock.after(seconds, self._exit, task.id, self._runs, status)
 
     def _signal(self, key: str, number: int) -> None:
         if key in self._running:
@@ -160,5 +205,5 @@ class Worker:
             return
         _, task, start = self._running.pop(key)
         epoch = self._world.epoch
-        self._world.checker.ended(self.number, key, task.execution, status)
+        self._world.checker.ended(self.who, key, task.execution, status)
         self._tell(Exited(key, status, epoch + start, epoch + self._clock.now))

@@ -14,7 +14,7 @@ from hypershell.ids import IdSource
 from tests.sim.checker import Checker
 from tests.sim.clock import Clock, Link
 from tests.sim.disk import Disk
-from tests.sim.plan import Faults, Plan
+from tests.sim.plan import Faults, Plan, Sort
 from tests.sim.server import Server, last_policy
 from tests.sim.worker import Worker
 
@@ -50,12 +50,14 @@ class World:
         self.epoch = 1_700_000_000.0
         self.ids = IdSource(lambda: int((self.epoch + self.clock.now) * 1e9), self.random.randbytes)
         self.disk = Disk()
-        self.checker = Checker(plan)
+        self.checker = Checker(plan, self.clock)
         self.faults: Faults | None = None
         self.ends: list[str] = []
         self._trace = hashlib.blake2b(digest_size=16)
         self._workers: dict[int, Worker] = {}
         self._numbers = 0
+        self.outside: set[int] = set()
+        """Numbers of the connections of clients that outlive their servers."""
         self._server: Server
         self._make = make
 
@@ -88,7 +90,8 @@ class World:
     def _live(self, life: int, faults: Faults | None) -> None:
         plan, clock = self.plan, self.clock
         self.faults = faults
-        policy = plan.policy if faults is not None else last_policy(plan.policy)
+        last = plan.kinds if faults is None and len(plan.kinds) > 1 else ()
+        policy = plan.policy if faults is not None else last_policy(plan.policy, len(last))
         self.checker.begin(policy)
         self._server = server = Server(self, self._make, policy, faults, Random(f"life {plan.seed} {life}"))
         length = self._estimate()
@@ -96,8 +99,15 @@ class World:
         clock.after(0.5 * self.random.random() * (plan.pause + plan.latency), server.begin, life == 0)
         for _ in range(plan.clients):
             clock.after(self.random.random() * plan.latency, self._join, server)
+        for kind in last:
+            clock.after(self.random.random() * plan.latency, self._join, server, False, kind)
+        for _ in range(plan.outsiders - sum(worker.outlives for worker in self._workers.values())):
+            clock.after(self.random.random() * plan.latency, self._join, server, True)
         if faults is not None:
             self._plan_faults(server, faults, length, stop)
+            if len(plan.kinds) > 1 and not policy.closed:  # somebody for every task, in the end
+                for kind in plan.kinds:
+                    clock.at(stop, self._join, server, False, kind)
         limit, steps = stop + self._patience(), clock.steps + self._most_steps()
         while not server.over:
             if not clock.step():
@@ -120,7 +130,8 @@ class World:
             pass
         if self.plan.policy.closed:
             for worker in self._workers.values():
-                worker.crash()
+                if not worker.outlives:
+                    worker.crash()
         self._workers = {number: worker for number, worker in self._workers.items() if worker.alive}
 
     def _estimate(self) -> float:
@@ -165,21 +176,51 @@ class World:
         often(faults.interrupt, self._interrupt)
         often(faults.cancel, self._cancel)
         often(faults.change, self._change)
+        often(faults.cut, self._cut)
+        often(faults.retire, self._retire)
         if self.plan.policy.forever:
             self.clock.at(self.clock.now + (1.0 + random.random()) * length, self._drain, server)
 
-    def _join(self, server: Server) -> None:
+    def _join(self, server: Server, outlives: bool = False, kind: Sort | None = None) -> None:
         if server.over:
             return
         self._numbers += 1
-        number = self._numbers
-        worker = Worker(self, number, self.random.randint(*self.plan.slots))
+        slots, kinds = self.random.randint(*self.plan.slots), self.plan.kinds
+        chosen = kind or (self.random.choice(kinds) if len(kinds) > 1 else kinds[0])
+        worker = Worker(self, self._numbers, slots, outlives, chosen)
+        self._workers[worker.who] = worker
+        self._connect(worker, self._numbers, server)
+        worker.hello()
+
+    def _connect(self, worker: Worker, number: int, server: Server) -> None:
+        worker.number = number
+        if worker.outlives:
+            self.outside.add(number)
         latency = self.plan.latency
         worker.straight = partial(server.receive, number)
         worker.up = Link(self.clock, self.random, latency, worker.straight)
-        server.connect(number, Link(self.clock, self.random, latency, worker.receive))
-        self._workers[number] = worker
-        worker.hello()
+        server.connect(number, Link(self.clock, self.random, latency, partial(worker.receive, number)))
+
+    def hang_up(self) -> None:
+        """The server ends: clients that it did not dismiss see their connections closed."""
+        for worker in list(self._workers.values()):
+            if worker.outlives:
+                self.clock.after(2 * self.plan.latency + self.random.random(), worker.server_lost, worker.number)
+
+    def look_for_server(self, worker: Worker) -> None:
+        """A client tries again and again to reach whoever is the server then."""
+        worker.up.broken = self.random.random() < 0.5 or worker.up.broken
+        self.clock.after(2 * self.random.random(), self._try_again, worker)
+
+    def _try_again(self, worker: Worker) -> None:
+        if not worker.alive:
+            return
+        if self._server.over or self.random.random() < 0.2:
+            self.clock.after(2 * self.random.random(), self._try_again, worker)
+            return
+        self._numbers += 1
+        self._connect(worker, self._numbers, self._server)
+        worker.reached()
 
     def _pick(self) -> Worker | None:
         alive = [worker for worker in self._workers.values() if worker.alive]
@@ -187,9 +228,9 @@ class World:
 
     def gone(self, worker: Worker) -> None:
         """A client ended; where clients come and go, another one comes."""
-        self._workers.pop(worker.number, None)
-        if not self.plan.policy.closed:
-            self.clock.after(5 * self.random.random(), self._join, self._server)
+        self._workers.pop(worker.who, None)
+        if worker.outlives or not self.plan.policy.closed:
+            self.clock.after(5 * self.random.random(), self._join, self._server, worker.outlives)
 
     def _crash(self, server: Server) -> None:
         worker = self._pick()
@@ -205,17 +246,35 @@ class World:
         worker = self._pick()
         if worker is not None and worker.number in server.heard and not server.over:
             server.receive(worker.number, None)
-            self.clock.after(10 * self.random.random(), worker.server_lost)
+            self.clock.after(10 * self.random.random(), worker.server_lost, worker.number)
+
+    def _cut(self, server: Server) -> None:
+        """A connection breaks; each side sees that at its own time, and the client may be back before that."""
+        found = [w for w in self._workers.values() if w.alive and w.outlives and w.number in server.heard]
+        if server.over or not found:
+            return
+        worker = self.random.choice(found)
+        if self.random.random() < 0.5:
+            worker.up.broken = True
+        server.deafen(worker.number)
+        number = worker.number
+        self.clock.after(self.random.choice([0.0, 1.0, 20.0]) * self.random.random(), server.receive, number, None)
+        self.clock.after(self.random.choice([0.0, 1.0]) * self.random.random(), worker.server_lost, number)
+
+    def _retire(self, server: Server) -> None:
+        worker = self._pick()
+        if worker is not None and not server.over:
+            worker.retire()
 
     def _kill(self, server: Server) -> None:
         if server.over:
             return
         server.kill()
         for worker in list(self._workers.values()):
-            if self.plan.policy.closed:
+            if self.plan.policy.closed and not worker.outlives:
                 worker.crash()
             else:
-                self.clock.after(5 * self.random.random(), worker.server_lost)
+                self.clock.after(5 * self.random.random(), worker.server_lost, worker.number)
 
     def _drain(self, server: Server) -> None:
         if not server.begun and not server.over:

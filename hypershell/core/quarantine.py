@@ -1,0 +1,121 @@
+"""Clients at which everything fails at once: set aside, before a broken host drains the whole list.
+
+A client whose last ``Policy.quarantine`` results were all failures within a second, while others do better, gets no
+more tasks. Those failures stand; what it fails after them counts as handed back, for others to try. It gets work
+again when tasks fail elsewhere too, or when only such clients are left. Of one that had a success before, five
+times as many failures are asked. Clients are compared with those of the same system and labels, as others could not
+take over.
+"""
+
+from __future__ import annotations
+
+from hypershell.core import actions as act
+from hypershell.core.clients import Client, Kind
+from hypershell.core.model import CANCELLED_BY_USER, Result, Special
+from hypershell.core.returning import Returning
+
+__all__ = ["Quarantine", "fails_at_once"]
+
+#: A failure after less than so many seconds says something about the client.
+AT_ONCE = 1.0
+
+#: So many times more failures are asked of a client that has had a success.
+PROVEN = 5
+
+
+def fails_at_once(result: Result) -> bool:
+    """Whether this may be the client's fault: a failure that neither user, clock nor template brought about."""
+    if result.exit_status == 0 and result.error is None:
+        return False
+    if result.error in (CANCELLED_BY_USER, "timeout") or result.exit_status == Special.TEMPLATE_FAILED:
+        return False
+    return 0.0 <= result.end - result.start < AT_ONCE
+
+
+class Quarantine(Returning):
+    """The part of the scheduler that judges clients by their results."""
+
+    def _judge(self, client: Client, result: Result) -> None:
+        """Take in one result of a client that is not set aside."""
+        most, kind = self.policy.quarantine, client.kind
+        if not most:
+            return
+        if not fails_at_once(result):
+            if client.streak >= self._few():
+                kind.failing -= 1
+            client.streak = 0
+            if result.exit_status == 0:
+                client.proven = True
+                if kind.doubts:
+                    self._others_do_well(kind)
+            return
+        client.streak += 1
+        if client.streak == self._few():
+            kind.failing += 1
+            if kind.doubts and self._is_common(kind):
+                self._absolve(kind, kind.doubts, "tasks of others fail so too")
+        if client.streak >= most * (PROVEN if client.proven else 1) and not self._is_common(kind):
+            self._set_aside(client)
+
+    def _few(self) -> int:
+        """Failures in a row that make a client one of those for which the tasks may be to blame."""
+        return max(1, self.policy.quarantine // 3)
+
+    def _is_common(self, kind: Kind) -> bool:
+        """Whether most clients fail so, but for those that are found guilty: then it is the tasks."""
+        return 2 * kind.failing > kind.clients - kind.guilty
+
+    def _set_aside(self, client: Client) -> None:
+        kind = client.kind
+        kind.aside[client.info.id] = client.number
+        kind.doubts[client.info.id] = client.number
+        kind.weight = 0
+        client.aside = True
+        name = f"Client on {client.info.host} ({client.info.id})"
+        text = f"{name} gets no more tasks: its last {client.streak} failed within a second each; others take over"
+        self._out.append(act.Note("warning", "server", text))
+
+    def _others_do_well(self, kind: Kind) -> None:
+        """One more success since the last client was set aside; some of them and there is no doubt any more."""
+        kind.weight += 1
+        if kind.weight >= max(1, self.policy.quarantine // 2):
+            kind.failing -= len(kind.doubts)
+            kind.guilty += len(kind.doubts)
+            kind.doubts.clear()
+
+    def _absolve(self, kind: Kind, clients: dict[str, int], reason: str) -> None:
+        """These get work again."""
+        for name, number in list(clients.items()):
+            client = self._clients.get(number)
+            if client is not None and client.aside:
+                if name not in kind.doubts:
+                    kind.guilty -= 1
+                    kind.failing += 1
+                client.aside = False
+                self._clients.ask(client)
+                text = f"Client on {client.info.host} ({name}) gets tasks again: {reason}"
+                self._out.append(act.Note("info", "server", text))
+            kind.doubts.pop(name, None)
+            kind.aside.pop(name, None)
+
+    def _know_again(self, client: Client) -> None:
+        """One that was set aside does not become another by connecting anew."""
+        kind = client.kind
+        if client.info.id in kind.aside and kind.clients > len(kind.doubts) + kind.guilty + 1:
+            kind.aside[client.info.id] = client.number
+            client.streak = self.policy.quarantine
+            client.aside = True
+            kind.guilty += 1
+
+    def _judged_is_gone(self, client: Client) -> None:
+        """If only such clients are left as were set aside, the run goes on with them."""
+        kind = client.kind
+        if client.aside and client.info.id not in kind.doubts:
+            kind.guilty -= 1
+        elif client.streak >= self._few():
+            kind.failing -= 1
+        kind.doubts.pop(client.info.id, None)
+        if not client.info.outlives:
+            kind.aside.pop(client.info.id, None)
+        if kind.clients and len(kind.doubts) + kind.guilty >= kind.clients:
+            self._absolve(kind, kind.aside, "nobody else is here")
