@@ -6,7 +6,7 @@ from copy import copy
 from pathlib import Path
 from typing import Any
 
-from hypershell.core.model import Task
+from hypershell.core.model import Kept, Task
 from hypershell.executor import reports
 from hypershell.executor.machine import Machine
 from hypershell.executor.vocabulary import (
@@ -15,6 +15,7 @@ from hypershell.executor.vocabulary import (
     Dismissed,
     DrainOrdered,
     End,
+    Exited,
     Greet,
     Interrupted,
     Report,
@@ -262,3 +263,39 @@ def test_a_client_that_was_never_welcomed_gives_up_too() -> None:
         send(both, Cut("cut"))
         both.run(until=lambda: both.executor.finished)
     assert both.executor.lost == "the server did not come back within 0 s"
+
+
+def test_kept_output_bounds_what_is_held_as_well() -> None:
+    """In bytes: nothing more starts while the server is away, and nothing is dropped."""
+    machine = outliving(slots=1)
+    machine.handle(work(*map(str, range(40))), 0.0)
+    machine.handle(AWAY, 1.0)
+    count = 0
+    while machine._running:
+        machine.handle(printed(str(count)), 2.0)
+        count += 1
+    assert count == reports.KEPT_WINDOW // reports.KEPT_BUNDLE
+    assert len(held(machine.handle(ServerReached(), 3.0))) == 40
+    actions = machine.handle(ServerBack(settings(slots=1)), 3.1)
+    parts = [action.results for action in actions if isinstance(action, Report)]
+    assert [len(part) for part in parts] == [1] * count, "each of them fits into a message"
+    assert not started(actions)
+    assert started(machine.handle(ResultsKept(1), 4.0)) == [str(count)]
+
+
+def test_sent_output_counts_until_it_is_durable_and_is_sent_again_in_parts() -> None:
+    machine = outliving(slots=1)
+    machine.handle(work(*map(str, range(40))), 0.0)
+    for number in range(16):
+        machine.handle(printed(str(number)), 1.0)
+    assert not machine._running and not machine.hungry
+    machine.handle(AWAY, 2.0)
+    machine.handle(ServerReached(), 3.0)
+    actions = machine.handle(ServerBack(settings(slots=1)), 3.1)
+    assert [len(action.results) for action in actions if isinstance(action, Report)] == [1] * 16
+    assert started(machine.handle(ResultsKept(16), 4.0)) == ["16"]
+
+
+def printed(name: str) -> Exited:
+    """The end of a task that printed a MiB, which is kept."""
+    return Exited(name, 0, 0.0, 1.0, kept=Kept(b"x" * reports.KEPT_BUNDLE, b"", reports.KEPT_BUNDLE, 0))

@@ -109,6 +109,10 @@ class Scheduler(Asked):
             count += sum(group.inflight for group in self._groups.early.values() if group is not current)
         return count
 
+    def away(self) -> int:
+        """Executions that clients of an earlier server have in hand, who may come back."""
+        return sum(map(len, self._withheld.values()))
+
     def group(self) -> int | None:
         """The number of the group that runs, or ran last."""
         return None if self._groups.current is None else self._groups.current.number

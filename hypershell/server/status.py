@@ -62,7 +62,7 @@ def make_status(
     """The status at monotonic time `now`. `silence` tells seconds since a client was heard of."""
     counts = scheduler.counts
     clients = scheduler.clients()
-    dispatched = scheduler.inflight()
+    dispatched = scheduler.inflight() + scheduler.away()
     left = scheduler.unfinished()
     done = counts.succeeded + counts.failed + counts.cancelled
     rate = pace.rate(now, done)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import time
 
-from tests.integration.test_net import client, ended, lines, server
+from tests.integration.test_net import client, ended, lines, server, status
 from tests.testbed.cli import Hs
 from tests.testbed.relay import Relay
 
@@ -121,6 +122,50 @@ def test_tasks_of_a_client_that_does_not_come_back_go_to_others(hs: Hs) -> None:
     assert (last.status, done.status, done.out) == (0, 0, "again\n"), (last, done)
     assert "1 tasks of clients that did not come back go to others" in last.err
     assert hs.rows("SELECT state, attempt, execution FROM task") == [("succeeded", 1, 2)]
+
+
+def test_status_counts_what_absent_clients_have(hs: Hs) -> None:
+    hs.file(["echo up; exec sleep 1000", "true"])
+    with server(hs, "tasks.in", "-b1") as first:
+        worker = client(hs, "--reconnect", "600")
+        assert lines(worker, 1) == ["up"]
+        first.kill()
+        first.communicate()
+        worker.kill()
+        worker.communicate()
+    (hs.folder / "c.json").unlink()
+    with server(hs, "tasks.in", "--restart"):
+        until = time.monotonic() + 60.0
+        while (tasks := status(hs)["tasks"])["pending"] + tasks["dispatched"] < 2:  # type: ignore[index]
+            assert time.monotonic() < until, "it does not find them"
+        assert (tasks["dispatched"], tasks["pending"]) == (2, 0)  # type: ignore[index]
+
+
+def test_a_label_chooses_the_client(hs: Hs) -> None:
+    hs.file([f"echo any{n}" for n in range(6)] + ["echo here  # HYPERSHELL: label:gpu"])
+    with server(hs, "tasks.in", "-b1") as process:
+        plain = client(hs)
+        assert sorted(lines(plain, 6)) == [f"any{n}" for n in range(6)]
+        labelled = ended(client(hs, "--label", "gpu", "--label", "big"))
+        assert (labelled.status, labelled.out) == (0, "here\n"), labelled
+        assert (ended(plain).out, ended(process).status) == ("", 0)
+
+
+def test_a_client_at_which_everything_fails_is_set_aside(hs: Hs) -> None:
+    """It spoils as many as `--quarantine` says and no more; the status names it, and the others do the rest."""
+    hs.file(['test "$SICK" = 1 && exit 1; echo up; while [ ! -e open ]; do sleep 0.02; done'] * 30)
+    with server(hs, "tasks.in", "-b1", "--quarantine", "3") as process:
+        healthy = [hs.start("client", "--connect", "c.json", env={"SICK": "0"}) for _ in range(2)]
+        assert [lines(one, 1) for one in healthy] == [["up"], ["up"]]
+        sick = hs.start("client", "--connect", "c.json", env={"SICK": "1"})
+        until = time.monotonic() + 60.0
+        while "quarantined" not in {one["state"] for one in status(hs)["clients"]}:  # type: ignore[attr-defined]
+            assert time.monotonic() < until and sick.poll() is None
+        (hs.folder / "open").touch()
+        outs, last = [ended(one) for one in (*healthy, sick)], ended(process)
+    assert [one.status for one in outs] == [0, 0, 0] and last.status == 7
+    assert "gets no more tasks: its last 3 failed within a second each" in last.err
+    assert hs.states() == {"failed": 3, "succeeded": 27}
 
 
 def test_a_client_without_patience_ends_with_its_server(hs: Hs) -> None:
