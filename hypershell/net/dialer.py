@@ -421,7 +421,7 @@ class Dialer:
             return
         self._until = now + self._patience.reconnect
         self._due = now + self._patience.shortest * self._draw()
-        _log.warning("Lost the server (%s): looking for it for %g seconds", reason, self._patience.reconnect)
+        _log.debug("Lost the server (%s): looking for it for %g seconds", reason, self._patience.reconnect)
         self._taken.append(Delivery(SERVER, Cut(reason)))
 
     def _look_around(self, connection: Connection, now: float) -> None:
