@@ -162,7 +162,8 @@ class Reports:
         self._away = event
         self._give_up_at = now + self._reconnect
         count = len(self._held)
-        actions.append(Warn(f"The server is away ({event.reason}): {count} tasks go on, {self._reconnect:g} s"))
+        patience = f"looking for it for {self._reconnect:g} s"
+        actions.append(Warn(f"The server is away ({event.reason}): {count} tasks go on; {patience}"))
 
     def _server_back(self, settings: ClientSettings, kept: Unconfirmed, actions: list[Action]) -> None:
         """What an earlier server ordered holds no longer; all that may not have reached it is sent again."""
