@@ -54,7 +54,7 @@ def test_running_and_queued_tasks_go_on_while_the_server_is_away() -> None:
     machine = outliving()
     machine.handle(work(*"abcd"), 0.0)
     (warning,) = machine.handle(AWAY, 1.0)
-    assert warning == Warn("The server is away (the connection was reset): 4 tasks go on, 600 s")
+    assert warning == Warn("The server is away (the connection was reset): 4 tasks go on; looking for it for 600 s")
     assert started(machine.handle(exited("a"), 2.0)) == ["c"]
     assert started(machine.handle(exited("b", 3), 3.0)) == ["d"]
     assert machine.handle(exited("c"), 4.0) == []
