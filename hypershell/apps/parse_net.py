@@ -42,7 +42,17 @@ def parse_mpi(argv: Sequence[str]) -> tuple[RunSettings, DoorSettings, Config]:
         raise EndEarly(command_usage(command_entry("mpi")), ExitStatus.USAGE)
     given = parse_arguments("mpi", argv)
     if "door" not in given:
-        for dest in ("port", "connect_file", "advertise", "auth", "auth_file", "no_tls", "tls_cert", "tls_key"):
+        for dest in (
+            "port",
+            "reclaim",
+            "connect_file",
+            "advertise",
+            "auth",
+            "auth_file",
+            "no_tls",
+            "tls_cert",
+            "tls_key",
+        ):
             if dest in given:
                 raise UsageError(f"Using --{dest.replace('_', '-')} requires -H/--bind, the address to listen on")
     config = configure("mpi", given)
