@@ -48,6 +48,8 @@ class Life:
     """Group -> the reading of its first bad line."""
     failed: Counter[int] = field(default_factory=Counter)
     current: int | None = None
+    began: int = 0
+    """The reading with which the work of `current` had begun when it was chosen."""
     feed_open: bool = True
     holder: dict[str, int] = field(default_factory=dict)
     holding: Counter[int] = field(default_factory=Counter)

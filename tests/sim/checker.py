@@ -381,18 +381,29 @@ class Checker:
             return not life.policy.barrier_at_end and reading > begun
 
         if life.current is not None:
-            left = life.unfinished[life.current]
-            done = not left or late(life.since.get(life.current, 0))
+            left = self._left(life.current)
+            # Work that came after it was done with what it had when it was chosen waits for its turn again.
+            again = not life.policy.barrier_at_end and life.since.get(life.current, 0) != life.began
+            done = not left or late(life.since.get(life.current, 0)) or again
             self._must(done, f"group {group} starts, {life.current} has {left} to do")
         for lower in sorted(life.unfinished.keys() | life.failed.keys()):
             if lower < group:
-                done = not life.unfinished[lower] or late(life.since.get(lower, 0))
+                done = not self._left(lower) or late(life.since.get(lower, 0))
                 self._must(done, f"group {group} starts before {lower}, which has work")
                 good = not life.failed[lower] or late(life.bad_since.get(lower, 0))
                 self._must(good, f"group {group} starts though {lower} failed")
         early = life.policy.barrier_at_end and life.feed_open and group > 0
         self._must(not early, f"group {group} starts before the end of the file")
-        life.current = group
+        life.current, life.began = group, begun
+
+    def _left(self, group: int) -> int:
+        """Tasks of a group that a server still has to see to; one that a user cancelled it need not have heard of."""
+        life = self._life
+        left = life.unfinished[group]
+        if not left:
+            return 0
+        unheard = (key for key, number in life.group_of.items() if number == group and key not in life.told)
+        return left - sum(self._books[key].settled for key in unheard if key in self._books)
 
     def sent(self, client: int, tasks: list[Task]) -> None:
         life = self._life
@@ -496,7 +507,8 @@ class Checker:
         elif reason in ("idle", "no clients left"):
             here = life.slots.keys() - self._outlives  # others may come while the last record is written
             all_seen = len(life.seen_clients) >= life.policy.expected
-            unfit = reason == "no clients left" and left and self._nobody_fits()
+            # What was left for nobody may be cancelled by now.
+            unfit = reason == "no clients left" and self._nobody_fits()
             right = life.policy.closed and all_seen and (not here or unfit)
             self._must(right, f"{reason} with clients {list(life.slots)}")
         else:
@@ -505,7 +517,7 @@ class Checker:
     def _nobody_fits(self) -> bool:
         """Whether no counted client may get what is left of the lowest group; others may have come too late."""
         life = self._life
-        lowest = min(group for group, count in life.unfinished.items() if count)
+        lowest = min((group for group, count in life.unfinished.items() if count), default=None)
         left = [key for key, group in life.group_of.items() if group == lowest and key not in life.told]
         kinds = {self._kinds[client] for client in life.slots if client not in self._outlives}
         return not any(self._fits(self._plan.lines[life.line_of[key]], kind) for key in left for kind in kinds)
@@ -523,6 +535,8 @@ class Checker:
             missing = [line.number for line in self._plan.lines if line.number not in roots]
             self._must(not missing, f"lines {missing[:5]} are missing")
         failed = [b.group for b in self._books.values() if b.state == "failed" and b.next is None]
+        # Those cancelled just while they were given out may have failed before their server heard of it.
+        failed += [b.group for b in self._books.values() if b.settled]
         for key, book in self._books.items():
             if book.state not in _OVER:
                 held = any(group < book.group for group in failed)
