@@ -397,7 +397,7 @@ class Checker:
         life.current, life.began = group, begun
 
     def _left(self, group: int) -> int:
-        """Tasks of a group that a server still has to see to; one that a user cancelled it need not have heard of."""
+        """Tasks of a group that a server has to see to; of those a user cancelled it need not have heard."""
         life = self._life
         left = life.unfinished[group]
         if not left:
