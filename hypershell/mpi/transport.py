@@ -49,7 +49,7 @@ class Backoff:
 
     __slots__ = ("_since", "longest", "share", "shortest")
 
-    def __init__(self, shortest: float = 50e-6, longest: float = 8e-3, share: float = 0.12) -> None:
+    def __init__(self, shortest: float = 50e-6, longest: float = 7e-3, share: float = 0.12) -> None:
         self.shortest = shortest
         self.longest = longest
         self.share = share
