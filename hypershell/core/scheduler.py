@@ -121,6 +121,10 @@ class Scheduler(Asked):
         """The clients that are here; to be read only."""
         return self._clients.all()
 
+    def client(self, number: int) -> Client | None:
+        """The client with this number; to be read only."""
+        return self._clients.get(number)
+
     # -- clients -----------------------------------------------------------------------------------------
 
     def _client_joined(self, event: ev.ClientJoined, now: float) -> None:

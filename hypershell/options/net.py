@@ -195,7 +195,7 @@ NET_OPTIONS: tuple[Option, ...] = (
     Option(
         "evict",
         DOOR,
-        "A client that is not heard of for this long is lost; its tasks go to others.",
+        "A client or rank that is not heard of for this long is lost; its tasks go to others.",
         flags=("--evict",),
         metavar="SEC",
         parse=values.duration(zero=False),

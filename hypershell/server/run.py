@@ -187,8 +187,9 @@ class Run:
         )
         if isinstance(self.writer.error, Fenced):
             line = None  # the tasks are another server's, which tells how they end
-        if line is not None:
-            sys.stderr.write(f"hs: {line}\n")
+        for told in (self.server.losses.line(), line):
+            if told is not None:
+                sys.stderr.write(f"hs: {told}\n")
         if lost:
             sys.stderr.write(
                 f"hs: no space left for the rest of what tasks printed to {' and '.join(lost)}; it is lost, "

@@ -39,9 +39,14 @@ class Mpi:
     def mpiexec(self) -> str:
         return str(Path(self.python).parent / "mpiexec")
 
-    def command(self, ranks: int, args: Sequence[str]) -> list[str]:
-        """The command line for `ranks` ranks of ``python ARGS``, more than there are cores if need be."""
+    def command(self, ranks: int, args: Sequence[str], survive: bool = False) -> list[str]:
+        """The command line for `ranks` ranks of ``python ARGS``, more than there are cores if need be.
+
+        `survive`: the job goes on without ranks that die (Open MPI).
+        """
         extra = ["--map-by", "slot:OVERSUBSCRIBE", "--bind-to", "none"] if self.name == "openmpi" else []
+        if survive:
+            extra += ["--with-ft", "ulfm"]
         return [self.mpiexec, "-n", str(ranks), *extra, self.python, *args]
 
 
@@ -89,12 +94,13 @@ def start(
     *,
     stdin: int | None = subprocess.DEVNULL,
     cwd: str | os.PathLike[str] | None = None,
+    survive: bool = False,
 ) -> subprocess.Popen[str]:
     """Start ``mpiexec -n RANKS python ARGS`` in a process group of its own, output in pipes."""
     if mpi.missing:
         pytest.fail(mpi.missing)
     return subprocess.Popen(
-        mpi.command(ranks, args),
+        mpi.command(ranks, args, survive),
         stdin=stdin,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
