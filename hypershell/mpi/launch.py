@@ -15,6 +15,7 @@ from typing import NamedTuple, NoReturn
 
 from hypershell.errors import ExitStatus, HyperShellError, LaunchError
 from hypershell.mpi.environ import launcher_name, rank_hint
+from hypershell.mpi.launcher_end import remind_launcher
 from hypershell.mpi.transport import MpiClientEnd, MpiServerEnd
 from hypershell.mpi.world import World, library_version, open_world, short_name, two_wheels
 
@@ -187,8 +188,9 @@ def _leave_behind(world: World, stuck: list[int], status: int) -> None:
     """Some ranks answer no more: end the job without them, by force."""
     _run_callbacks(world)
     shown = ", ".join(map(str, stuck[:10])) + (", ..." if len(stuck) > 10 else "")
-    what = "rank" if len(stuck) == 1 else f"{len(stuck)} ranks:"
-    _to_stderr(f"ending the job by MPI_Abort, for {what} {shown} does not answer")
+    what = f"rank {shown} does" if len(stuck) == 1 else f"{len(stuck)} ranks ({shown}) do"
+    _to_stderr(f"ending the job by MPI_Abort, for {what} not answer")
+    remind_launcher()
     _abort(world, status)
 
 
