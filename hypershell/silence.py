@@ -59,12 +59,14 @@ class Watch:
         self.limit = silence
         self.beat = beat_of(silence)
 
-    def heard(self, peer: int, now: float) -> None:
-        """Something came from `peer`."""
+    def heard(self, peer: int, now: float) -> bool:
+        """Something came from `peer`; whether it was the first word."""
         if peer in self._heard:
             self._heard[peer] = now
-            if self._mute:
+            if self._mute and peer in self._mute:
                 self._mute.discard(peer)
+                return True
+        return False
 
     def said(self, peer: int, now: float) -> None:
         """Something was sent to `peer`."""

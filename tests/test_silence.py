@@ -75,6 +75,13 @@ def test_the_silent_are_lost_once_and_in_time() -> None:
     assert silent is not None and silent <= 2.1
 
 
+def test_a_first_word_is_one_once() -> None:
+    watch = Watch([1], 0.0, 8.0)
+    assert watch.heard(1, 1.0)
+    assert not watch.heard(1, 2.0)
+    assert not watch.heard(2, 2.0)
+
+
 def test_the_first_word_may_take_a_minute() -> None:
     peers = Peers(1, 2.0)
     peers.deaf = {1}

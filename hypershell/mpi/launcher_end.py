@@ -1,7 +1,8 @@
 """Open MPI's launcher waits for ever for a node that is cut off: it gets an end of its own.
 
 After MPI_Abort everything on nodes that can be reached is killed, but ``mpirun`` then waits for the word of a
-daemon that cannot answer. A small process outside of the job reminds it, first by TERM, in the end by KILL.
+daemon that cannot answer. A small process outside of the job reminds it, first by TERM, in the end by KILL, and
+ends the ssh(1) that it left behind: that would hold the job's output open.
 """
 
 from __future__ import annotations
@@ -18,16 +19,21 @@ _LAUNCHERS = ("mpirun", "mpiexec", "prterun", "prte", "prted", "orterun", "orted
 # The number of the launcher may belong to another process by now: its start time tells.
 _SCRIPT = r"""
 trap '' HUP INT TERM
+agents=
 here() { [ "$(cut -d' ' -f22 <"/proc/$1/stat" 2>/dev/null)" = "$2" ]; }
 for how in TERM TERM KILL; do
   left=$3
   while [ "$left" -gt 0 ]; do
-    here "$1" "$2" || exit 0
+    here "$1" "$2" || break 2
     sleep 1
     left=$((left - 1))
   done
+  agents=$(cat /proc/"$1"/task/*/children 2>/dev/null)
   here "$1" "$2" && kill -"$how" "$1"
   set -- "$1" "$2" 2
+done
+for agent in $agents; do
+  case $(cat /proc/"$agent"/comm 2>/dev/null) in ssh | rsh) kill "$agent" ;; esac
 done
 """
 

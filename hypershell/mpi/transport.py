@@ -256,13 +256,16 @@ class _MpiEnd:
         """Give signs of life, and give up who has given none for too long."""
         quiet, lost = self._watch.look(self._now)
         for peer in quiet:
-            out = self._peers[peer]
-            if out.in_flight < MAX_IN_FLIGHT and not out.queue:
-                self._start(out, peer, self._beat, _TAG_BEAT)
+            self._give_beat(peer)
         for peer in lost:
             silent = self._watch.silence(peer, self._now) or 0.0
             self._lose(peer, f"nothing was heard of rank {peer} for {silent:.0f} s")
             self._part(peer)
+
+    def _give_beat(self, peer: int) -> None:
+        out = self._peers[peer]
+        if out.in_flight < MAX_IN_FLIGHT and not out.queue:  # else it has enough to hear
+            self._start(out, peer, self._beat, _TAG_BEAT)
 
     def _part(self, peer: int) -> None:
         """A last word to one that was given up and may come to life again."""
@@ -302,7 +305,8 @@ class _MpiEnd:
         """Receive the message that the last probe reported."""
         status = self._status
         peer, tag, size = status.Get_source(), status.Get_tag(), status.Get_count(self._byte)
-        self._watch.heard(peer, self._now)
+        if self._watch.heard(peer, self._now):
+            self._give_beat(peer)  # before anything else, so that it knows what is too long
         waiting = self._arriving.get(peer)
         if size <= _WHOLE and waiting is None:
             self._comm.Recv([self._view, size, self._byte], peer, tag)

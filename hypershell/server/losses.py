@@ -1,12 +1,13 @@
-"""The ranks that were lost in a run, for the log and for the end."""
+"""What did not take part in a run to its end: ranks that were lost, hosts that were set aside. In words."""
 
 from __future__ import annotations
 
 import logging
 
 from hypershell.core.clients import Client
+from hypershell.core.nodes import Node
 
-__all__ = ["Losses", "in_words"]
+__all__ = ["Losses", "in_words", "set_aside_line"]
 
 log = logging.getLogger("hypershell.server")
 
@@ -54,3 +55,13 @@ def in_words(ranks: list[int]) -> str:
             runs.append([rank, rank])
     text = ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in runs)
     return f"rank {text}" if len(runs) == 1 and runs[0][0] == runs[0][1] else f"ranks {text}"
+
+
+def set_aside_line(nodes: list[Node], clients: list[Client]) -> str | None:
+    """Who got no more tasks, since everything failed at once there; or None."""
+    named = [f"node {node.host} ({node.clients} clients)" for node in nodes]
+    named += [f"client {client.info.id} on {client.info.host}" for client in clients]
+    if not named:
+        return None
+    more = f", and {len(named) - MOST_HOSTS} more" if len(named) > MOST_HOSTS else ""
+    return f"set aside, for all that ran there failed at once: {', '.join(named[:MOST_HOSTS])}{more}"

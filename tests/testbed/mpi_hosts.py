@@ -7,6 +7,7 @@ as on a cluster. `MpiHosts` is a context: at its end all hosts and everything th
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import signal
 import subprocess
@@ -85,9 +86,10 @@ class MpiHosts:
     def __init__(self, folder: Path, count: int = 3) -> None:
         self.folder = folder
         self.names = [f"h{number}" for number in range(1, count + 1)]
-        number = os.getpid()
-        self._bridge = f"hm{number}"
-        self._net = f"10.{64 + number // 250 % 60}.{number % 250}"
+        # Others on this machine may do the same at the same time.
+        number = secrets.randbelow(60 * 250)
+        self._bridge = f"hm{secrets.token_hex(3)}"
+        self._net = f"10.{64 + number // 250}.{number % 250}"
         self._inits: dict[str, subprocess.Popen[str]] = {}
         self._pids: dict[str, int] = {}
 
@@ -111,7 +113,8 @@ class MpiHosts:
         """Let everything go; idempotent."""
         for name in list(self._inits):
             self.crash(name)
-        subprocess.run(["ip", "link", "del", self._bridge], capture_output=True, check=False)
+        for link in (*map(self._link, self.names), self._bridge):
+            subprocess.run(["ip", "link", "del", link], capture_output=True, check=False)
 
     # -- what happens to hosts ---------------------------------------------------------------------------
 
@@ -129,8 +132,13 @@ class MpiHosts:
         self._ip("link", "set", self._link(name), "down")
 
     def mend(self, name: str) -> None:
-        """As before `cut`."""
+        """As before `cut`; returns when the other hosts can be reached from there."""
         self._ip("link", "set", self._link(name), "up")
+        end = time.monotonic() + PATIENCE
+        for other in self._inits:
+            words = self.on(name, [str(self.folder / "ssh"), other, "true"])
+            while subprocess.run(words, capture_output=True, check=False).returncode:
+                assert time.monotonic() < end, f"{other} cannot be reached from {name}"
 
     # -- what runs on them -------------------------------------------------------------------------------
 
@@ -143,16 +151,20 @@ class MpiHosts:
         self, mpi: Mpi, hosts: Sequence[str], args: Sequence[str], env: Mapping[str, str], cwd: Path,
         survive: bool = False,
     ) -> subprocess.Popen[str]:  # fmt: skip
-        """Start ``python ARGS`` under the launcher of `mpi`, which runs on the first host, in a rank on each."""
+        """Start ``python ARGS`` under the launcher of `mpi`, which runs on the first host.
+
+        There is a rank on each of `hosts`; one that is named several times in a row has several.
+        """
         ssh = str(self.folder / "ssh")
+        counted = [f"{host}:{hosts.count(host)}" for host in dict.fromkeys(hosts)]
         if mpi.name == "openmpi":
-            where = ["--host", ",".join(f"{host}:1" for host in hosts), "--bind-to", "none"]
+            where = ["--host", ",".join(counted), "--bind-to", "none"]
             where += ["--prtemca", "plm", "ssh", "--prtemca", "plm_ssh_agent", ssh]
             where += ["--prtemca", "prte_if_include", "eth0", "--mca", "btl_tcp_if_include", "eth0"]
             for key in (*env, "PYTHONPATH"):
                 where += ["-x", key]
         else:
-            where = ["-launcher", "ssh", "-launcher-exec", ssh, "-hosts", ",".join(hosts)]
+            where = ["-launcher", "ssh", "-launcher-exec", ssh, "-hosts", ",".join(counted)]
         if survive:
             where += ["--with-ft", "ulfm"]
         command = [mpi.mpiexec, *where, "-n", str(len(hosts)), mpi.python, *args]
@@ -219,7 +231,8 @@ class MpiHosts:
         script = _INIT.format(name=name, folder=self.folder)
         process = subprocess.Popen(
             ["unshare", *flags, "sh", "-c", script],
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, start_new_session=True,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+            text=True, start_new_session=True,
         )  # fmt: skip
         self._inits[name] = process
         assert process.stdout is not None and process.stdout.readline() == "up\n", f"{name} does not come up"
