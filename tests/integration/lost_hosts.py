@@ -44,7 +44,7 @@ def lose_host(mpi: Mpi, folder: Path, case: Case) -> None:
     work.mkdir()
     # A task that comes to h3 stays there; the others are quick, once there is one.
     line = (
-        'hostname; test "$(hostname)" = h3 && touch there && exec sleep 2000; '
+        'test "$(hostname)" = h3 && touch there && echo h3 && exec sleep 2000; '
         "until test -e there; do sleep 0.05; done\n"
     )
     (work / "tasks.in").write_text(line * TASKS)

@@ -11,10 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-import pytest
-
 from tests.testbed.cli import Hs
-from tests.testbed.mpi import ROOT, Ended, Mpi, each_mpi, environments, finish, start
+from tests.testbed.mpi import ROOT, Ended, Mpi, each_mpi, finish, start
 
 #: Runs on the rank that is to be lost, and again elsewhere: then it is quick.
 VICTIM = "test -e again && exec echo second; touch again; exec 3>alive; echo $PPID; exec sleep 1000"
@@ -75,15 +73,6 @@ def lost(line: str) -> re.Match[str] | None:
     return re.search(words, line, re.MULTILINE)
 
 
-@pytest.fixture
-def openmpi() -> Mpi:
-    mpi = environments()[1]
-    if mpi.missing:
-        assert os.environ.get("CI") != "true", mpi.missing
-        pytest.skip(mpi.missing)
-    return mpi
-
-
 def survived(job: Job, reason: str) -> None:
     """The job went on, and the lost rank's tasks ran elsewhere."""
     done = job.finish()
@@ -97,25 +86,25 @@ def survived(job: Job, reason: str) -> None:
     assert job.hs.rows("SELECT outcome FROM run") == [("complete",)]
 
 
-@pytest.mark.mpi
-def test_ulfm_a_killed_rank_costs_its_tasks(hs: Hs, openmpi: Mpi) -> None:
-    job = Job(hs, openmpi, survive=True)
+@each_mpi(only="openmpi")
+def test_ulfm_a_killed_rank_costs_its_tasks(hs: Hs, mpi: Mpi) -> None:
+    job = Job(hs, mpi, survive=True)
     with job.running():
         os.kill(job.victim, signal.SIGKILL)
     survived(job, "died")
 
 
-@pytest.mark.mpi
-def test_ulfm_a_rank_that_raises_costs_its_tasks(hs: Hs, openmpi: Mpi) -> None:
-    job = Job(hs, openmpi, survive=True)
+@each_mpi(only="openmpi")
+def test_ulfm_a_rank_that_raises_costs_its_tasks(hs: Hs, mpi: Mpi) -> None:
+    job = Job(hs, mpi, survive=True)
     with job.running():
         os.kill(job.victim, signal.SIGRTMIN)
     survived(job, "died")
 
 
-@pytest.mark.mpi
-def test_ulfm_a_task_kills_the_process_group_of_its_rank(hs: Hs, openmpi: Mpi) -> None:
-    job = Job(hs, openmpi, survive=True)
+@each_mpi(only="openmpi")
+def test_ulfm_a_task_kills_the_process_group_of_its_rank(hs: Hs, mpi: Mpi) -> None:
+    job = Job(hs, mpi, survive=True)
     victim = VICTIM.replace("exec sleep 1000", "read x <gate; kill -9 -$(ps -o pgid= $PPID); sleep 1000")
     os.mkfifo(hs.folder / "gate")
     with job.running(victim=victim):
@@ -123,9 +112,9 @@ def test_ulfm_a_task_kills_the_process_group_of_its_rank(hs: Hs, openmpi: Mpi) -
     survived(job, "died")
 
 
-@pytest.mark.mpi
-def test_ulfm_a_killed_rank_0_ends_everybody(hs: Hs, openmpi: Mpi) -> None:
-    job = Job(hs, openmpi, survive=True)
+@each_mpi(only="openmpi")
+def test_ulfm_a_killed_rank_0_ends_everybody(hs: Hs, mpi: Mpi) -> None:
+    job = Job(hs, mpi, survive=True)
     with job.running():
         os.kill(hs.rows("SELECT pid FROM run")[0][0], signal.SIGKILL)
     assert job.finish().status == 75
@@ -134,16 +123,21 @@ def test_ulfm_a_killed_rank_0_ends_everybody(hs: Hs, openmpi: Mpi) -> None:
     assert hs.states() == {"succeeded": QUICK + 1}
 
 
-@each_mpi()
-@pytest.mark.parametrize("survive", [False, True], ids=["plain", "ulfm"])
-def test_a_stopped_rank_is_given_up(hs: Hs, mpi: Mpi, survive: bool) -> None:
-    if survive and mpi.name != "openmpi":
-        return
-    job = Job(hs, mpi, survive)
+def stopped(job: Job) -> None:
     with job.running("--evict", "2"):
         os.kill(job.victim, signal.SIGSTOP)
         # What it still runs is nobody's business but its guard's; the job's end kills it.
         survived(job, "nothing was heard")
+
+
+@each_mpi()
+def test_a_stopped_rank_is_given_up(hs: Hs, mpi: Mpi) -> None:
+    stopped(Job(hs, mpi, survive=False))
+
+
+@each_mpi(only="openmpi")
+def test_ulfm_a_stopped_rank_is_given_up(hs: Hs, mpi: Mpi) -> None:
+    stopped(Job(hs, mpi, survive=True))
 
 
 @each_mpi()

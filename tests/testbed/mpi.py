@@ -65,14 +65,16 @@ def environments() -> list[Mpi]:
     return [_find(name) for name in _MARKS]
 
 
-def each_mpi(*, both: bool = False) -> pytest.MarkDecorator:
+def each_mpi(*, both: bool = False, only: str | None = None) -> pytest.MarkDecorator:
     """Run a test under both wheels as parameter ``mpi``; one that is missing fails it in CI, else skips it.
 
-    `both`: the test needs the other wheel as well.
+    `both`: the test needs the other wheel as well; `only`: it is for the wheel of this name.
     """
     known = environments()
     parameters = []
     for mpi in known:
+        if only is not None and mpi.name != only:
+            continue
         missing = mpi.missing or (next((found.missing for found in known if found.missing), "") if both else "")
         skip = bool(missing) and os.environ.get("CI") != "true"
         marks = [pytest.mark.mpi, *([pytest.mark.skip(reason=missing)] if skip else [])]
