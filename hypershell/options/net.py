@@ -217,8 +217,8 @@ NET_OPTIONS: tuple[Option, ...] = (
     Option(
         "quarantine",
         DOOR,
-        "A client gets no more tasks when so many in a row failed there within a second each, while other clients "
-        "do better; 0: never.",
+        "A client, or a host with all its clients, gets no more tasks when so many in a row failed there within a "
+        "second each, while others do better; 0: never.",
         flags=("--quarantine",),
         metavar="NUM",
         parse=values.whole(0),
