@@ -106,6 +106,13 @@ def test_peer_that_takes_nothing_is_given_up(mpi: Mpi, tmp_path: Path) -> None:
 
 
 @each_mpi()
+def test_an_error_of_mpi_ends_the_job_after_the_commit(mpi: Mpi, tmp_path: Path) -> None:
+    ended = play(mpi, "Broken", str(tmp_path / "notes"))
+    assert (tmp_path / "notes").read_text() == "committed\n"
+    assert ended.status == ExitStatus.UNFINISHED, ended.stderr
+
+
+@each_mpi()
 def test_open_mpi_as_root_is_refused_in_one_line(mpi: Mpi) -> None:
     code = (
         "import os, sys; os.geteuid = lambda: 0\n"

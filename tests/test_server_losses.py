@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from hypershell.apps.status import to_lines
 from hypershell.core.clients import Client
 from hypershell.core.model import ClientInfo, Task
-from hypershell.server.losses import MOST_HOSTS, Losses, in_words
+from hypershell.core.nodes import Node
+from hypershell.proto.visits import Status
+from hypershell.server.losses import MOST_HOSTS, Losses, in_words, set_aside_line
 
 
 def client(rank: int, host: str = "h1", held: int = 0) -> Client:
@@ -59,3 +62,35 @@ def test_many_hosts_are_not_all_named() -> None:
         losses.note(number, client(number, f"h{number:02}"), "died")
     line = losses.line()
     assert line is not None and line.endswith("rank 7 on h07; and on 3 more hosts")
+
+
+def node(host: str, clients: int) -> Node:
+    one = Node(host)
+    one.clients = clients
+    return one
+
+
+def test_nobody_was_set_aside() -> None:
+    assert set_aside_line([], []) is None
+
+
+def test_hosts_and_single_clients_that_were_set_aside_are_named() -> None:
+    assert set_aside_line([node("h1", 4)], [client(9, "h2")]) == (
+        "set aside, for all that ran there failed at once: node h1 (4 clients), client c9 on h2"
+    )
+
+
+def test_many_that_were_set_aside_are_not_all_named() -> None:
+    line = set_aside_line([node(f"h{number}", 2) for number in range(MOST_HOSTS + 1)], [])
+    assert line is not None and line.endswith("node h7 (2 clients), and 1 more")
+
+
+def test_the_status_shows_both() -> None:
+    tasks = dict.fromkeys(("pending", "dispatched", "succeeded", "failed", "cancelled"), 0)
+    status = Status(
+        "run", "h0", 1, "0", "mpi", 0.0, 10.0, "running", tasks, True, 0.0, None, 0, "all at once", "none", [],
+        ["h1", "h2"], "1 rank was lost",
+    )  # fmt: skip
+    lines = to_lines(status)
+    assert "aside:    h1, h2 (all that ran there failed at once)" in lines
+    assert "lost:     1 rank was lost" in lines
