@@ -36,7 +36,8 @@ from hypershell.executor.vocabulary import (
     TimePassed,
     WorkArrived,
 )
-from hypershell.mpi.transport import MAX_PER_POLL, Backoff
+from hypershell.mpi.backoff import Backoff
+from hypershell.mpi.transport import MAX_PER_POLL
 from hypershell.proto import messages as msg
 from hypershell.proto.codec import decode_client, decode_server, encode
 from hypershell.server.run import Place, Run

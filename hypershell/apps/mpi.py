@@ -124,6 +124,7 @@ def _serve(world: World, end: MpiServerEnd, parsed: Parsed, argv: list[str], cli
     from hypershell.server.run import Place, Run
 
     settings, door, config = parsed
+    end.evict(door.evict)
     _warn(widen_affinity(os.environ), world)
     if settings.file is None and not settings.restart and _kills_at_once(world):
         # openpmix pull request 4024, prrte issue 2579; measured in docs/decisions/0003.

@@ -51,10 +51,12 @@ def run_client(
     try:
         with signals_to(executor, launcher_kills):
             run(poller, [executor])
-    finally:
-        executor.close()
-        endpoint.close()
-        poller.close()
+    except BaseException:
+        executor.close()  # the endpoint stays as it is: an orderly farewell would wait for the end of the run
+        raise
+    executor.close()
+    endpoint.close()
+    poller.close()
     return executor.lost
 
 
