@@ -83,11 +83,12 @@ def _rank(argv: list[str], parsed: Parsed | None) -> int:
 
 def _work(world: World, end: MpiClientEnd, client_id: str, guard: Guard) -> int:
     """A worker rank: it learns all that it must know from rank 0; whose end is no failure of this rank."""
-    from hypershell.executor.affinity import widen_affinity
+    from hypershell.apps.mpi_node import node_of_worker
     from hypershell.executor.client import run_client
 
-    _warn(widen_affinity(os.environ), world)
-    run_client(end, _info(world, client_id, 0), guard, launcher_kills=_kills_at_once(world))
+    info = _info(world, client_id, 0)
+    node = node_of_worker(info, lambda text: _warn(text, world))
+    run_client(end, info, guard, launcher_kills=_kills_at_once(world), node=node)
     return 0
 
 
@@ -118,13 +119,14 @@ def _serve(world: World, end: MpiServerEnd, parsed: Parsed, argv: list[str], cli
     """Rank 0: the server, and an executor beside it where slots are left for it."""
     from hypershell import reactor
     from hypershell.apps.cluster import available_cores
-    from hypershell.executor.affinity import widen_affinity
+    from hypershell.apps.mpi_node import node_of_server
     from hypershell.executor.loop import Executor
     from hypershell.mpi.environ import job_id
     from hypershell.server.run import Place, Run
 
     settings, door, config = parsed
-    _warn(widen_affinity(os.environ), world)
+    node, warning = node_of_server(settings.task_bind, world.size)
+    _warn(warning, world)
     if settings.file is None and not settings.restart and _kills_at_once(world):
         # openpmix pull request 4024, prrte issue 2579; measured in docs/decisions/0003.
         _warn("Open MPI's mpirun may repeat stdin beyond 64 KiB and never pass on its end: give a FILE", world)
@@ -153,7 +155,7 @@ def _serve(world: World, end: MpiServerEnd, parsed: Parsed, argv: list[str], cli
         world.on_crash(lambda: run.commit_now(2.0))
         parts: list[reactor.Part] = [run.server]
         if own > 0:
-            executor = Executor(poller, end.own_client(), _info(world, client_id, own), guard=guard)
+            executor = Executor(poller, end.own_client(), _info(world, client_id, own), guard=guard, node=node)
             run.on_signal(executor.heard)
             parts.append(executor)
         run.start()

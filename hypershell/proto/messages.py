@@ -52,6 +52,10 @@ class ClientSettings(Struct, array_like=True, frozen=True):
     log_style: str
     server_id: str
     server_host: str
+    task_env: str = "rank"
+    """How much of the launcher's environment its tasks do without: ``rank``, ``job`` or ``none``."""
+    task_bind: str = "share"
+    """Which cores they may use: ``none``, ``share`` or ``cores``."""
 
 
 class Context(Struct, array_like=True, frozen=True):
