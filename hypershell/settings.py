@@ -91,6 +91,7 @@ class RunSettings(Placed, frozen=True, kw_only=True):
     task_cwd: str | None = None
     task_env: str = "rank"
     task_bind: str = "share"
+    startup_report: bool = False
     exports: dict[str, str] = {}
     log_level: str = "warning"
     log_style: str = "default"

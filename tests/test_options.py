@@ -53,6 +53,7 @@ FLAGS: dict[str, tuple[list[str], object]] = {
     "task_timeout": (["-W", "10m"], 600.0),
     "task_env": (["--task-env", "job"], "job"),
     "task_bind": (["--bind", "Cores"], "cores"),
+    "startup_report": (["--startup-report"], True),
     "signalwait": (["-S", "0"], 0.0),
     "idle_timeout": (["-T", "2:00:00"], 7200.0),
     "drain_time": (["--drain-time", "30"], 30.0),

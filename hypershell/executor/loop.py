@@ -71,6 +71,7 @@ class Executor:
     :param reconnect: seconds for which the work goes on without the server, where the endpoint tells ``Cut`` and
         ``Again`` (`info.outlives`); None: the client ends with its server.
     :param node: tells who else has slots on this node; None: nobody.
+    :param startup: what the first Hello tells of the time before.
     """
 
     def __init__(
@@ -85,6 +86,7 @@ class Executor:
         alone: bool = False,
         reconnect: float | None = None,
         node: Callable[[messages.ClientSettings], Node] | None = None,
+        startup: messages.Startup | None = None,
     ) -> None:
         self.finished = False
         self.lost: str | None = None
@@ -102,6 +104,7 @@ class Executor:
         self._alone = alone
         self._reconnect = reconnect
         self._node = node
+        self._startup = startup
         self._give_up_at: float | None = None
         """When this client ends unless there is a first welcome."""
         self._reaper = Reaper(poller)
@@ -127,7 +130,8 @@ class Executor:
         endpoint = self._endpoint
         if not self._said_hello:
             self._said_hello = True
-            endpoint.send(SERVER, messages.Hello(messages.PROTOCOL_VERSION, self._info))
+            hello = messages.Hello(messages.PROTOCOL_VERSION, self._info, [], self._startup)
+            endpoint.send(SERVER, hello)
         for delivery in endpoint.poll():
             self._receive(delivery.message)
         machine, jobs = self._machine, self._jobs

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -23,7 +24,7 @@ _WAYS_OUT = "install one with pip install 'hypershell-mpi[mpich]', or load your 
 class World:
     """All ranks of this job, seen from one of them."""
 
-    __slots__ = ("_crash", "_mpi", "comm", "host", "library", "rank", "size")
+    __slots__ = ("_crash", "_mpi", "comm", "host", "init_times", "library", "rank", "size")
 
     def __init__(self, mpi: Any) -> None:
         self._mpi = mpi
@@ -33,6 +34,8 @@ class World:
         self.size: int = self.comm.Get_size()
         self.library = short_name(mpi.Get_library_version())
         self.host: str = mpi.Get_processor_name()
+        self.init_times = (0.0, 0.0)
+        """Seconds since the epoch when MPI_Init began and ended."""
 
     def on_crash(self, callback: Callable[[], None]) -> None:
         """Have `callback` run if this rank dies of an exception, before the whole job is ended.
@@ -66,16 +69,19 @@ def open_world(environ: Mapping[str, str]) -> World:
     """
     mpi = _load()
     check_protocol(mpi.Get_library_version(), environ)
+    began = time.time()
     if not mpi.Is_initialized():
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # mpi4py's words about foreign launchers; ours follow
             mpi.Init_thread(mpi.THREAD_FUNNELED)
+    ended = time.time()
     world = World(mpi)
     try:
         check_launcher(world.size, world.library, environ)
     except LaunchError:
         world.finalize()
         raise
+    world.init_times = (began, ended)
     return world
 
 

@@ -1,9 +1,9 @@
-"""Options for what surrounds a task on its client: the launcher's variables, the cores."""
+"""Options for what surrounds a task on its client: the launcher's variables, the cores, the start of its rank."""
 
 from __future__ import annotations
 
 from hypershell import values
-from hypershell.options.commands import EXECUTE
+from hypershell.options.commands import EXECUTE, MPI
 from hypershell.options.kinds import Option
 
 __all__ = ["SURROUNDINGS_OPTIONS"]
@@ -30,5 +30,14 @@ SURROUNDINGS_OPTIONS: tuple[Option, ...] = (
         parse=values.choice("none", "share", "cores"),
         key="task.bind",
         default="share",
+    ),
+    Option(
+        "startup_report",
+        MPI,
+        "Tell on stderr where the time until the first task of the slowest ranks went.",
+        flags=("--startup-report",),
+        parse=values.flag,
+        default=False,
+        group="output",
     ),
 )

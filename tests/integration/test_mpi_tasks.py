@@ -118,3 +118,17 @@ def test_bind_takes_an_address_and_a_word(hs: Hs, mpi: Mpi) -> None:
     done = run(hs, mpi, 2, *args)
     assert done.status == 0, done.stderr
     assert done.stdout.strip() not in ("", "null")
+
+
+@each_mpi()
+def test_the_start_of_each_rank_is_reported(hs: Hs, mpi: Mpi) -> None:
+    hs.file(["echo $TASK_CLIENT_ID; sleep 0.2"] * 6)
+    done = run(hs, mpi, 3, "--startup-report", "-b1")
+    assert done.status == 0 and len(set(done.stdout.split())) == 2
+    head, _, median, *rows = done.stderr.splitlines()
+    assert head.startswith("Start-up of 3 of 3 ranks") and median.split()[0] == "median"
+    by_rank = {int(row.split()[0]): row.split()[2:] for row in rows}
+    assert sorted(by_rank) == [0, 1, 2] and by_rank[0][-2] == "none"
+    for number in (1, 2):
+        *phases, total = map(float, by_rank[number])
+        assert abs(sum(phases) - total) < 0.05 and total > 0
