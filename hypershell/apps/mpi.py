@@ -51,9 +51,10 @@ def _alone(argv: list[str], began: float) -> int:
         parsed = parse_mpi(argv)
         if parsed[0].ranks is None:
             return _rank(argv, parsed, began)
+        from hypershell.itself import own_words
         from hypershell.mpi.launch import start_under_launcher
 
-        start_under_launcher(parsed[0].ranks, [sys.executable, "-m", "hypershell", "mpi", *argv])
+        start_under_launcher(parsed[0].ranks, [*own_words(), "mpi", *argv])
 
     return run_command(start)
 

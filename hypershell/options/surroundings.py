@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hypershell import values
-from hypershell.options.commands import EXECUTE, MPI
+from hypershell.options.commands import BUNDLE, EXECUTE, MPI
 from hypershell.options.kinds import Option
 
 __all__ = ["SURROUNDINGS_OPTIONS"]
@@ -39,5 +39,13 @@ SURROUNDINGS_OPTIONS: tuple[Option, ...] = (
         parse=values.flag,
         default=False,
         group="output",
+    ),
+    Option(
+        "bundle",
+        BUNDLE,
+        "File to write. One that is there is replaced if it is a bundle.",
+        metavar="OUT",
+        parse=values.path,
+        group="arguments",
     ),
 )
