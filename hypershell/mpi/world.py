@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -24,7 +25,7 @@ _WAYS_OUT = "install one with pip install 'hypershell-mpi[mpich]', or load your 
 class World:
     """All ranks of this job, seen from one of them."""
 
-    __slots__ = ("_crash", "_mpi", "comm", "host", "library", "rank", "size", "survives")
+    __slots__ = ("_crash", "_mpi", "comm", "host", "init_times", "library", "rank", "size", "survives")
 
     def __init__(self, mpi: Any, environ: Mapping[str, str] | None = None) -> None:
         self._mpi = mpi
@@ -38,6 +39,8 @@ class World:
         """The job goes on without ranks that die (ULFM)."""
         for comm in (self.comm, mpi.COMM_SELF):
             comm.Set_errhandler(mpi.ERRORS_RETURN)
+        self.init_times = (0.0, 0.0)
+        """Seconds since the epoch when MPI_Init began and ended."""
 
     def on_crash(self, callback: Callable[[], None]) -> None:
         """Have `callback` run if this rank dies of an exception, before the whole job is ended.
@@ -74,16 +77,19 @@ def open_world(environ: Mapping[str, str]) -> World:
     """
     mpi = _load()
     check_protocol(mpi.Get_library_version(), environ)
+    began = time.time()
     if not mpi.Is_initialized():
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # mpi4py's words about foreign launchers; ours follow
             mpi.Init_thread(mpi.THREAD_FUNNELED)
+    ended = time.time()
     world = World(mpi, environ)
     try:
         check_launcher(world.size, world.library, environ)
     except LaunchError:
         world.finalize()
         raise
+    world.init_times = (began, ended)
     return world
 
 

@@ -29,7 +29,8 @@ NET_OPTIONS: tuple[Option, ...] = (
     Option(
         "door",
         MPI,
-        "Let clients in that come over the network: the address to listen on (0.0.0.0: all).",
+        "Let clients in that come over the network: the address to listen on (0.0.0.0: all). After --bind the "
+        "words none, share and cores are those of --task-bind.",
         flags=("-H", "--bind"),
         metavar="ADDR",
         default_text="nobody is let in",

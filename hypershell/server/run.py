@@ -418,4 +418,6 @@ def _client_settings(settings: RunSettings, place: Place, server_id: str) -> Cli
         log_style=settings.log_style,
         server_id=server_id,
         server_host=place.host,
+        task_env=settings.task_env,
+        task_bind=settings.task_bind,
     )
