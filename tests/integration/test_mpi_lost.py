@@ -57,15 +57,23 @@ class Job:
         os.mkfifo(self.hs.folder / "alive")
         self.hs.file([victim, *["echo quick"] * QUICK])
         self.process = self.start(*args)
-        watchdog = threading.Timer(PATIENCE, os.killpg, (self.process.pid, signal.SIGKILL))
+        watchdog = threading.Timer(PATIENCE, self.give_up)
+        watchdog.daemon = True
         watchdog.start()
-        with open(self.hs.folder / "alive") as self.alive:
-            assert self.process.stdout is not None
-            said = iter(self.process.stdout.readline, "")
-            self.victim = int(next(line for line in said if line.strip().isdecimal()))
-            yield
-            assert self.alive.read() == ""  # the guard has ended the task
-        watchdog.cancel()
+        try:
+            with open(self.hs.folder / "alive") as self.alive:
+                assert self.process.stdout is not None
+                said = iter(self.process.stdout.readline, "")
+                self.victim = int(next(line for line in said if line.strip().isdecimal()))
+                yield
+                assert self.alive.read() == ""  # the guard has ended the task
+        finally:
+            watchdog.cancel()
+
+    def give_up(self) -> None:
+        """End the job, and whoever waits for the other end of the pipe."""
+        os.killpg(self.process.pid, signal.SIGKILL)
+        os.close(os.open(self.hs.folder / "alive", os.O_RDWR | os.O_NONBLOCK))
 
     def finish(self) -> Ended:
         return finish(self.process)
