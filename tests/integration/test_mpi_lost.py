@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import subprocess
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,10 @@ from tests.testbed.mpi import ROOT, Ended, Mpi, each_mpi, finish, start
 #: Runs on the rank that is to be lost, and again elsewhere: then it is quick.
 VICTIM = "test -e again && exec echo second; touch again; exec 3>alive; echo $PPID; exec sleep 1000"
 QUICK = 20
+#: What it may do there when it is told to.
+KILLS_GROUP = "read x <gate; kill -9 -$(ps -o pgid= $PPID | tr -d ' '); sleep 1000"
+#: Seconds after which the launcher is killed, so that a job that hangs fails its test.
+PATIENCE = 120.0
 
 #: Lets a signal raise an exception in the interpreter of a rank.
 RAISES = """
@@ -52,12 +57,23 @@ class Job:
         os.mkfifo(self.hs.folder / "alive")
         self.hs.file([victim, *["echo quick"] * QUICK])
         self.process = self.start(*args)
-        with open(self.hs.folder / "alive") as self.alive:
-            assert self.process.stdout is not None
-            said = iter(self.process.stdout.readline, "")
-            self.victim = int(next(line for line in said if line.strip().isdecimal()))
-            yield
-            assert self.alive.read() == ""  # the guard has ended the task
+        watchdog = threading.Timer(PATIENCE, self.give_up)
+        watchdog.daemon = True
+        watchdog.start()
+        try:
+            with open(self.hs.folder / "alive") as self.alive:
+                assert self.process.stdout is not None
+                said = iter(self.process.stdout.readline, "")
+                self.victim = int(next(line for line in said if line.strip().isdecimal()))
+                yield
+                assert self.alive.read() == ""  # the guard has ended the task
+        finally:
+            watchdog.cancel()
+
+    def give_up(self) -> None:
+        """End the job, and whoever waits for the other end of the pipe."""
+        os.killpg(self.process.pid, signal.SIGKILL)
+        os.close(os.open(self.hs.folder / "alive", os.O_RDWR | os.O_NONBLOCK))
 
     def finish(self) -> Ended:
         return finish(self.process)
@@ -105,7 +121,7 @@ def test_ulfm_a_rank_that_raises_costs_its_tasks(hs: Hs, mpi: Mpi) -> None:
 @each_mpi(only="openmpi")
 def test_ulfm_a_task_kills_the_process_group_of_its_rank(hs: Hs, mpi: Mpi) -> None:
     job = Job(hs, mpi, survive=True)
-    victim = VICTIM.replace("exec sleep 1000", "read x <gate; kill -9 -$(ps -o pgid= $PPID); sleep 1000")
+    victim = VICTIM.replace("exec sleep 1000", KILLS_GROUP)
     os.mkfifo(hs.folder / "gate")
     with job.running(victim=victim):
         Path(hs.folder, "gate").write_text("go\n")
@@ -194,7 +210,7 @@ def test_a_rank_that_raises_ends_the_job(hs: Hs, mpi: Mpi) -> None:
 def test_a_task_kills_the_process_group_of_its_rank(hs: Hs, mpi: Mpi) -> None:
     job = Job(hs, mpi, survive=False)
     os.mkfifo(hs.folder / "gate")
-    victim = VICTIM.replace("exec sleep 1000", "read x <gate; kill -9 -$(ps -o pgid= $PPID); sleep 1000")
+    victim = VICTIM.replace("exec sleep 1000", KILLS_GROUP)
     with job.running(victim=victim):
         Path(hs.folder, "gate").write_text("go\n")
     restarted(job)
