@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from itertools import pairwise
+from xml.etree import ElementTree
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks.release_curve import draw, in_flight
 from hypershell.core import actions as act
 from hypershell.core import events as ev
 from hypershell.core.model import ClientInfo, Result, Task
@@ -246,6 +248,14 @@ def test_ten_thousand_clients_start_along_a_straight_line(policy: Policy, second
 def test_without_a_plan_ten_thousand_start_at_once() -> None:
     policy = Policy(release_rate=0.0, expected=10_000, window=20_000)
     assert {when for when, _ in curve(policy, 10_000, per_node=40)} == {0.0}
+
+
+def test_the_picture_shows_the_ramp() -> None:
+    """The script of the page, with few ranks: tasks last at least 20 s, so the first 20 s are the plan alone."""
+    counts = in_flight({"delay_start": -20.0, "release_rate": None}, ranks=100)
+    assert all(abs(counts[second] - 5 * second) <= 1 for second in range(20))
+    assert max(counts) == 100 and counts[-1] >= 0
+    ElementTree.fromstring(draw({"spread": counts}, 100))
 
 
 def test_a_result_of_a_client_in_line_changes_nothing() -> None:
