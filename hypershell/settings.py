@@ -55,7 +55,7 @@ class RunSettings(Placed, frozen=True, kw_only=True):
 
     `file` None is stdin. `slots` 0 is the number of cores, and `slots_given` tells whether the user chose it.
     `bundlesize` None adapts. `max_retries` counts the tries
-    after the first.
+    after the first. `release_rate` None goes by the number of clients, `rank0_tasks` None by the slots.
     """
 
     command: str = "cluster"
@@ -88,6 +88,9 @@ class RunSettings(Placed, frozen=True, kw_only=True):
     drain_time: float = 60.0
     reclaim: float = 60.0
     quarantine: int = 10
+    start_delay: float = 0.0
+    release_rate: float | None = None
+    rank0_tasks: int | None = None
     task_cwd: str | None = None
     task_env: str = "rank"
     task_bind: str = "share"

@@ -28,6 +28,7 @@ __all__ = [
     "port",
     "port_or_any",
     "provider",
+    "rate",
     "secret",
     "size",
     "text",
@@ -184,6 +185,17 @@ def delay(value: object) -> float:
     if isinstance(value, (int, float)) and not isinstance(value, bool) and value < 0:
         return -duration(zero=True)(-value)
     return duration(zero=True)(value)
+
+
+def rate(value: object) -> float:
+    """A number per second of at least 0."""
+    try:
+        number = float(value) if isinstance(value, (int, float, str)) and not isinstance(value, bool) else math.nan
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number) or number < 0:
+        raise ValueError(f"expected a number of at least 0, not {_shown(value)}")
+    return number
 
 
 def size(value: object) -> int:

@@ -136,6 +136,9 @@ FLAGS: dict[str, tuple[list[str], object]] = {
     "client_bundlesize": (["-b7"], 7),
     "client_bundlewait": (["-w", "2"], 2.0),
     "delay_start": (["-d", "-60"], -60.0),
+    "start_delay": (["--delay-start=-60"], -60.0),
+    "release_rate": (["--release-rate", "2.5"], 2.5),
+    "rank0_tasks": (["--rank0-tasks", "0"], 0),
     "bind": (["--bind", "*"], "*"),
     "door": (["--bind", "0.0.0.0"], "0.0.0.0"),
     "host": (["-H", "node7"], "node7"),
@@ -205,6 +208,9 @@ KEYS: dict[str, tuple[str, str, object]] = {
     "heartrate": ("2", "2", 2.0),
     "reclaim": ("2m", "120", 120.0),
     "quarantine": ("3", "3", 3),
+    "start_delay": ("-1m", "-60", -60.0),
+    "release_rate": ("0", "0", 0.0),
+    "rank0_tasks": ("3", "3", 3),
     "reconnect": ("1m", "60", 60.0),
 }
 

@@ -144,12 +144,7 @@ def _serve(
     if settings.file is None and not settings.restart and _kills_at_once(world):
         # openpmix pull request 4024, prrte issue 2579; measured in docs/decisions/0003.
         _warn("Open MPI's mpirun may repeat stdin beyond 64 KiB and never pass on its end: give a FILE", world)
-    cores = available_cores()
-    if world.size == 1:
-        slots = own = (settings.slots or cores) if settings.slots_given else cores
-    else:
-        slots = settings.slots or cores
-        own = slots - 1
+    slots, own = _slots(settings, world.size, available_cores(), door.door is not None)
     poller = reactor.Poller()
     clients = world.size - 1 + (own > 0)
     kills = _kills_at_once(world)
@@ -182,6 +177,20 @@ def _serve(
         run.start()
         reactor.run(poller, parts)
         return run.close()
+
+
+def _slots(settings: RunSettings, ranks: int, cores: int, is_open: bool) -> tuple[int, int]:
+    """Tasks at a time of each other rank, and of rank 0; raises ``UsageError`` where nobody would run any."""
+    from hypershell.errors import UsageError
+
+    alone = ranks == 1
+    slots = cores if alone and not settings.slots_given else settings.slots or cores
+    own = settings.rank0_tasks
+    if own is None:
+        own = slots if alone else slots - 1
+    elif own == 0 and alone and not is_open:
+        raise UsageError("--rank0-tasks 0 with a single rank: nobody would run a task; start more ranks")
+    return slots, own
 
 
 def _kills_at_once(world: World) -> bool:

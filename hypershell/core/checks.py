@@ -97,7 +97,8 @@ def _check_client(scheduler: Scheduler, client: Client, wrong: list[str]) -> Non
         wrong.append(f"{name}: holds {len(client.holding)}, its {client.slots} slots allow {most}")
     wrong += [f"{name}: holds {task.id} as {key}" for key, task in client.holding.items() if task.id != key]
     current = scheduler._groups.current
-    hungry = not client.holding and not client.draining and not client.aside and scheduler.stopping is None
+    served = not client.draining and not client.aside and not client.waits
+    hungry = not client.holding and served and scheduler.stopping is None
     if hungry and current is not None and current.for_kind(client.kind) and not scheduler._stalled:
         wrong.append(f"{name}: has nothing while {current.for_kind(client.kind)} tasks are ready")
     if scheduler.stopping is not None and not client.draining:

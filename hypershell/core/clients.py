@@ -49,7 +49,7 @@ class Kind:
         while self.queue:
             client = self.queue.popleft()
             client.asks = False
-            if not client.draining and not client.aside:
+            if not client.draining and not client.aside and not client.waits:
                 return client
         return None
 
@@ -57,8 +57,8 @@ class Kind:
 class Client:
     """One connected client; `holding` are the executions that it has been given and not ended."""
 
-    __slots__ = ("aside", "asks", "draining", "heard", "holding", "info", "kind", "node", "number", "proven",
-                 "since", "slots", "streak")  # fmt: skip
+    __slots__ = ("aside", "asks", "draining", "first", "heard", "holding", "info", "kind", "node", "number",
+                 "proven", "since", "slots", "streak", "waits")  # fmt: skip
 
     def __init__(self, number: int, info: ClientInfo, since: float = 0.0) -> None:
         self.number = number
@@ -80,6 +80,10 @@ class Client:
         """Whether a task ever succeeded there."""
         self.aside = False
         """Whether it gets nothing since all fails there."""
+        self.waits = False
+        """Whether the release plan has not come to it yet."""
+        self.first = False
+        """Whether it came by the release plan and no result has come: it gets no more than it can run."""
 
 
 class Clients:
@@ -123,7 +127,6 @@ class Clients:
         client.node = client.kind.nodes.setdefault(client.info.host, Node(client.info.host))
         client.node.clients += 1
         self.slots += client.slots
-        self.ask(client)
 
     def remove(self, number: int) -> Client | None:
         client = self._clients.pop(number, None)
@@ -179,12 +182,15 @@ class Clients:
                 kind.stirred = True
                 self.stirred.append(kind)
 
-    def ask(self, client: Client) -> None:
-        """Put the client into the queue, once."""
-        if not client.asks and not client.draining and not client.aside:
+    def ask(self, client: Client, first: bool = False) -> None:
+        """Put the client into the queue, once; `first` before all others."""
+        if not client.asks and not client.draining and not client.aside and not client.waits:
             client.asks = True
             kind = client.kind
-            kind.queue.append(client)
+            if first:
+                kind.queue.appendleft(client)
+            else:
+                kind.queue.append(client)
             if not kind.stirred:
                 kind.stirred = True
                 self.stirred.append(kind)

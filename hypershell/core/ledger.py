@@ -15,6 +15,7 @@ from hypershell.core.bundles import BundleSizer
 from hypershell.core.clients import Client, Clients
 from hypershell.core.groups import Group, Groups
 from hypershell.core.model import CANCELLED_BY_USER, FeedMark, Result, Special, Task
+from hypershell.core.plan import Ramp
 from hypershell.core.policy import Counts, Policy
 from hypershell.core.states import CANCELLED
 
@@ -32,6 +33,7 @@ class Ledger:
         self._sizer = BundleSizer(policy.bundlesize)
         self._groups = Groups(policy.family)
         self._clients = Clients(policy.family)
+        self._ramp = Ramp(policy)
         self._known: set[str] = set()
         self._settled: set[str] = set()
         self._cancelling: dict[str, bool] = {}

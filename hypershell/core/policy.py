@@ -34,6 +34,10 @@ class Policy(Struct, frozen=True):
     """Failures in a row, each within a second, after which a client gets no more if others do well; 0: never."""
     family: str = POSIX
     """The family of systems whose clients get tasks that name none: ``posix`` or ``windows``."""
+    delay_start: float = 0.0
+    """Seconds that all clients wait for their first work; negative: over which that is spread."""
+    release_rate: float | None = 0.0
+    """Clients per second that get their first work; 0: no limit, None: by their number."""
     door: bool = False
     """Others than the expected clients may join: tasks that none of those can take wait for one that can."""
     closed: bool = True

@@ -46,6 +46,23 @@ class Release(Ledger):
         text = f"Failed task group {holder.number}: {holder.failed} failed ({ids}); later groups are held back"
         self._out.append(act.Note("warning" if self.policy.forever else "critical", "server", text))
 
+    def _enter(self, client: Client, now: float) -> None:
+        """`client` has joined: it stands in line for its first work, where the plan wants that, or may have it."""
+        before = self._ramp.waiting
+        if not self._ramp.join(client, self._clients.slots, now):
+            self._clients.ask(client)
+        elif not before:
+            text = f"First work of clients by plan: {self._ramp.words()}"
+            self._out.append(act.Note("info", "server", text))
+
+    def _admit(self, now: float) -> None:
+        """Let those get work to whom the release plan has come; each finds a task."""
+        group, ramp = self._groups.current, self._ramp
+        idle = group is None or self._stopping is not None or self._stalled
+        ready = {} if group is None or idle else {kind: group.for_kind(kind) for kind in ramp.kinds()}
+        for client in reversed(ramp.turn(ready, self.policy.bundlesize or 0, now)):
+            self._clients.ask(client, first=True)
+
     def _release(self) -> None:
         """Give ready tasks to clients that have room, in the order in which they asked."""
         group = self._groups.current
@@ -67,6 +84,8 @@ class Release(Ledger):
                 count = size(client.slots, len(client.holding), ready + group.stored, clients.slots)
                 if count > ready:
                     count = ready
+                if client.first and self.policy.bundlesize is None:
+                    count = min(count, client.slots - len(client.holding))
                 if count > 0:
                     self._dispatch(client, group, count)
                     ready -= count

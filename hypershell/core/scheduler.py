@@ -61,6 +61,8 @@ class Scheduler(Asked):
         self._wall = self.epoch + now
         self._handlers[type(event)](event, now)
         self._advance()
+        if self._ramp.waiting:
+            self._admit(now)
         self._release()
         self._want_more()
         current = self._groups.current
@@ -78,6 +80,9 @@ class Scheduler(Asked):
     def deadline(self) -> float | None:
         """Monotonic time at which ``TimePassed`` is wanted."""
         due = self._interrupt_at
+        ramp = self._ramp.due
+        if ramp is not None and (due is None or ramp < due):
+            due = ramp
         if self._reclaims and (due is None or self._reclaims[0][0] < due):
             due = self._reclaims[0][0]
         return due
@@ -117,6 +122,10 @@ class Scheduler(Asked):
         """The number of the group that runs, or ran last."""
         return None if self._groups.current is None else self._groups.current.number
 
+    def release_plan(self) -> str:
+        """How clients get their first work, for people."""
+        return self._ramp.words()
+
     def clients(self) -> list[Client]:
         """The clients that are here; to be read only."""
         return self._clients.all()
@@ -147,6 +156,7 @@ class Scheduler(Asked):
                 self._out.append(act.DrainClients([client.number]))
                 if self._interrupted:
                     self._out.append(act.InterruptClients([client.number]))
+        self._enter(client, now)
 
     def _client_left(self, event: ev.ClientLeft, now: float) -> None:
         self._lose(event.client, None)
@@ -217,6 +227,7 @@ class Scheduler(Asked):
             self._sizer.observe(spent, count)
         if event.leaving:
             client.draining = True
+        client.first = False
         self._clients.ask(client)
         if client.info.outlives:
             self._acknowledge(client)
@@ -296,6 +307,7 @@ class Scheduler(Asked):
         if self._stopping is not None:
             return
         self._stopping = reason
+        self._ramp.end()
         self._reclaims.clear()  # what is withheld stays with its clients, for the server that comes after us
         while self._outbox:
             self._unsend(self._outbox.popleft()[1])

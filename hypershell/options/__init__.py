@@ -15,6 +15,7 @@ from hypershell.options.kinds import ENV_PREFIX, EXPORT_PREFIX, LEVELS, STYLES, 
 from hypershell.options.logging import LOGGING_OPTIONS
 from hypershell.options.net import NET_OPTIONS
 from hypershell.options.query import QUERY_OPTIONS
+from hypershell.options.release import RELEASE_OPTIONS
 from hypershell.options.result import RESULT_OPTIONS
 from hypershell.options.run import RUN_OPTIONS
 from hypershell.options.server import SERVER_OPTIONS
@@ -40,6 +41,7 @@ OPTIONS: tuple[Option, ...] = (
     *TASK_OPTIONS,
     *RUN_OPTIONS,
     *SURROUNDINGS_OPTIONS,
+    *RELEASE_OPTIONS,
     *RESULT_OPTIONS,
     *UPDATE_OPTIONS,
     *QUERY_OPTIONS,

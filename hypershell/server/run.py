@@ -399,6 +399,8 @@ def _policy(settings: RunSettings, source: _Source | None, place: Place) -> Poli
         # Nobody comes back to a server that nobody can reach.
         reclaim=settings.reclaim if place.is_open else 0.0,
         quarantine=settings.quarantine,
+        delay_start=settings.start_delay,
+        release_rate=settings.release_rate,
     )
 
 

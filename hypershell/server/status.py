@@ -48,7 +48,6 @@ class RunFacts(Struct, frozen=True):
     transport: str
     started: float
     database: str
-    release: str = "all at once"
 
 
 def make_status(
@@ -90,7 +89,7 @@ def make_status(
         rate=rate,
         eta=left / rate if complete and rate > 0 else None,
         group=scheduler.group(),
-        release=facts.release,
+        release=scheduler.release_plan(),
         database=facts.database,
         clients=[_client(client, silence(client.number)) for client in clients],
         aside=[node.host for node in scheduler.set_aside()[0]],

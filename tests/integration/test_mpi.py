@@ -76,6 +76,31 @@ def test_more_slots_make_rank_0_work_too(job: Job) -> None:
 
 
 @each_mpi()
+def test_how_much_rank_0_runs_can_be_chosen(job: Job) -> None:
+    job.hs.file(["echo $TASK_CLIENT_ID"] * 10)
+    assert job.run(3, "tasks.in", "--rank0-tasks", "2").status == 0
+    assert sorted(job.hs.rows("SELECT rank, slots FROM client")) == [(0, 2), (1, 1), (2, 1)]
+    done = job.run(2, "tasks.in", "-N3", "--rank0-tasks=0", "--db", "other.db")
+    assert done.status == 0 and len(done.stdout.split()) == 10
+    assert job.hs.rows("SELECT rank, slots FROM client", db=job.hs.folder / "other.db") == [(1, 3)]
+    done = job.run(1, "tasks.in", "--rank0-tasks=0")
+    assert (done.status, done.stdout) == (2, "") and "nobody would run a task" in done.stderr
+
+
+@each_mpi()
+def test_first_work_goes_out_by_the_plan(job: Job) -> None:
+    """Three ranks, 0.4 s apart: tasks that wait for each other's files see that all three come."""
+    wait = "touch $TASK_ID.here; until [ $(ls *.here | wc -l) = 3 ]; do sleep 0.02; done"
+    job.hs.file([wait] * 3)
+    done = job.run(4, "tasks.in", "--release-rate", "2.5", env={"HYPERSHELL_LOGGING_LEVEL": "info"})
+    assert done.status == 0
+    assert "First work of clients by plan: 2.5 clients per second" in done.stderr
+    times = [row[0] for row in job.hs.rows("SELECT julianday(schedule_time) * 86400 FROM task ORDER BY 1")]
+    # A tick earlier for what was late before, and the resolution of a Julian day in a double.
+    assert times[1] - times[0] > 0.39 and times[2] - times[0] > 0.79
+
+
+@each_mpi()
 def test_a_single_rank_runs_the_tasks_itself(job: Job) -> None:
     job.hs.file(["echo 1", "echo 2"])
     assert sorted(job.run(1, "tasks.in").stdout.split()) == ["1", "2"]

@@ -281,7 +281,7 @@ def test_a_bad_line_leaves_nothing(hs: Hs) -> None:
 def test_status_for_people_and_programs(hs: Hs) -> None:
     os.mkfifo(hs.folder / "gate")
     hs.file(["echo up; read x < gate", "true", "exit 1"])
-    with server(hs, "tasks.in", "-b1") as process:
+    with server(hs, "tasks.in", "-b1", "--release-rate", "9") as process:
         assert status(hs)["clients"] == []
         worker = client(hs)
         assert lines(worker, 1) == ["up"]
@@ -291,6 +291,7 @@ def test_status_for_people_and_programs(hs: Hs) -> None:
         assert found["tasks"]["dispatched"] == 2 and found["complete"] and found["group"] == 0  # type: ignore[index]
         text = hs.run("status", "--connect", "c.json").out
         assert "tasks:    1 pending, 2 dispatched" in text and "clients:  1 with 1 slots" in text
+        assert "release:  9 clients per second; 1 of 1 clients released" in text
         assert max(map(len, text.splitlines())) < 100
         with open(hs.folder / "gate", "w") as gate:
             gate.write("go\n")

@@ -138,6 +138,10 @@ def draw(seed: int, clients: int | None = None) -> Plan:
         retire=later.choice([0.0, 0.0, 0.0, 1.0]),
         change=Random(f"changes {seed}").choice([0.0, 0.0, 0.0, 2.0, 20.0]),
     )
+    ramp = Random(f"ramp {seed}")
+    if ramp.random() < 0.4:
+        delay = ramp.choice([0.0, 0.0, 0.7, 20.0, -0.5, -30.0])
+        policy = replace(policy, delay_start=delay, release_rate=ramp.choice([0.0, 0.5, 3.0, 50.0, 1e5, None]))
     kinds = ALL_KINDS[:1]
     if later.random() < 0.3:
         kinds = ALL_KINDS[: later.choice([2, 4])]
