@@ -149,6 +149,7 @@ FLAGS: dict[str, tuple[list[str], object]] = {
     "reclaim": (["--reclaim", "2m"], 120.0),
     "quarantine": (["--quarantine", "0"], 0),
     "label": (["--label", "gpu", "--label", "big"], ("gpu", "big")),
+    "ratelimit": (["-R", "0.5"], 0.5),
     "reconnect": (["--reconnect", "0"], 0.0),
     "queue": (["-q"], True),
     "print_failures": (["--print"], True),
@@ -198,6 +199,8 @@ KEYS: dict[str, tuple[str, str, object]] = {
     "heartrate": ("2", "2", 2.0),
     "reclaim": ("2m", "120", 120.0),
     "quarantine": ("3", "3", 3),
+    "label": ("gpu, big", '["gpu", "big"]', ("gpu", "big")),
+    "ratelimit": ("2.5", "2.5", 2.5),
     "reconnect": ("1m", "60", 60.0),
 }
 

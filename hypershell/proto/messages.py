@@ -52,6 +52,8 @@ class ClientSettings(Struct, array_like=True, frozen=True):
     log_style: str
     server_id: str
     server_host: str
+    ratelimit: float | None = None
+    """Tasks that may start per second."""
 
 
 class Context(Struct, array_like=True, frozen=True):

@@ -100,6 +100,8 @@ class ClientStatus(Struct, frozen=True):
     silent: float | None
     state: str
     """``running``, ``draining`` or ``quarantined``."""
+    labels: tuple[str, ...] = ()
+    """Words by which tasks choose it."""
 
 
 class Status(Struct, frozen=True):

@@ -415,4 +415,5 @@ def _client_settings(settings: RunSettings, place: Place, server_id: str) -> Cli
         log_style=settings.log_style,
         server_id=server_id,
         server_host=place.host,
+        ratelimit=settings.ratelimit,
     )

@@ -105,4 +105,5 @@ def _client(client: Client, silent: float | None) -> ClientStatus:
         since=client.since,
         silent=silent,
         state="draining" if client.draining else "quarantined" if client.aside else "running",
+        labels=info.labels,
     )
