@@ -60,6 +60,8 @@ def to_lines(status: Status) -> list[str]:
         f"release:  {status.release}",
         f"clients:  {len(status.clients)} with {sum(one.slots for one in status.clients)} slots",
     ]
+    if status.late:
+        lines.append(f"late:     {status.late} results of executions that were given up; they were not applied")
     if status.clients:
         lines += _table(status.clients, status.now)
     return lines

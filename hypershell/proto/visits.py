@@ -128,6 +128,8 @@ class Status(Struct, frozen=True):
     """How work is released at the start."""
     database: str
     clients: list[ClientStatus]
+    late: int = 0
+    """Results that came of executions that were given up before, and were not applied."""
 
 
 class Told(Struct, array_like=True, frozen=True, tag=35):

@@ -89,6 +89,7 @@ def make_status(
         release=facts.release,
         database=facts.database,
         clients=[_client(client, silence(client.number)) for client in clients],
+        late=counts.stale,
     )
 
 

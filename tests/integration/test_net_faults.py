@@ -9,6 +9,7 @@ import json
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -55,6 +56,12 @@ class Field:
     def client(self, host: str) -> subprocess.Popen[bytes]:
         quick = {"HYPERSHELL_CLIENT_HEARTRATE": "0.3", "HYPERSHELL_LOGGING_LEVEL": "info"}
         return self.start(host, "client", "--connect", "c.json", "-w0", **quick)
+
+    def status(self) -> dict[str, object]:
+        done = ended(self.start("a", "status", "--connect", "c.json", "--json"))
+        assert done.status == 0, done
+        found: dict[str, object] = json.loads(done.out)
+        return found
 
     def open_gate(self, host: str) -> None:
         with open(self.hs.folder / f"gate-{host}", "w") as gate:
@@ -123,6 +130,9 @@ def test_past_eviction_tasks_go_elsewhere_and_late_results_are_not_applied(
         field.open_gate("b")
         end(field, first)
         until_error_says(first, "The server is back")
+        until = time.monotonic() + 60.0
+        while field.status()["late"] != 1:
+            assert time.monotonic() < until, "the late result did not come, or was not counted"
         field.open_gate("c")
         outs, last = [ended(second), ended(first)], ended(process)
     assert last.status == 0 and [out.status for out in outs] == [0, 0], (last, outs)
