@@ -65,6 +65,7 @@ BUDGETS: Mapping[str, Budget] = {
     "shell_bare": Budget("short shell tasks, of a bare Python loop", "ratio", 0.90, 0.97, more=True),
     "echo_c": Budget("/bin/echo without a shell, of a C loop of sh -c of the same", "ratio", 1.4, 1.7, more=True),
     "server": Budget("server alone, every task in SQLite", "tasks/s", 15_000, 30_000, more=True),
+    "net": Budget("server and client over TCP and TLS, of the loopback transport", "ratio", 0.8, 0.9, more=True),
     "export": Budget("hs export to HDF5", "rows/s", 100_000, 200_000, more=True),
     "submit": Budget("hs submit of a file", "rows/s", 30_000, 60_000, more=True),
     "submit_memory": Budget("hs submit of a file, memory", "MiB", 200, 100),

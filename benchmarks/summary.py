@@ -167,6 +167,7 @@ _PER_MPI = ("idle_rank",)
 SOURCES: Mapping[str, tuple[str, Callable[[str, Rows], Found | None]]] = {
     **dict.fromkeys(("shell_c", "shell_bare", "echo_c"), ("throughput", _by_key)),
     "server": ("server_rate", _slowest),
+    "net": ("net_rate", _by_key),
     "export": ("export_rate", _by_key),
     **dict.fromkeys(("submit", "submit_memory", "submit_flat"), ("submit_rate", _by_key)),
     **dict.fromkeys(

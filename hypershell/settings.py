@@ -78,6 +78,7 @@ class RunSettings(Placed, frozen=True, kw_only=True):
     capture_dir: str = ""
     idle_timeout: float | None = None
     task_timeout: float | None = None
+    ratelimit: float | None = None
     signalwait: float = 10.0
     restart: bool = False
     forever: bool = False
@@ -145,6 +146,7 @@ class JoinSettings(msgspec.Struct, frozen=True, kw_only=True):
     client_bundlewait: float | None = None
     delay_start: float = 0.0
     task_timeout: float | None = None
+    ratelimit: float | None = None
     signalwait: float | None = None
     idle_timeout: float | None = None
     task_cwd: str | None = None

@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 __all__ = [
     "Loader",
+    "as_list",
     "choice",
     "database_path",
     "database_url",
@@ -20,6 +21,7 @@ __all__ = [
     "duration",
     "flag",
     "is_null",
+    "listed",
     "log_file",
     "log_format",
     "none_if_auto",
@@ -187,17 +189,6 @@ def delay(value: object) -> float:
     return duration(zero=True)(value)
 
 
-def rate(value: object) -> float:
-    """A number per second of at least 0."""
-    try:
-        number = float(value) if isinstance(value, (int, float, str)) and not isinstance(value, bool) else math.nan
-    except ValueError:
-        number = math.nan
-    if not math.isfinite(number) or number < 0:
-        raise ValueError(f"expected a number of at least 0, not {_shown(value)}")
-    return number
-
-
 def size(value: object) -> int:
     """Bytes: a whole number, or text as `hypershell.units.parse_size` reads it."""
     if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
@@ -220,6 +211,41 @@ def none_if_zero(load: Loader) -> Loader:
         return load(value) or None
 
     return loaded
+
+
+def rate(*, zero: bool) -> Callable[[object], float]:
+    """A loader of a number per second, which may be a fraction; 0 only with `zero`."""
+
+    def load(value: object) -> float:
+        try:
+            if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+                raise ValueError
+            number = float(value)
+        except (ValueError, OverflowError):
+            raise ValueError(f"expected a number, not {_shown(value)}") from None
+        if not math.isfinite(number) or number < 0 or (number == 0 and not zero):
+            raise ValueError(f"must be {'at least' if zero else 'more than'} 0 per second, not {_shown(value)}")
+        return number
+
+    return load
+
+
+def listed(load: Loader) -> Loader:
+    """A loader of several values: a list, or text with commas between them; each read by `load`."""
+
+    def loaded(value: object) -> object:
+        if isinstance(value, str):
+            value = [word.strip() for word in value.split(",") if word.strip()]
+        if not isinstance(value, (list, tuple)):
+            raise ValueError(f"expected a list, not {_shown(value)}")
+        return tuple(load(one) for one in value)
+
+    return loaded
+
+
+def as_list(value: object) -> object:
+    """Several values as a file holds them."""
+    return list(value) if isinstance(value, tuple) else value
 
 
 def choice(*names: str) -> Callable[[object], str]:

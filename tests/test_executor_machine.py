@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -576,3 +577,51 @@ def test_what_goes_back_or_has_ended_is_not_cancelled_here() -> None:
     machine.handle(Interrupted(1.0), 1.0)
     assert machine.handle(CancelOrdered([("a", 1)]), 1.5) == []
     assert returned(machine.handle(exited("a", -INT), 1.6)) == [("a", 1)]
+
+
+# The rate of starts
+
+
+def test_tasks_start_no_faster_than_the_rate_and_results_do_not_wait_for_it() -> None:
+    machine = make(slots=4, ratelimit=2.0)
+    assert started(machine.handle(work("a", "b", "c", "d"), 10.0)) == ["a"]
+    assert machine.deadline() == 10.5
+    actions = machine.handle(exited("a"), 10.2)
+    assert (started(actions), results(actions)) == ([], [("a", 0)])
+    assert machine.deadline() == 10.5
+    assert started(machine.handle(TimePassed(), 10.5)) == ["b"]
+    assert started(machine.handle(TimePassed(), 10.75)) == []
+    # Time without a start is not saved up.
+    assert started(machine.handle(TimePassed(), 20.0)) == ["c"]
+    assert started(machine.handle(TimePassed(), 20.1)) == []
+    assert started(machine.handle(TimePassed(), 20.5)) == ["d"]
+    assert machine.deadline() is None
+
+
+def test_the_rate_wakes_nobody_where_no_slot_is_free() -> None:
+    machine = make(slots=1, ratelimit=2.0)
+    assert started(machine.handle(work("a", "b"), 10.0)) == ["a"]
+    assert machine.deadline() is None
+    assert started(machine.handle(exited("a"), 11.0)) == ["b"]
+
+
+def test_what_waits_for_the_rate_goes_back_when_the_client_drains() -> None:
+    machine = make(slots=2, ratelimit=0.1)
+    machine.handle(work("a", "b"), 10.0)
+    assert returned(machine.handle(DrainOrdered(False), 10.1)) == [("b", 1)]
+    assert machine.deadline() is None
+
+
+@settings(max_examples=50)
+@given(st.lists(st.floats(0.0, 0.7), max_size=60), st.sampled_from([0.5, 2.0, 7.0]))
+def test_no_second_sees_more_starts_than_the_rate(pauses: list[float], rate: float) -> None:
+    machine = make(slots=1000, ratelimit=rate)
+    now, starts = 0.0, []
+    for number, pause in enumerate(pauses):
+        now += pause
+        starts += [now] * len(started(machine.handle(work(f"t{number}"), now)))
+        due = machine.deadline()
+        if due is not None and due > now:
+            now = due
+            starts += [now] * len(started(machine.handle(TimePassed(), now)))
+    assert all(after - before >= 1 / rate - 1e-9 for before, after in pairwise(starts))

@@ -63,7 +63,9 @@ def test_a_client_without_goodbye_is_lost_at_once(wire: Net) -> None:
     dialer, peer = wire.join()
     dialer.close()
     wire.until(lambda: kinds(wire.messages(peer)) == [Hello, Lost])
-    assert "closed" in wire.messages(peer)[-1].reason
+    lost = wire.messages(peer)[-1]
+    assert "closed" in lost.reason
+    assert lost.outside, "it is none of the clients with which a run begins"
 
 
 def test_a_dismissed_client_sees_no_loss(wire: Net) -> None:

@@ -157,6 +157,7 @@ FLAGS: dict[str, tuple[list[str], object]] = {
     "reclaim": (["--reclaim", "2m"], 120.0),
     "quarantine": (["--quarantine", "0"], 0),
     "label": (["--label", "gpu", "--label", "big"], ("gpu", "big")),
+    "ratelimit": (["-R", "0.5"], 0.5),
     "reconnect": (["--reconnect", "0"], 0.0),
     "queue": (["-q"], True),
     "print_failures": (["--print"], True),
@@ -211,6 +212,8 @@ KEYS: dict[str, tuple[str, str, object]] = {
     "start_delay": ("-1m", "-60", -60.0),
     "release_rate": ("0", "0", 0.0),
     "rank0_tasks": ("3", "3", 3),
+    "label": ("gpu, big", '["gpu", "big"]', ("gpu", "big")),
+    "ratelimit": ("2.5", "2.5", 2.5),
     "reconnect": ("1m", "60", 60.0),
 }
 
@@ -445,7 +448,8 @@ def test_bad_value_in_file_is_named(option: Option, tmp_path: Path) -> None:
         else:
             parse_submit(["-"])
     assert str(caught.value).startswith(f"{path}: {option.key}: ")
-    assert ("a list" if option.dest in ("db_url", "db_password", "auth") else "[1]") in str(caught.value)
+    words = dict.fromkeys(("db_url", "db_password", "auth"), "a list") | {"label": "not 1"}
+    assert words.get(option.dest, "[1]") in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -112,6 +112,7 @@ def _adapting(own: JoinSettings) -> Callable[[ClientSettings], ClientSettings]:
             "signalwait": own.signalwait,
             "idle_timeout": own.idle_timeout,
             "task_timeout": own.task_timeout,
+            "ratelimit": own.ratelimit,
         }
         return replace(
             given,

@@ -73,7 +73,7 @@ def parse_client(argv: Sequence[str]) -> tuple[JoinSettings, DialSettings, Confi
         values["signalwait"] = None
     values["capture_dir"] = config.sites.default.task
     if len(values.get("label", ())) > MOST_LABELS:
-        raise UsageError(f"Using --label more than {MOST_LABELS} times is invalid")
+        raise UsageError(f"more than {MOST_LABELS} labels (--label, client.label) are invalid")
     return JoinSettings(**values), dial_settings(given, config), config
 
 

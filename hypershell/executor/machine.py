@@ -106,6 +106,8 @@ class Machine(Reports):
             due = min(due, self._give_up_at)
         elif (self._results or self._returned) and self._oldest + self.settings.bundlewait < due:
             due = self._oldest + self.settings.bundlewait
+        if self._start_at < due and self._queue and len(self._running) < self.slots and not self._full:
+            due = self._start_at
         if not self._held and self.settings.idle_timeout is not None and self._ending is None:
             due = min(due, self._idle_since + self.settings.idle_timeout)
         return None if due == NEVER else due
@@ -132,9 +134,9 @@ class Machine(Reports):
                 queue.append(task)
 
     def _fill(self, now: float, actions: list[Action]) -> None:
-        """Take tasks from the queue while slots are free."""
-        queue, running = self._queue, self._running
-        while queue and len(running) < self.slots:
+        """Take tasks from the queue while slots are free, and the rate allows it."""
+        queue, running, rate = self._queue, self._running, self.settings.ratelimit
+        while queue and len(running) < self.slots and now >= self._start_at:
             task = queue.popleft()
             submission = self._submissions[task.submission]
             template = submission.template
@@ -158,6 +160,8 @@ class Machine(Reports):
                     run.expanding = True
                     actions.append(Expand(task.id, commands))
             running[task.id] = run
+            if rate is not None:
+                self._start_at = now + 1.0 / rate
             if limit is not None:
                 self._due[task.id] = now + limit
             if not run.expanding:

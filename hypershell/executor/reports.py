@@ -65,6 +65,8 @@ class Reports:
         self._returned: list[tuple[str, int]] = []
         self._oldest = now
         self._idle_since = now
+        self._start_at = -NEVER
+        """Before this time no task starts, because of the limit of their rate."""
         self._draining = False
         self._waited_for = False
         """Somebody waits for a result: it goes back at once."""

@@ -390,7 +390,7 @@ class Listener:
 
     def _report(self, guest: _Guest, reason: str) -> None:
         if guest.peer.role == CLIENT:
-            self._taken.append(Delivery(guest.number, Lost(reason)))
+            self._taken.append(Delivery(guest.number, Lost(reason, outside=True)))
         else:
             self._visits.append(Visit(guest.number, guest.peer.role, Lost(reason)))
 

@@ -25,9 +25,9 @@ RELEASE_OPTIONS: tuple[Option, ...] = (
         "Clients per second that get their first task; 0 is no limit.",
         flags=("--release-rate",),
         metavar="NUM",
-        parse=values.rate,
+        parse=values.rate(zero=True),
         key="server.release_rate",
-        load=values.none_if_auto(values.rate),
+        load=values.none_if_auto(values.rate(zero=True)),
         default_text="1000 slots per second above 1000",
     ),
     Option(

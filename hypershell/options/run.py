@@ -135,6 +135,17 @@ RUN_OPTIONS: tuple[Option, ...] = (
         default_text="none",
     ),
     Option(
+        "ratelimit",
+        EXECUTE,
+        "Number of tasks that each client starts per second at most, also a fraction. In files 0 is no limit.",
+        flags=("-R", "--ratelimit"),
+        metavar="NUM",
+        parse=values.rate(zero=False),
+        key="client.ratelimit",
+        load=values.none_if_zero(values.rate(zero=True)),
+        default_text="none",
+    ),
+    Option(
         "signalwait",
         (*SERVE, *CLIENT),
         "Time between INT, TERM and KILL when a task is stopped.",

@@ -57,6 +57,8 @@ class ClientSettings(Struct, array_like=True, frozen=True):
     """How much of the launcher's environment its tasks do without: ``rank``, ``job`` or ``none``."""
     task_bind: str = "share"
     """Which cores they may use: ``none``, ``share`` or ``cores``."""
+    ratelimit: float | None = None
+    """Tasks that may start per second."""
 
 
 class Context(Struct, array_like=True, frozen=True):

@@ -100,6 +100,8 @@ class ClientStatus(Struct, frozen=True):
     silent: float | None
     state: str
     """``running``, ``draining`` or ``quarantined``."""
+    labels: tuple[str, ...] = ()
+    """Words by which tasks choose it."""
 
 
 class Status(Struct, frozen=True):
@@ -130,6 +132,8 @@ class Status(Struct, frozen=True):
     """Hosts that get no tasks since everything failed at once there."""
     lost: str | None = None
     """The ranks that were lost, in words."""
+    late: int = 0
+    """Results that came of executions that were given up before, and were not applied."""
 
 
 class Told(Struct, array_like=True, frozen=True, tag=35):

@@ -422,4 +422,5 @@ def _client_settings(settings: RunSettings, place: Place, server_id: str) -> Cli
         server_host=place.host,
         task_env=settings.task_env,
         task_bind=settings.task_bind,
+        ratelimit=settings.ratelimit,
     )

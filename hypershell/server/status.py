@@ -94,6 +94,7 @@ def make_status(
         clients=[_client(client, silence(client.number)) for client in clients],
         aside=[node.host for node in scheduler.set_aside()[0]],
         lost=lost,
+        late=counts.stale,
     )
 
 
@@ -110,4 +111,5 @@ def _client(client: Client, silent: float | None) -> ClientStatus:
         since=client.since,
         silent=silent,
         state="draining" if client.draining else "quarantined" if client.aside else "running",
+        labels=info.labels,
     )

@@ -147,6 +147,7 @@ def test_a_label_chooses_the_client(hs: Hs) -> None:
     with server(hs, "tasks.in", "-b1") as process:
         plain = client(hs)
         assert sorted(lines(plain, 6)) == [f"any{n}" for n in range(6)]
+        assert [one["labels"] for one in status(hs)["clients"]] == [[]]  # type: ignore[attr-defined]
         labelled = ended(client(hs, "--label", "gpu", "--label", "big"))
         assert (labelled.status, labelled.out) == (0, "here\n"), labelled
         assert (ended(plain).out, ended(process).status) == ("", 0)
@@ -193,3 +194,22 @@ def committed(hs: Hs) -> bool:
 
 def port_of(hs: Hs) -> int:
     return int(json.loads((hs.folder / "c.json").read_text())["port"])
+
+
+def test_labels_of_the_configuration_are_shown_and_those_of_the_command_line_replace_them(hs: Hs) -> None:
+    hs.file(["echo here  # HYPERSHELL: label:none-has-this"])
+    with server(hs, "tasks.in"):
+        known = {"HYPERSHELL_CLIENT_LABEL": "gpu, big"}
+        clients = [hs.start("client", "--connect", "c.json", *more, env=known) for more in ((), ("--label", "own"))]
+        until = time.monotonic() + 60.0
+        while len(found := status(hs)["clients"]) < 2:  # type: ignore[arg-type]
+            assert time.monotonic() < until
+        assert sorted(one["labels"] for one in found) == [["gpu", "big"], ["own"]]  # type: ignore[attr-defined]
+        shown = hs.run("status", "--connect", "c.json").out.splitlines()
+        assert shown[-3].endswith("labels") and {line.split("running")[1].strip() for line in shown[-2:]} == {
+            "gpu big",
+            "own",
+        }
+        for one in clients:
+            one.kill()
+            one.communicate()
