@@ -84,6 +84,8 @@ class Ending:
         log.info("The allocation ends in %s", format_duration(max(0.0, left)))
         if self._server is not None:
             self._server.tell(ev.AllocationEnds(now + left), now)
+        if self._file is not None:
+            self._file.write(self._told())
 
     # -- how it went -------------------------------------------------------------------------------------
 
