@@ -8,11 +8,16 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import time
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from math import inf
+from typing import TYPE_CHECKING, NamedTuple
 
-__all__ = ["Question", "ask_scheduler", "end_from_environ", "question", "restarts"]
+if TYPE_CHECKING:
+    import subprocess
+
+__all__ = ["Asking", "Question", "end_from_environ", "question", "restarts"]
 
 Environ = Mapping[str, str]
 
@@ -28,7 +33,8 @@ class Question(NamedTuple):
 
     command: list[str]
     read: Callable[[str, float], float | None]
-    """Its output and the time (seconds since the epoch) to the end of the job, None where it says none."""
+    """Its output and the time (seconds since the epoch) to the end of the job; infinity: it has no limit, None: the
+    output says nothing of it."""
 
 
 def end_from_environ(environ: Environ) -> float | None:
@@ -67,31 +73,63 @@ def restarts(environ: Environ) -> str | None:
     return None
 
 
-def ask_scheduler(asked: Question, told: Callable[[float | None], None]) -> None:
-    """Ask in a thread of its own, which ends with the process; `told` is called there with the end of the job."""
-    import threading
+class Asking:
+    """Asks in a thread of its own, which calls `told` with what ``Question.read`` made of the answer."""
 
-    threading.Thread(target=lambda: told(_answer(asked)), name="scheduler", daemon=True).start()
+    def __init__(self, asked: Question, told: Callable[[float | None], None]) -> None:
+        import threading
 
+        self._asked = asked
+        self._told = told
+        self._process: subprocess.Popen[bytes] | None = None
+        self._stopped = False
+        threading.Thread(target=self._ask, name="scheduler", daemon=True).start()
 
-def _answer(asked: Question) -> float | None:
-    import subprocess
+    def stop(self) -> None:
+        """Nobody wants to know any more: end the command, if it still runs."""
+        self._stopped = True
+        process = self._process
+        if process is not None:
+            try:
+                os.killpg(process.pid, signal.SIGKILL)
+            except OSError:
+                pass  # it has ended
 
-    # No variable of a rank: some commands are MPI programs to their libraries.
-    environ = {key: value for key, value in os.environ.items() if not key.startswith(("PMI", "OMPI_", "PRTE_"))}
-    try:
-        done = subprocess.run(
-            asked.command, stdin=subprocess.DEVNULL, capture_output=True, timeout=_PATIENCE, env=environ
-        )
-    except (OSError, ValueError, subprocess.SubprocessError):
-        return None
-    # The status says nothing: whoever waits for all children may have taken it.
-    return asked.read(done.stdout[:_MOST_ANSWER].decode("utf-8", "replace"), time.time())
+    def _ask(self) -> None:
+        try:
+            self._told(self._answer())
+        except OSError:
+            pass  # nobody listens any more
+
+    def _answer(self) -> float | None:
+        import subprocess
+
+        # No variable of a rank: some commands are MPI programs to their libraries.
+        environ = {key: value for key, value in os.environ.items() if not key.startswith(("PMI", "OMPI_", "PRTE_"))}
+        try:
+            self._process = process = subprocess.Popen(
+                self._asked.command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                env=environ, start_new_session=True,
+            )  # fmt: skip
+        except (OSError, ValueError):
+            return None
+        if self._stopped:
+            self.stop()
+        try:
+            output, _ = process.communicate(timeout=_PATIENCE)
+        except subprocess.TimeoutExpired:
+            self.stop()
+            return None
+        finally:
+            self._process = None
+        # The status says nothing: whoever waits for all children may have taken it.
+        return self._asked.read(output[:_MOST_ANSWER].decode("utf-8", "replace"), time.time())
 
 
 def _read_squeue(text: str, now: float) -> float | None:
     """``[days-][hours:]minutes:seconds``, or a word such as UNLIMITED."""
-    left = _clock(text.strip().splitlines()[0].strip()) if text.strip() else None
+    word = text.strip().partition("\n")[0].strip()
+    left = inf if word == "UNLIMITED" else _clock(word)
     return None if left is None else now + left
 
 
@@ -104,7 +142,7 @@ def _read_qstat(text: str, now: float) -> float | None:
             fields.setdefault(name, value.strip())
     limit = _clock(fields.get("Resource_List.walltime", ""))
     if limit is None:
-        return None
+        return inf if any(name.startswith("Resource_List.") for name in fields) else None
     for name in ("stime", "start_time"):
         try:
             return time.mktime(time.strptime(fields.get(name, ""), "%a %b %d %H:%M:%S %Y")) + limit
@@ -116,12 +154,16 @@ def _read_qstat(text: str, now: float) -> float | None:
 
 def _read_bjobs(text: str, now: float) -> float | None:
     """``hours:minutes`` and L; with E it is an estimate, and X is past one: neither is a limit."""
+    if text.strip() == "-":
+        return inf
     match = re.fullmatch(r"(\d{1,7}):(\d{2})(?:\s+L)?", text.strip())
     return None if match is None else now + int(match[1]) * 3600 + int(match[2]) * 60
 
 
 def _read_flux(text: str, now: float) -> float | None:
-    """Seconds, or ``infinity``; a job without a limit may also have a very large number."""
+    """Seconds, or ``infinity``."""
+    if text.strip() == "infinity":
+        return inf
     match = re.fullmatch(r"(\d{1,9})(?:\.\d+)?s?", text.strip())
     return None if match is None else now + int(match[1])
 

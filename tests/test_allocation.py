@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from math import inf
 
 import pytest
 
@@ -53,7 +54,7 @@ def test_a_variable_goes_before_a_command() -> None:
         ("2:00:00\n", 7200.0),
         ("1-12:00:05\n", 129605.0),
         ("0:00", 0.0),
-        ("UNLIMITED\n", None),
+        ("UNLIMITED\n", inf),
         ("INVALID", None),
         ("NOT_SET", None),
         ("", None),
@@ -80,13 +81,13 @@ def test_pbs_without_a_start_or_a_limit() -> None:
     environ = {"PBS_JOBID": "4242.pbs01"}
     assert left(environ, QSTAT_PBS.format(start="no date")) == 7200 - 600
     assert left(environ, "    Resource_List.walltime = 00:30:00\n") == 1800
-    assert left(environ, "    Resource_List.ncpus = 4\n") is None
+    assert left(environ, "    Resource_List.ncpus = 4\n") == inf
     assert left(environ, "qstat: Unknown Job Id") is None
 
 
 @pytest.mark.parametrize(
     ("answer", "seconds"),
-    [("0:35 L\n", 2100.0), ("12:05 L", 43500.0), ("1:00\n", 3600.0), ("0:35 E", None), ("0:1 X", None)],
+    [("0:35 L\n", 2100.0), ("12:05 L", 43500.0), ("1:00\n", 3600.0), ("0:35 E", None), ("0:1 X", None), ("-", inf)],
 )
 def test_lsf(answer: str, seconds: float | None) -> None:
     assert left({"LSB_JOBID": "9", "LSB_JOBINDEX": "0"}, answer) == seconds
@@ -97,7 +98,7 @@ def test_lsf_asks_for_the_member_of_an_array() -> None:
     assert asked is not None and asked.command[-1] == "9[3]"
 
 
-@pytest.mark.parametrize(("answer", "seconds"), [("3585\n", 3585.0), ("0", 0.0), ("infinity", None), ("", None)])
+@pytest.mark.parametrize(("answer", "seconds"), [("3585\n", 3585.0), ("0", 0.0), ("infinity", inf), ("", None)])
 def test_flux(answer: str, seconds: float | None) -> None:
     assert left({"FLUX_JOB_ID": "f23"}, answer) == seconds
 

@@ -16,6 +16,10 @@ _STEPS = 8
 _LEAST, _MOST = -9, 30
 
 
+#: Seconds that are kept for committing, also where there is no drain time.
+RESERVE = 5.0
+
+
 class Durations:
     """A quantile of many durations in seconds, in bounded memory: counts in buckets that grow with the duration.
 
@@ -91,7 +95,7 @@ class Walltime:
     ) -> None:
         self.end = end
         self.left = end - now
-        self.drain = max(0.0, min(drain, self.left / 2))
+        self.drain = max(0.0, min(max(drain, RESERVE), self.left / 2))
         self.stopping = min(stopping, self.drain / 2)
         self.limit = limit
         self.durations = durations

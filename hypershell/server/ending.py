@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import time
+from math import inf
 
 from hypershell import allocation
 from hypershell.core import events as ev
@@ -36,6 +37,7 @@ class Ending:
         self._scheduler: Scheduler | None = None
         self._finish: Finish | None = None
         self._status: int | None = None
+        self._asking: allocation.Asking | None = None
         self._error: str | None = None
         self._ends: float | None = None
         path = settings.status_file
@@ -66,16 +68,19 @@ class Ending:
             poller.remove(read)
             answer = os.read(read, 64)
             os.close(read)
-            if answer:
+            words = "" if asked is None else " ".join(asked.command)
+            if not answer:
+                log.warning("%s does not tell when this job ends: --walltime does", words)
+            elif float(answer) == inf:
+                log.info("%s tells that this job has no time limit", words)
+            else:
                 self._allocation_ends(float(answer))
-            elif asked is not None:
-                log.warning("%s does not tell when this job ends: --walltime does", " ".join(asked.command))
 
         poller.add(read, answered)
         if asked is None:
             told(end)
         else:
-            allocation.ask_scheduler(asked, told)
+            self._asking = allocation.Asking(asked, told)
 
     def _allocation_ends(self, end: float) -> None:
         """It does at this time (seconds since the epoch)."""
@@ -108,6 +113,8 @@ class Ending:
     def ended(self, status: int, finish: Finish | None) -> int:
         """Write the file for the last time; `status` is the exit status, which is returned."""
         self._status, self._finish = status, finish
+        if self._asking is not None:
+            self._asking.stop()
         if self._file is not None:
             self._file.write(self._told())
         return status
