@@ -67,9 +67,9 @@ class Scheduler(Asked):
             self._put_off_late(walltime)
         self._advance()
         self._release()
-        self._want_more()
         if walltime is not None:
             self._end_in_time(walltime)
+        self._want_more()
         current = self._groups.current
         if current is not None and not current.inflight and self._waits_in_vain(current):
             self._give_up_waiting()
@@ -324,14 +324,17 @@ class Scheduler(Asked):
 
     def _end_in_time(self, walltime: Walltime) -> None:
         """Drain when nothing of what is here could end before the allocation does."""
-        if self._stopping is not None:
-            return
+        record = self._record
+        if self._stopping is not None or (record is not None and record.dispatched):
+            return  # what is being given out goes out; when that is durable we are asked again
         group = self._groups.current
         late = 0 if group is None else group.late()
         may_begin = 0 if group is None else group.in_memory() - late
         if not walltime.closed:
-            more = self.policy.forever or self._feeds or self._loading
-            if group is None or not late or group.inflight or may_begin or more:
+            if group is None or not late or group.inflight or may_begin:
+                return
+            in_store = (group.stored or group.again) and late < self.policy.window
+            if in_store or self._loading or self._feeds or self.policy.forever:
                 return
         elif may_begin or self._end_reason() is not None:
             return

@@ -157,7 +157,9 @@ class Server:
 
     def allocate(self, end: float) -> None:
         """Hear when the allocation ends."""
-        if not self.over:
+        if not self.begun and not self.over:
+            self._clock.after(0.1, self.allocate, end)
+        elif not self.over:
             self._world.checker.allocated(end)
             self.tell(ev.AllocationEnds(end))
 
