@@ -74,7 +74,12 @@ def restarts(environ: Environ) -> str | None:
 
 
 class Asking:
-    """Asks in a thread of its own, which calls `told` with what ``Question.read`` made of the answer."""
+    """Asks in a thread of its own, which calls `told` with what ``Question.read`` made of the answer.
+
+    Where there is no answer, as of a controller that is busy, it asks again after `PAUSES` seconds.
+    """
+
+    PAUSES = (5.0, 60.0)
 
     def __init__(self, asked: Question, told: Callable[[float | None], None]) -> None:
         import threading
@@ -82,7 +87,7 @@ class Asking:
         self._asked = asked
         self._told = told
         self._process: subprocess.Popen[bytes] | None = None
-        self._stopped = False
+        self._stopped = self._missing = False
         threading.Thread(target=self._ask, name="scheduler", daemon=True).start()
 
     def stop(self) -> None:
@@ -96,8 +101,14 @@ class Asking:
                 pass  # it has ended
 
     def _ask(self) -> None:
+        end = self._answer()
+        for pause in self.PAUSES:
+            if end is not None or self._missing or self._stopped:
+                break
+            time.sleep(pause)
+            end = self._answer()
         try:
-            self._told(self._answer())
+            self._told(end)
         except OSError:
             pass  # nobody listens any more
 
@@ -112,6 +123,7 @@ class Asking:
                 env=environ, start_new_session=True,
             )  # fmt: skip
         except (OSError, ValueError):
+            self._missing = True  # there is no such command
             return None
         if self._stopped:
             self.stop()

@@ -99,6 +99,14 @@ def test_a_scheduler_that_fails_or_hangs_does_no_harm(hs: Hs, script: str) -> No
     assert (done.status, done.out) == (0, "1\n")
 
 
+def test_a_scheduler_that_is_busy_is_asked_again(hs: Hs) -> None:
+    env = stand_in(hs, "squeue", f"cd {hs.folder}; if test -e asked; then echo 0:02; else touch asked; exit 1; fi")
+    os.mkfifo(hs.folder / "gate")
+    hs.file(["read line <gate"])
+    done = hs.run("cluster", "tasks.in", "-S", "0.1", env={**env, "SLURM_JOB_ID": "42"})
+    assert done.status == 75 and "The allocation ends in" in done.err
+
+
 def test_a_command_that_hangs_ends_with_the_run(hs: Hs) -> None:
     os.mkfifo(hs.folder / "alive")
     env = stand_in(hs, "squeue", f"exec 3>{hs.folder}/alive; echo up >&3; exec sleep 1000")
