@@ -8,5 +8,5 @@
 #     hs client --connect connect.json -N4
 #     hs submit --connect connect.json more.in
 # The kind of PMI that your MPI speaks: pmi2 for MPICH, pmix for Open MPI ("srun --mpi=list" tells what there is).
-exec srun --mpi="${HS_PMI:-pmi2}" hs mpi tasks.in --restart --db tasks.db \
+exec srun --kill-on-bad-exit=1 --mpi="${HS_PMI:-pmi2}" hs mpi tasks.in --restart --db tasks.db \
     --bind 0.0.0.0 --port 0 --connect-file connect.json

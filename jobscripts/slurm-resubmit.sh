@@ -9,7 +9,7 @@
 script=slurm-resubmit.sh
 
 rm -f status.json
-srun --mpi="${HS_PMI:-pmi2}" hs mpi tasks.in --restart --db tasks.db --status-file status.json
+srun --kill-on-bad-exit=1 --mpi="${HS_PMI:-pmi2}" hs mpi tasks.in --restart --db tasks.db --status-file status.json
 
 # A launcher may have a status of its own. The file tells how it went, each value on a line of its own.
 value() { sed -n "s/^  \"$1\": \([0-9a-z]*\),*\$/\1/p" status.json; }

@@ -13,7 +13,7 @@ from tests.testbed.jobs import Jobs
 from tests.testbed.mpi import Mpi, each_mpi
 from tests.testbed.slurm import Slurm, missing
 
-SRUN = 'srun --mpi="$HS_PMI" hs mpi tasks.in --restart'
+SRUN = 'srun --kill-on-bad-exit=1 --mpi="$HS_PMI" hs mpi tasks.in --restart'
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ from tests.testbed.slurm import Slurm
 
 __all__ = ["check_limits"]
 
+_SRUN = 'srun --kill-on-bad-exit=1 --mpi="$HS_PMI" hs mpi tasks.in --restart --db tasks.db --walltime 0'
 #: Seconds that a job of a minute may take in all, with what Slurm adds before its limit and after it.
 _PATIENCE = 300.0
 
@@ -69,7 +70,7 @@ def _resubmits(jobs: Jobs, wanted: int) -> int:
 def _is_signalled(jobs: Jobs) -> None:
     """Where the end is not known, a signal of Slurm some time before it does."""
     count = _tasks(jobs, 80.0)
-    script = jobs.write('exec srun --mpi="$HS_PMI" hs mpi tasks.in --restart --db tasks.db --walltime 0')
+    script = jobs.write(f"exec {_SRUN}")
     state = jobs.slurm.wait(jobs.submit(script, "--time=1", "--signal=USR1@30"), _PATIENCE)
     assert state == ("FAILED", "75:0"), f"{state}: {jobs.output()}"
     state = jobs.slurm.wait(jobs.submit(script, "--time=10"), _PATIENCE)
@@ -81,7 +82,7 @@ def _reaches_its_limit(jobs: Jobs) -> None:
     """Nobody knows of the end: Slurm sends TERM and five seconds later KILL. What had ended is in the database."""
     count = _tasks(jobs, 150.0)
     jobs.env["HYPERSHELL_SERVER_DRAIN_TIME"] = "1"
-    script = jobs.write('exec srun --mpi="$HS_PMI" hs mpi tasks.in --restart --db tasks.db --walltime 0 -S 0.5')
+    script = jobs.write(f"exec {_SRUN} -S 0.5")
     state = jobs.slurm.wait(jobs.submit(script, "--time=1"), _PATIENCE)
     assert state[0] == "TIMEOUT", f"{state}: {jobs.output()}"
     states = jobs.states()

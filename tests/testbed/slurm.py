@@ -21,8 +21,11 @@ _PATIENCE = 60.0
 _PROGRAMS = ("slurmctld", "slurmd", "munged", "sbatch", "srun", "unshare", "setpriv")
 _PLUGINS = Path("/usr/lib/x86_64-linux-gnu/pmix2/lib")
 
+_UNFINISHED = ("PENDING", "CONFIGURING", "RUNNING", "COMPLETING", "STOPPED", "SUSPENDED", "REQUEUED", "")
+
 _CONF = """
 ClusterName=test
+FirstJobId={first}
 SlurmctldHost={host}(127.0.0.1)
 SlurmctldPort={port}
 SlurmUser=root
@@ -127,13 +130,13 @@ class Slurm:
         assert done.returncode == 0, done.stderr
         return done.stdout.strip().partition(";")[0]
 
-    def wait(self, job: str, timeout: float = _PATIENCE) -> tuple[str, str]:
+    def wait(self, job: str, timeout: float = 3 * _PATIENCE) -> tuple[str, str]:
         """Wait for the end of a job: its state and exit status, such as ``("COMPLETED", "0:0")``."""
         limit = time.monotonic() + timeout
         while True:
             words = self._show(job)
             state = words.get("JobState", "")
-            if state not in ("PENDING", "CONFIGURING", "RUNNING", "COMPLETING", "STOPPED", "SUSPENDED", ""):
+            if state not in _UNFINISHED:
                 return state, words.get("ExitCode", "")
             if time.monotonic() > limit:
                 self.run("scancel", "--signal=KILL", "--full", job)
@@ -203,7 +206,9 @@ class Slurm:
         host = socket.gethostname().partition(".")[0]
         port, *ports = _free_ports(self.nodes + 1)
         hosts = Path("/etc/hosts").read_text()
-        lines = [_CONF.format(host=host, port=port, folder=self.folder)]
+        # MPICH names shared memory by job and step: those of another cluster, alive or killed, must not meet ours.
+        first = 1000 + int.from_bytes(os.urandom(3))
+        lines = [_CONF.format(host=host, port=port, folder=self.folder, first=first)]
         for number, slurmd in enumerate(ports, 1):
             name, address = f"node{number}", f"127.0.1.{number}"
             hosts += f"{address} {name}\n"
