@@ -87,6 +87,9 @@ class RunSettings(Placed, frozen=True, kw_only=True):
     repeat: bool = False
     allow_failures: bool = False
     drain_time: float = 60.0
+    walltime: float | None = None
+    """Seconds to the end of the job, 0: there is none, None: as the scheduler says."""
+    status_file: str | None = None
     reclaim: float = 60.0
     quarantine: int = 10
     start_delay: float = 0.0

@@ -245,6 +245,26 @@ def crowd(clients: int) -> str:
     )
 
 
+def time_limits(wheel: str) -> Callable[[int], str]:
+    """Jobs of a minute in a real Slurm that submit themselves until all is done, and others that are cut off."""
+
+    def run(jobs: int) -> str:
+        from tests.testbed.limits import check_limits
+        from tests.testbed.slurm import missing
+
+        mpi = next(mpi for mpi in environments() if mpi.name == wheel)
+        if reason := mpi.missing or missing():
+            raise Absent(reason)
+        with _folder() as folder:
+            folder.chmod(0o755)
+            try:
+                return check_limits(mpi, jobs, folder)
+            except AssertionError as error:
+                raise Failed(str(error)) from None
+
+    return run
+
+
 def _resident(pid: int) -> int:
     """KiB of memory of a process."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
@@ -265,6 +285,8 @@ CHECKS: Sequence[Check] = (
     Check("hosts", "hosts crash or are cut off under MPI", 5, 1, lost_hosts),
     Check("mpich", "oversubscribed ranks, MPICH", 20_000, 300, many_ranks("mpich")),
     Check("openmpi", "oversubscribed ranks, Open MPI", 20_000, 300, many_ranks("openmpi")),
+    Check("limits-mpich", "time limits of Slurm, MPICH", 4, 1, time_limits("mpich")),
+    Check("limits-openmpi", "time limits of Slurm, Open MPI", 4, 1, time_limits("openmpi")),
 )
 
 

@@ -120,10 +120,23 @@ def run_settings(command: str, given: Mapping[str, object], config: Config) -> R
         capture_dir=site.task,
         exports=config.exports(),
         site=site.root,
-        **values,
+        **_begun_again(values),
     )
     _make_directories(settings, config)
     return settings
+
+
+def _begun_again(values: dict[str, Any]) -> dict[str, Any]:
+    """A job that its scheduler starts again goes on with its FILE, where that can be known."""
+    if values["file"] is None or values["restart"] or values["no_db"] or values["forever"]:
+        return values
+    from hypershell.allocation import restarts
+
+    variable = restarts(os.environ)
+    if variable is None or not os.path.isfile(values["file"]):
+        return values
+    _logger.warning("%s: this job was started before, so it goes on with %s (--restart)", variable, values["file"])
+    return {**values, "restart": True}
 
 
 def parse_initdb(argv: Sequence[str]) -> tuple[InitSettings, Config]:
@@ -419,7 +432,7 @@ def collect(fields: Sequence[str], given: Mapping[str, object], config: Config) 
         from hypershell.apps.place import place_of
 
         collected.update(place_of(config))
-    for dest in ("db", "task_cwd", "backup"):
+    for dest in ("db", "task_cwd", "backup", "status_file"):
         if collected.get(dest) is not None:
             collected[dest] = os.path.abspath(collected[dest])
     if collected.get("file") == "-":

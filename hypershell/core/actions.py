@@ -157,7 +157,7 @@ class Finish(Struct, frozen=True, gc=False):
     held: int
     unfinished: int
     reason: str
-    """``complete``, ``drained``, ``interrupted``, ``group failed``, ``store failed`` or ``idle``."""
+    """``complete``, ``drained``, ``walltime``, ``interrupted``, ``group failed``, ``store failed`` or ``idle``."""
     failed_before: int = 0
     """Final failures, in earlier runs, of what this run took over."""
     cancelled: int = 0

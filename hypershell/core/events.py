@@ -9,6 +9,7 @@ from msgspec import Struct
 from hypershell.core.model import ClientInfo, FeedMark, Result, Task
 
 __all__ = [
+    "AllocationEnds",
     "CancelRequested",
     "ClientJoined",
     "ClientLeft",
@@ -144,6 +145,12 @@ class InterruptRequested(Struct, frozen=True, gc=False):
     reason: str
 
 
+class AllocationEnds(Struct, frozen=True, gc=False):
+    """The scheduler of this machine ends us at that (monotonic) time."""
+
+    at: float
+
+
 class TimePassed(Struct, frozen=True, gc=False):
     """``Scheduler.deadline`` has been reached."""
 
@@ -166,5 +173,6 @@ Event: TypeAlias = (
     | StoreResumed
     | DrainRequested
     | InterruptRequested
+    | AllocationEnds
     | TimePassed
 )

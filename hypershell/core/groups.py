@@ -10,7 +10,10 @@ from hypershell.core.clients import Kind
 from hypershell.core.model import Task
 from hypershell.core.needs import POSIX, Need, need_of
 
-__all__ = ["Group", "Groups", "Lane"]
+__all__ = ["LATE", "Group", "Groups", "Lane"]
+
+#: The lane of tasks that cannot begin before the allocation ends: no client meets this need.
+LATE: Need = ("", None)
 
 
 class Lane:
@@ -130,6 +133,15 @@ class Group(Lane):
         if need is not None and not lane.count():
             del self.lanes[need]
         return task
+
+    def put_off(self, task: Task) -> None:
+        """This task does not begin any more in this run."""
+        self.lane_of(LATE).ready.append(task)
+
+    def late(self) -> int:
+        """How many tasks in memory are put off."""
+        lane = self.lanes.get(LATE)
+        return 0 if lane is None else lane.count()
 
     def take_out(self, chosen: Callable[[Task], bool]) -> list[Task]:
         """Take out the ready tasks that are `chosen`."""

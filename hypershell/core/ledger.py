@@ -18,6 +18,7 @@ from hypershell.core.model import CANCELLED_BY_USER, FeedMark, Result, Special, 
 from hypershell.core.plan import Ramp
 from hypershell.core.policy import Counts, Policy
 from hypershell.core.states import CANCELLED
+from hypershell.core.walltime import Durations, Walltime
 
 __all__ = ["Ledger"]
 
@@ -57,6 +58,9 @@ class Ledger:
         self._feeds = int(policy.feed)
         self._paused = False
         self._stopping: str | None = None
+        self._durations = Durations()
+        self._walltime: Walltime | None = None
+        """The end of the allocation, where it is known."""
         self._interrupt_at: float | None = None
         self._interrupted = False
         self._store_failed = False

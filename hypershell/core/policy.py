@@ -45,6 +45,12 @@ class Policy(Struct, frozen=True):
     False: it waits for clients, as long as there is work."""
     expected: int = 1
     """How many those counted clients are, with any that are lost before they join."""
+    drain_time: float = 60.0
+    """Seconds that running tasks get to end in before the allocation does."""
+    stopping: float = 25.0
+    """Seconds that it takes to stop a task that does not want to end, and to commit."""
+    task_limit: float | None = None
+    """The time limit of every task, seconds."""
 
 
 class Counts(Struct):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hypershell.core import actions as act
 from hypershell.core.clients import Client, Kind
-from hypershell.core.groups import Group
+from hypershell.core.groups import LATE, Group
 from hypershell.core.ledger import Ledger
 from hypershell.core.model import Task
 from hypershell.core.needs import need_of, shown
@@ -99,22 +99,29 @@ class Release(Ledger):
             line.popleft()
 
     def _dispatch(self, client: Client, group: Group, count: int) -> None:
-        record = self._changes()
-        dispatched, number, wall = record.dispatched, client.number, self._wall
+        dispatched: list[act.Dispatch] = []
+        number, wall = client.number, self._wall
         holding = client.holding
-        tasks = []
-        lanes = group.lanes
+        tasks: list[Task] = []
+        walltime = self._walltime
         for _ in range(count):
-            task = group.take_for(client.kind) if lanes else group.take()
+            task = group.take_for(client.kind) if group.lanes else group.take()
+            if walltime is not None and walltime.is_late(task.timeout, len(holding) // client.slots):
+                group.put_off(task)
+                continue
             task.execution += 1
             task.schedule_time = wall
             holding[task.id] = task
             dispatched.append(act.Dispatch(task.id, task.execution, number, wall))
             tasks.append(task)
+        if not tasks:
+            return
+        record = self._changes()
+        record.dispatched += dispatched
         if self._ran_as:
             for task in tasks:
                 self._ran_as.pop(task.id, None)
-        group.inflight += count
+        group.inflight += len(tasks)
         send = act.SendTasks(number, tasks)
         if self.policy.durable_dispatch or client.info.outlives:
             self._outbox.append((record.seq, send))
@@ -128,7 +135,7 @@ class Release(Ledger):
             return
         window = self.policy.window
         held = self._usable(group)
-        if held <= window // 2:
+        if held <= window // 2 and group.late() < window:
             self._loading = True
             group.fresh = 0
             self._emit_record()
@@ -201,7 +208,7 @@ class Release(Ledger):
             return False
         counts = dict(group.passed)
         for need, lane in group.all_lanes():
-            if lane.count():
+            if lane.count() and need != LATE:
                 counts[need] = counts.get(need, 0) + lane.count()
         for need, count in counts.items():
             words = shown(need, self.policy.family)

@@ -22,6 +22,7 @@ from hypershell.core.model import CANCELLED_BY_USER, Result, Special, Task
 from hypershell.core.policy import Counts, Policy
 from hypershell.core.quarantine import fails_at_once
 from hypershell.core.states import FAILED, SUCCEEDED
+from hypershell.core.walltime import Walltime, format_seconds
 
 __all__ = ["NOBODY", "Counts", "Policy", "Scheduler"]
 
@@ -49,6 +50,7 @@ class Scheduler(Asked):
             ev.StoreResumed: self._store_resumed,
             ev.DrainRequested: self._drain_requested,
             ev.InterruptRequested: self._interrupt_requested,
+            ev.AllocationEnds: self._allocation_ends,
             ev.TimePassed: self._time_passed,
         }
 
@@ -60,10 +62,15 @@ class Scheduler(Asked):
             return []
         self._wall = self.epoch + now
         self._handlers[type(event)](event, now)
+        walltime = self._walltime
+        if walltime is not None and walltime.pass_to(now):
+            self._put_off_late(walltime)
         self._advance()
         if self._ramp.waiting:
             self._admit(now)
         self._release()
+        if walltime is not None:
+            self._end_in_time(walltime)
         self._want_more()
         current = self._groups.current
         if current is not None and not current.inflight and self._waits_in_vain(current):
@@ -85,6 +92,10 @@ class Scheduler(Asked):
             due = ramp
         if self._reclaims and (due is None or self._reclaims[0][0] < due):
             due = self._reclaims[0][0]
+        if self._walltime is not None and self._stopping is None:
+            closing = self._walltime.close_at()
+            if closing is not None and (due is None or closing < due):
+                due = closing
         return due
 
     @property
@@ -215,6 +226,7 @@ class Scheduler(Asked):
                 continue
             self._finish_task(client, task, result)
             spent += result.end - result.start
+            self._durations.add(result.end - result.start)
             count += 1
             if client.aside and result.exit_status == 0:
                 self._absolve_by(client)
@@ -288,9 +300,13 @@ class Scheduler(Asked):
 
     def _drain_requested(self, event: ev.DrainRequested, now: float) -> None:
         self._stop(event.reason)
-        if event.limit is not None and not self._interrupted:
-            limit = now + event.limit
-            self._interrupt_at = limit if self._interrupt_at is None else min(self._interrupt_at, limit)
+        if event.limit is not None:
+            self._interrupt_by(now + event.limit)
+
+    def _interrupt_by(self, when: float) -> None:
+        """At that time at the latest, running tasks are stopped."""
+        if not self._interrupted:
+            self._interrupt_at = when if self._interrupt_at is None else min(self._interrupt_at, when)
 
     def _interrupt_requested(self, event: ev.InterruptRequested, now: float) -> None:
         self._stop(event.reason)
@@ -299,8 +315,49 @@ class Scheduler(Asked):
 
     def _time_passed(self, event: ev.TimePassed, now: float) -> None:
         if self._interrupt_at is not None and now >= self._interrupt_at:
+            self._stop("walltime")  # which it is, where nothing has stopped the run before
+            if self._walltime is not None and now >= self._walltime.stop_at():
+                left = format_seconds(self._walltime.end - now)
+                text = f"The allocation ends in {left}: stopping running tasks"
+                self._out.append(act.Note("warning", "server", text))
             self._interrupt()
         self._reclaim_passed(now)
+
+    def _allocation_ends(self, event: ev.AllocationEnds, now: float) -> None:
+        policy = self.policy
+        self._walltime = walltime = Walltime(
+            event.at, now, policy.drain_time, policy.stopping, policy.task_limit, self._durations
+        )
+        self._interrupt_by(walltime.stop_at())
+
+    def _put_off_late(self, walltime: Walltime) -> None:
+        """Tasks without a time limit begin no more: find what still may."""
+        group = self._groups.current
+        if group is not None and self._stopping is None:
+            for task in group.take_out(lambda task: walltime.is_late(task.timeout)):
+                group.put_off(task)
+
+    def _end_in_time(self, walltime: Walltime) -> None:
+        """Drain when nothing of what is here could end before the allocation does."""
+        record = self._record
+        if self._stopping is not None or (record is not None and record.dispatched):
+            return  # what is being given out goes out; when that is durable we are asked again
+        group = self._groups.current
+        late = 0 if group is None else group.late()
+        may_begin = 0 if group is None else group.in_memory() - late
+        if not walltime.closed:
+            if group is None or not late or group.inflight or may_begin:
+                return
+            in_store = (group.stored or group.again) and late < self.policy.window
+            if in_store or self._loading or self._feeds or self.policy.forever:
+                return
+        elif may_begin or self._end_reason() is not None:
+            return
+        self._stop("walltime")
+        out = self.inflight()
+        what = f"waiting for up to {out} that were given out" if out else f"{late} could not end before that"
+        text = f"The allocation ends in {format_seconds(walltime.left)}: no new tasks, {what}"
+        self._out.append(act.Note("warning", "server", text))
 
     def _stop(self, reason: str) -> None:
         """Release nothing from now on; the first reason stays."""

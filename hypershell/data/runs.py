@@ -44,9 +44,9 @@ class Run(Struct, frozen=True):
     """One run. Times are UTC text, `duration` seconds; None where it is not known.
 
     `source` is what it submitted or took over: FILEs, ``stdin``; None: nothing. `ended` is
-    ``complete``, ``drained``, ``interrupted``, ``group failed``, ``store failed`` or ``idle``; of a run without an
-    end ``running``, ``died``, or ``unknown`` where that cannot be seen from here. Counts are of its own tasks;
-    `unfinished` tasks of a run that died are those that nobody took over.
+    ``complete``, ``drained``, ``walltime``, ``interrupted``, ``group failed``, ``store failed`` or ``idle``; of a
+    run without an end ``running``, ``died``, or ``unknown`` where that cannot be seen from here. Counts are of its
+    own tasks; `unfinished` tasks of a run that died are those that nobody took over.
     """
 
     id: str

@@ -10,6 +10,7 @@ from __future__ import annotations
 from hypershell.options.changed import CHANGED_OPTIONS
 from hypershell.options.commands import COMMANDS
 from hypershell.options.database import DATABASE_OPTIONS
+from hypershell.options.ending import ENDING_OPTIONS
 from hypershell.options.export import EXPORT_OPTIONS
 from hypershell.options.kinds import ENV_PREFIX, EXPORT_PREFIX, LEVELS, STYLES, Command, Option
 from hypershell.options.logging import LOGGING_OPTIONS
@@ -42,6 +43,7 @@ OPTIONS: tuple[Option, ...] = (
     *RUN_OPTIONS,
     *SURROUNDINGS_OPTIONS,
     *RELEASE_OPTIONS,
+    *ENDING_OPTIONS,
     *RESULT_OPTIONS,
     *UPDATE_OPTIONS,
     *QUERY_OPTIONS,

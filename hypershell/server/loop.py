@@ -25,7 +25,7 @@ from hypershell.server.kept import KeptCredit
 from hypershell.server.losses import Losses
 from hypershell.server.output import Sink
 from hypershell.server.report import Reporter
-from hypershell.server.signals import DRAIN_FOR, INTERRUPT, ROTATE, Signals, SignalTable
+from hypershell.server.signals import DRAIN_FOR, INTERRUPT, ROTATE, STORE_GRACE, Signals, SignalTable
 from hypershell.server.terms import Wishes
 from hypershell.server.visits import Visits
 from hypershell.transport import Endpoint, Lost
@@ -40,8 +40,6 @@ STEADY_LINES = 256
 #: Seconds between attempts to write output to a full disk, and attempts before giving up at the end.
 OUTPUT_RETRY = 1.0
 OUTPUT_ATTEMPTS = 10
-#: Seconds that the store gets, after a TERM signal's drain time, for what no task keeps from being committed.
-STORE_GRACE = 5.0
 
 
 class Server:
@@ -105,8 +103,6 @@ class Server:
         self.visits: Visits | None = None
         """Those who hand in tasks or ask how it stands, where there is a way in for them."""
 
-    # -- the part ----------------------------------------------------------------------------------------
-
     def turn(self, now: float) -> bool:
         """One round: signals, the store, clients, the feed, timers; then what all that led to."""
         self._now = now
@@ -154,6 +150,11 @@ class Server:
 
     # -- facts in ----------------------------------------------------------------------------------------
 
+    def tell(self, event: ev.Event, now: float) -> None:
+        """Take a fact that is neither of the clients nor of the store."""
+        self._now = now
+        self._tell(event)
+
     def _tell(self, event: ev.Event) -> None:
         for action in self._scheduler.handle(event, self._now):
             self._do(action)
@@ -181,8 +182,7 @@ class Server:
         else:
             log.warning("SIG%s: no new tasks, waiting until the database has all changes", name)
         limit = self._signals.drain_time if meaning is DRAIN_FOR else None
-        if limit is not None:
-            self._term_due = now + limit + STORE_GRACE
+        self._term_due = self._term_due if limit is None else now + limit + STORE_GRACE
         self._tell(ev.DrainRequested(reason, limit))
 
     def _term_is_over(self, now: float) -> bool:
@@ -343,7 +343,8 @@ class Server:
             self._writer.submit(action)
             if action.finished:
                 self._reporter.finished(action.finished)
-                if self._waited_for and self._is_waited_for(action.finished):
+                waited = self._waited_for
+                if waited and not waited.isdisjoint(one.task.submission for one in action.finished if one.task):
                     self._writer.hurry()
             if action.clients:
                 self._forget(action.clients)
@@ -373,9 +374,6 @@ class Server:
             self._broadcast(action.clients, msg.Bye())
         else:
             self.finish = action
-
-    def _is_waited_for(self, ended: list[act.Finished]) -> bool:
-        return any(one.task is not None and one.task.submission in self._waited_for for one in ended)
 
     def _hold_back(self) -> None:
         """Release nothing while the store fails, or more kept output waits for it than memory should hold."""
@@ -440,6 +438,8 @@ class Server:
             if isinstance(message, msg.Output):
                 self.out.put(message.out, peer)
                 self.err.put(message.err, peer)
+            elif isinstance(message, msg.Hello):
+                self._endpoint.send(peer, msg.Bye())
         self._pump(now)
         written = (self.out.empty and self.err.empty) or self._output_tries >= OUTPUT_ATTEMPTS
         self.finished = self._endpoint.flush() and written and (self._writer.ended or self.abandoned)

@@ -19,6 +19,7 @@ from hypershell.core.states import FAILED
 from hypershell.errors import ExitStatus
 from hypershell.server.output import OutputError
 from hypershell.server.status import Pace
+from hypershell.server.statusfile import StatusFile
 from hypershell.units import format_duration
 
 __all__ = ["Failures", "Progress", "Reporter", "exit_status", "last_line"]
@@ -125,6 +126,7 @@ class Reporter:
         self._warn = log.isEnabledFor(logging.WARNING)
         self._complete = False
         self.pace = Pace(time.monotonic())
+        self.status_file: StatusFile | None = None
 
     def finished(self, changes: Sequence[act.Finished]) -> None:
         """Results that the scheduler has accepted."""
@@ -151,11 +153,17 @@ class Reporter:
 
     def turn(self, now: float, scheduler: Scheduler) -> None:
         self._progress.turn(now, scheduler, self._complete)
+        if self.status_file is not None:
+            self.status_file.turn(now)
         counts = scheduler.counts
         self.pace.note(now, counts.succeeded + counts.failed + counts.cancelled)
 
     def deadline(self) -> float | None:
-        return self._progress.deadline()
+        due = self._progress.deadline()
+        if self.status_file is None:
+            return due
+        other = self.status_file.deadline()
+        return other if due is None else min(due, other)
 
     def close(self) -> None:
         self._progress.erase()

@@ -31,12 +31,13 @@ from hypershell.ids import IdSource
 from hypershell.proto.messages import ClientSettings
 from hypershell.proto.visits import Status
 from hypershell.reactor import Poller
+from hypershell.server.ending import Ending
 from hypershell.server.feed import STDIN, Feed, open_file
 from hypershell.server.loop import Server
 from hypershell.server.losses import set_aside_line
 from hypershell.server.output import Sink, open_output
 from hypershell.server.report import Failures, Progress, Reporter, exit_status, last_line
-from hypershell.server.signals import Signals, SignalWatch
+from hypershell.server.signals import STORE_GRACE, Signals, SignalWatch
 from hypershell.server.status import RunFacts, make_status
 from hypershell.server.terms import Expander, Terms, Wishes
 from hypershell.server.visits import Source, Surroundings, Visits
@@ -95,12 +96,15 @@ class Run:
         self._ids = IdSource()
         self._wall = time.time
         self.id = self._ids.task()
+        self._ending = Ending(settings, self.id, place.host, place.job, self._wall())
         if not settings.template.strip():
             raise UsageError("the template is empty: '{}' stands for the line itself")
         Template(settings.template)
-        source = _open_source(settings)
+        _refuse_overwriting(settings)
+        self._ending.begin()
+        source: _Source | None = None
         try:
-            _refuse_overwriting(settings)
+            source = _open_source(settings)
             if not settings.no_db:
                 preflight(settings.place)
             self._out_fd = open_output(settings.output) if settings.output else 1
@@ -110,7 +114,8 @@ class Run:
                 self._err_fd = open_output(settings.errors) if settings.errors else 2
             path = "-" if settings.print_failures else settings.failures
             failures = Failures(path) if path else None
-        except BaseException:
+        except BaseException as error:
+            self._ending.failed(error)
             if source is not None and source.fd > 2:
                 os.close(source.fd)
             raise
@@ -139,6 +144,7 @@ class Run:
         )
         if submission is not None:
             self.server.learn([submission])
+        self._ending.watch(self.server, self._scheduler, self._reporter)
 
     def receive(self, source: Source) -> None:
         """Take in tasks from visitors of `source`, and tell them how this run stands."""
@@ -166,9 +172,13 @@ class Run:
         """Install the signal handlers and let the writer's thread open the database."""
         self._watch.start()
         self.writer.start()
+        self._ending.find_walltime(self._poller)
 
     def close(self) -> int:
         """Say how it ended, release everything, and give the exit status."""
+        return self._ending.ended(self._close(), self.server.finish)
+
+    def _close(self) -> int:
         self._watch.stop()
         self.writer.join(0.0 if self.server.abandoned else 10.0)
         self._reporter.close()
@@ -366,6 +376,7 @@ def _refuse_overwriting(settings: RunSettings) -> None:
     has_file = not settings.no_db and settings.server is None
     kept = [("FILE", settings.file), ("the database", settings.db if has_file else None)]
     written = [("-o", settings.output), ("-e", settings.errors), ("-f", settings.failures)]
+    written.append(("--status-file", settings.status_file))
     for flag, path in written:
         for what, other in kept:
             if path and other and _same_file(path, other):
@@ -401,6 +412,9 @@ def _policy(settings: RunSettings, source: _Source | None, place: Place) -> Poli
         quarantine=settings.quarantine,
         delay_start=settings.start_delay,
         release_rate=settings.release_rate,
+        drain_time=settings.drain_time,
+        stopping=2 * settings.signalwait + STORE_GRACE,
+        task_limit=settings.task_timeout,
     )
 
 

@@ -14,13 +14,15 @@ from msgspec import Struct
 
 from hypershell.reactor import Poller
 
-__all__ = ["DRAIN", "DRAIN_FOR", "INTERRUPT", "ROTATE", "SignalTable", "SignalWatch", "Signals"]
+__all__ = ["DRAIN", "DRAIN_FOR", "INTERRUPT", "ROTATE", "STORE_GRACE", "SignalTable", "SignalWatch", "Signals"]
 
 DRAIN = "drain"
 DRAIN_FOR = "drain for the drain time"
 INTERRUPT = "interrupt"
 ROTATE = "rotate"
 
+#: Seconds that the store gets, after a TERM signal's drain time, for what no task keeps from being committed.
+STORE_GRACE = 5.0
 #: A launcher may send the same signal twice (Slurm sends TERM to the job and then through srun).
 SAME_WITHIN = 5.0
 #: A terminal and a launcher may both pass on one Ctrl-C.

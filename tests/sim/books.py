@@ -65,6 +65,8 @@ class Life:
     seen_clients: set[int] = field(default_factory=set)
     answered: bool = False
     stops: list[str] = field(default_factory=list)
+    allotted: tuple[float, float] | None = None
+    """When the allocation ends, and how long that was when it became known."""
     seq: int = 0
     durable: int = 0
     counts: Counter[str] = field(default_factory=Counter)

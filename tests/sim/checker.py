@@ -115,6 +115,21 @@ class Checker:
     def stop(self, reason: str) -> None:
         self._life.stops.append(reason)
 
+    def allocated(self, end: float) -> None:
+        """The server hears when its allocation ends."""
+        self._life.allotted = end, end - self._clock.now
+
+    def _fits_in(self, task: Task) -> bool:
+        """Whether a task may begin as the allocation goes; how much sooner it may not, rests on what tasks took."""
+        if self._life.allotted is None:
+            return True
+        (end, all_of_it), policy = self._life.allotted, self._life.policy
+        drain = max(0.0, min(policy.drain_time, all_of_it / 2))
+        left = end - self._clock.now
+        if task.timeout is not None:
+            return left >= task.timeout + min(policy.stopping, drain / 2)
+        return left > drain
+
     def cancelled(self, keys: list[str], settled: list[str]) -> None:
         """A user's command has been committed."""
         self._asked.update(keys)
@@ -413,6 +428,8 @@ class Checker:
             self._must(life.execution_of.get(task.id) == task.execution, f"{task.id} is sent as {task.execution}")
             self._must((task.id, task.execution) not in life.sent, f"{task.id} ({task.execution}) is sent twice")
             life.sent.add((task.id, task.execution))
+            if not (life.policy.durable_dispatch or client in self._outlives):  # else it was given earlier
+                self._must(self._fits_in(task), f"{task.id} ({task.timeout}) begins too late to end in time")
             least, most = life.version.get(task.id, 0), self._versions.get(task.id, 0)
             self._must(least <= _version(task) <= most, f"{task.id} is sent as it was before it was changed")
             self._suits(client, task)
@@ -440,6 +457,9 @@ class Checker:
             life.set_aside.update(who for who in self._who.values() if f"(client-{who})" in text)
             if text.startswith("Node host"):
                 life.hosts_aside.add(int(text.split()[1].removeprefix("host")))
+        if text.startswith("The allocation ends in"):
+            self._must(life.allotted is not None, f"{text}: who said so?")
+            life.stops.append("walltime")
 
     def handled(self) -> None:
         """The server has dealt with an event: what it took back in spite of a result came from a sick client."""

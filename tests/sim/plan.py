@@ -72,6 +72,8 @@ class Faults:
     """The connection of a client from outside breaks."""
     retire: float = 0.0
     """A client is told by its user to leave."""
+    walltime: float = 0.0
+    """Chance of a life to be in an allocation that ends, within twice the time that the work takes."""
     idle_out: float | None = None
     """Seconds after which idle clients leave."""
 
@@ -132,10 +134,14 @@ def draw(seed: int, clients: int | None = None) -> Plan:
     faults = _faults(random)
     later = Random(f"outside {seed}")  # so that the rest of a seed is as it was before there was this
     policy = replace(policy, reclaim=later.choice([0.5, 10.0, 60.0]), quarantine=later.choice([1, 3, 10, 10]))
+    limits = Random(f"drain time {seed}")
+    drain = limits.choice([0.0, 1.0, 20.0])
+    policy = replace(policy, drain_time=drain, stopping=limits.choice([0.0, 3.0]))
     faults = dataclasses.replace(
         faults,
         cut=later.choice([0.0, 1.0, 10.0]),
         retire=later.choice([0.0, 0.0, 0.0, 1.0]),
+        walltime=Random(f"walltime {seed}").choice([0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.5, 1.0]),
         change=Random(f"changes {seed}").choice([0.0, 0.0, 0.0, 2.0, 20.0]),
     )
     ramp = Random(f"ramp {seed}")

@@ -155,6 +155,14 @@ class Server:
             self._world.checker.stop("interrupted")
             self.tell(ev.InterruptRequested("interrupted"))
 
+    def allocate(self, end: float) -> None:
+        """Hear when the allocation ends."""
+        if not self.begun and not self.over:
+            self._clock.after(0.1, self.allocate, end)
+        elif not self.over:
+            self._world.checker.allocated(end)
+            self.tell(ev.AllocationEnds(end))
+
     def cancel(self, ids: list[str], settled: list[str]) -> None:
         if self.begun and not self.over:
             self._world.checker.told(ids, settled)

@@ -40,6 +40,20 @@ def test_seeds_meet_every_end() -> None:
     """The drawn plans are not all alike: lives end in each of the ways there are."""
     ends = {end for seed in range(SEEDS) for end in _outcome(seed).ends}
     assert ends >= {"complete", "drained", "group failed", "idle", "interrupted", "killed", "store failed"}
+    assert "walltime" in ends
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_run_ends_before_its_allocation(seed: int) -> None:
+    """With tasks of many lengths, some of which end only by KILL, and no other faults; later runs do the rest."""
+    lines = [Line(n, 0, 1.0 + n % 17, 0, [None, None, 20.0][n % 3], deaf=n % 5 == 0) for n in range(300)]
+    policy = Policy(barrier_at_end=True, expected=10, drain_time=20.0, stopping=5.0, attempts=2)
+    plan = Plan(
+        seed, 10, (1, 2), lines, "file", policy, Faults(walltime=1.0), 0.01, 0.05, 100, 0.0, lives=6
+    )  # fmt: skip
+    outcome = simulate(plan)
+    assert "killed" not in outcome.ends and outcome.ends[-1] == "complete"
+    assert seed != 0 or "walltime" in outcome.ends
 
 
 def test_ten_thousand_clients() -> None:

@@ -178,6 +178,10 @@ class World:
         often(faults.change, self._change)
         often(faults.cut, self._cut)
         often(faults.retire, self._retire)
+        if faults.walltime and random.random() < faults.walltime:
+            end = self.clock.now + 2 * length * random.random()
+            self.clock.after(random.choice([0.0, 0.0, 0.1 * length]), server.allocate, end)
+            self.clock.at(end, self._kill, server)
         if self.plan.policy.forever:
             self.clock.at(self.clock.now + (1.0 + random.random()) * length, self._drain, server)
 
