@@ -1,0 +1,213 @@
+"""A client on Windows: a real Windows CPython, under Wine, joins a server of this machine. For ``make test-wine``.
+
+Not collected by ``make test``: its name says so to pytest.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.testbed.cli import Hs
+from tests.testbed.mpi import ROOT
+from tests.testbed.wine import Wine, make, windows_path
+
+#: Seconds after which something that should happen did not.
+LONG = 120.0
+
+
+@pytest.fixture(scope="session")
+def wine() -> Iterator[Wine]:
+    made = make(Path(os.environ.get("HS_TEST_WINE", ROOT / "outputs" / "wine")), pytest.skip)
+    yield made
+    made.close()
+
+
+class Job:
+    """A server of Linux with its connect file, and clients of Windows."""
+
+    def __init__(self, hs: Hs, wine: Wine) -> None:
+        self.hs, self.wine = hs, wine
+        self.started: list[subprocess.Popen[bytes]] = []
+        self.connect = hs.folder / "connect.json"
+
+    def serve(self, *args: str) -> subprocess.Popen[bytes]:
+        server = self.hs.start(
+            "server", *args, "--bind", "127.0.0.1", "--port", "0", "--connect-file", str(self.connect)
+        )
+        self.started.append(server)
+        until(lambda: self.connect.exists() or server.poll() is not None)
+        return server
+
+    def windows(self, *args: str) -> subprocess.Popen[bytes]:
+        """``hs ARGS`` of Windows."""
+        site = windows_path(self.hs.folder / "windows-site")
+        process = self.wine.hs(*args, cwd=self.hs.folder, env={"HYPERSHELL_SITE": site})
+        self.started.append(process)
+        return process
+
+    def client(self, *args: str) -> subprocess.Popen[bytes]:
+        return self.windows("client", "--connect", windows_path(self.connect), *args)
+
+    def run(self, lines: list[str], *args: str) -> str:
+        """Run `lines` on one client of Windows; what it wrote to stdout."""
+        server = self.serve(self.hs.file(lines))
+        out = ended(self.client(*args))
+        server.communicate(timeout=LONG)
+        return out
+
+    def rows(self, what: str) -> list[tuple[Any, ...]]:
+        return self.hs.rows(f"SELECT {what} FROM task ORDER BY id")
+
+    def waits(self, name: str) -> str:
+        """A task that sleeps for an hour in a process of its own, which has `name` among its arguments."""
+        return f'"{self.wine.python}" -c "import time; time.sleep(3600)" {name}'
+
+
+@pytest.fixture
+def job(hs: Hs, wine: Wine) -> Iterator[Job]:
+    made = Job(hs, wine)
+    yield made
+    for process in made.started:
+        if process.poll() is None:
+            process.kill()
+            process.communicate()
+
+
+def ended(process: subprocess.Popen[bytes]) -> str:
+    """Wait for its end, which must be a good one; its stdout."""
+    out, err = process.communicate(timeout=LONG)
+    assert process.returncode == 0, err.decode()
+    return out.decode()
+
+
+def until(done: Callable[[], Any]) -> None:
+    end = time.monotonic() + LONG
+    while not done():
+        assert time.monotonic() < end, f"did not come true within {LONG:.0f} s"
+        time.sleep(0.02)
+
+
+def processes(name: str) -> list[int]:
+    """Processes of this machine that have `name` among their arguments; those of Wine are such."""
+    found = []
+    for entry in os.listdir("/proc"):
+        try:
+            words = Path("/proc", entry, "cmdline").read_bytes().split(b"\0") if entry.isdecimal() else []
+        except OSError:
+            continue
+        if name.encode() in words:
+            found.append(int(entry))
+    return found
+
+
+def test_statuses_and_lines_are_those_of_cmd(job: Job) -> None:
+    out = job.run(
+        [
+            "echo hello",
+            "exit 7",
+            'echo "a b" ^& c',
+            "echo %TASK_ARGS%",
+            "echo first& echo second",
+            "exit -1073741819",
+            "no-such-program",
+            "exit 3 # HYPERSHELL: kind:tag",
+            "if %TASK_TAG_KIND%==tag (exit 9) # HYPERSHELL: kind:tag",
+        ],
+        "-N",
+        "2",
+    )
+    lines = [line.rstrip() for line in out.splitlines()]
+    assert sorted(lines) == sorted(["hello", '"a b" & c', "echo %TASK_ARGS%", "first", "second"])
+    statuses = [status for (status,) in job.rows("exit_status")]
+    assert statuses == [0, 7, 0, 0, 0, 0xC0000005, statuses[6], 3, 9]
+    assert statuses[6] not in (0, None)
+
+
+def test_a_time_limit_ends_a_task_with_all_that_it_started(job: Job) -> None:
+    name = f"limit-{os.getpid()}"
+    job.run([f'cmd /c "{job.waits(name)}" # HYPERSHELL: timeout:3', "echo next"], "-N", "1")
+    assert job.rows("state, error") == [("failed", "timeout"), ("succeeded", None)]
+    until(lambda: not processes(name))
+
+
+def test_what_a_task_prints_is_captured(job: Job) -> None:
+    job.run(["echo out& echo err>&2", "cd no-such-folder"], "-N", "1", "--capture")
+    (out, err), (_, second) = job.rows("outpath, errpath")
+    assert out.startswith("Z:\\") and out.endswith(".out")
+    assert _read(out).split() == ["out"]
+    assert _read(err).split() == ["err"]
+    assert _read(second).strip()
+
+
+def _read(path: str) -> str:
+    return Path(path.removeprefix("Z:").replace("\\", "/")).read_text()
+
+
+def test_output_comes_back_with_the_result(job: Job) -> None:
+    job.run(["echo kept", f'"{job.wine.python}" -c "print(9 * chr(120) * 100000)"'], "-N", "2")
+    again = job.hs.run("submit", "--keep-output", "echo this")
+    assert again.status == 0
+    server = job.serve("--restart")
+    ended(job.client("-N", "1"))
+    server.communicate(timeout=LONG)
+    (printed,) = job.hs.rows("SELECT t.id FROM task t WHERE args = 'echo this'")[0]
+    assert job.hs.run("info", printed, "--stdout").out == "this\r\n"
+
+
+def test_nothing_stays_behind_of_a_client_that_is_killed(job: Job) -> None:
+    name = f"kill-{os.getpid()}"
+    job.serve(job.hs.file([f'cmd /c "{job.waits(name)}"', f"start /b {job.waits(name)}"]))
+    client = job.client("-N", "2")
+    until(lambda: len(processes(name)) >= 3)
+    client.kill()
+    client.communicate()
+    until(lambda: not processes(name))
+
+
+def test_a_first_interrupt_drains_and_a_second_one_stops(job: Job) -> None:
+    name = f"drain-{os.getpid()}"
+    job.serve(job.hs.file([job.waits(name)] * 3))
+    client = job.client("-N", "1")
+    until(lambda: len(processes(name)) >= 2)
+    client.send_signal(signal.SIGINT)
+    until(lambda: job.connect.exists() and _status(job)["clients"][0]["state"] != "active")
+    assert processes(name)
+    client.send_signal(signal.SIGINT)
+    ended(client)
+    until(lambda: not processes(name))
+    assert {state for (state,) in job.rows("state")} <= {"pending"}
+
+
+def _status(job: Job) -> Any:
+    done = job.hs.run("status", "--connect", str(job.connect), "--json")
+    assert done.status == 0, done.err
+    return json.loads(done.out)
+
+
+def test_submit_and_status_reach_a_server(job: Job) -> None:
+    server = job.serve("--forever")
+    file = job.hs.file(["echo from a file", "echo the end"], "more.in")
+    connect = windows_path(job.connect)
+    ended(job.windows("submit", "--connect", connect, "-t", "by:windows", "--", "echo", "one"))
+    ended(job.windows("submit", "--connect", connect, "-f", file))
+    told = json.loads(ended(job.windows("status", "--connect", connect, "--json")))
+    assert sum(told["tasks"].values()) == 3
+    assert "from a file" in "".join(args for (args,) in job.rows("args"))
+    server.terminate()
+    server.communicate(timeout=LONG)
+
+
+def test_tasks_are_submitted_and_listed_in_a_database_of_windows(job: Job) -> None:
+    ended(job.windows("submit", "-t", "by:windows", "--", "echo", "one"))
+    listed = json.loads(ended(job.windows("list", "args", "state", "--json")))
+    assert listed == [{"args": "echo one", "state": "pending"}]
+    assert ended(job.windows("list", "--count")).strip() == "1"
