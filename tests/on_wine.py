@@ -9,8 +9,7 @@ import json
 import os
 import signal
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ import pytest
 
 from tests.testbed.cli import Hs
 from tests.testbed.mpi import ROOT
+from tests.testbed.waiting import until
 from tests.testbed.wine import Wine, make, windows_path
 
 #: Seconds after which something that should happen did not.
@@ -59,7 +59,7 @@ class Job:
 
     def run(self, lines: list[str], *args: str) -> str:
         """Run `lines` on one client of Windows; what it wrote to stdout."""
-        server = self.serve(self.hs.file(lines))
+        server = self.serve(self.hs.file(for_windows(lines)))
         out = ended(self.client(*args))
         server.communicate(timeout=LONG)
         return out
@@ -82,18 +82,16 @@ def job(hs: Hs, wine: Wine) -> Iterator[Job]:
             process.communicate()
 
 
+def for_windows(lines: list[str]) -> list[str]:
+    """The lines, each of which says that clients of Windows may run it."""
+    return [f"{line} os:windows" if "# HYPERSHELL:" in line else f"{line} # HYPERSHELL: os:windows" for line in lines]
+
+
 def ended(process: subprocess.Popen[bytes]) -> str:
     """Wait for its end, which must be a good one; its stdout."""
     out, err = process.communicate(timeout=LONG)
     assert process.returncode == 0, err.decode()
     return out.decode()
-
-
-def until(done: Callable[[], Any]) -> None:
-    end = time.monotonic() + LONG
-    while not done():
-        assert time.monotonic() < end, f"did not come true within {LONG:.0f} s"
-        time.sleep(0.02)
 
 
 def processes(name: str) -> list[int]:
@@ -154,7 +152,7 @@ def _read(path: str) -> str:
 
 def test_output_comes_back_with_the_result(job: Job) -> None:
     job.run(["echo kept", f'"{job.wine.python}" -c "print(9 * chr(120) * 100000)"'], "-N", "2")
-    again = job.hs.run("submit", "--keep-output", "echo this")
+    again = job.hs.run("submit", "--keep-output", "-t", "os:windows", "--", "echo", "this")
     assert again.status == 0
     server = job.serve("--restart")
     ended(job.client("-N", "1"))
@@ -165,7 +163,7 @@ def test_output_comes_back_with_the_result(job: Job) -> None:
 
 def test_nothing_stays_behind_of_a_client_that_is_killed(job: Job) -> None:
     name = f"kill-{os.getpid()}"
-    job.serve(job.hs.file([f'cmd /c "{job.waits(name)}"', f"start /b {job.waits(name)}"]))
+    job.serve(job.hs.file(for_windows([f'cmd /c "{job.waits(name)}"', f"start /b {job.waits(name)}"])))
     client = job.client("-N", "2")
     until(lambda: len(processes(name)) >= 3)
     client.kill()
@@ -175,7 +173,7 @@ def test_nothing_stays_behind_of_a_client_that_is_killed(job: Job) -> None:
 
 def test_a_first_interrupt_drains_and_a_second_one_stops(job: Job) -> None:
     name = f"drain-{os.getpid()}"
-    job.serve(job.hs.file([job.waits(name)] * 3))
+    job.serve(job.hs.file(for_windows([job.waits(name)] * 3)))
     client = job.client("-N", "1")
     until(lambda: len(processes(name)) >= 2)
     client.send_signal(signal.SIGINT)

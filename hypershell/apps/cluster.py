@@ -46,8 +46,8 @@ def _cluster(argv: list[str]) -> int:
 
     from hypershell import __version__
     from hypershell.core.model import ClientInfo
+    from hypershell.executor.guard import start_guard
     from hypershell.executor.loop import Executor
-    from hypershell.executor.system import begin_guard
     from hypershell.loopback import loopback
     from hypershell.mpi.environ import job_id
     from hypershell.server.run import Place, Run
@@ -59,7 +59,7 @@ def _cluster(argv: list[str]) -> int:
     place = Place("loopback", 1, 1, slots, host, job_id(os.environ))
     run = Run(poller, server_end, settings, place, ["cluster", *argv])
     info = ClientInfo(run.client_id(), host, os.getpid(), slots, __version__, sys.platform)
-    executor = Executor(poller, client_end, info, guard=begin_guard(info.id))
+    executor = Executor(poller, client_end, info, guard=start_guard(info.id))
     run.on_signal(executor.heard)
     run.start()
     reactor.run(poller, [run.server, executor])

