@@ -48,16 +48,17 @@ class Pretender:
 
     def serve(self, *args: str) -> subprocess.Popen[bytes]:
         """A server to which `connect` shows the way."""
-        return self._begun(
-            self.hs.start("server", *args, "--bind", "127.0.0.1", "--port", "0", "--connect-file", str(self.connect))
-        )
+        door = ("--bind", "127.0.0.1", "--port", "0", "--connect-file", str(self.connect))
+        return self._begun(self.hs.start("server", *args, *door))
 
     def start(self, *args: str) -> subprocess.Popen[bytes]:
         """``hs ARGS``."""
-        options: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         command = [sys.executable, PRETEND, *args]
         environ = {**self.hs.environ(), "HYPERSHELL_DATABASE_FILE": str(self.hs.folder / "windows.db")}
-        return self._begun(subprocess.Popen(command, cwd=self.hs.folder, env=environ, **options))
+        nothing, pipe = subprocess.DEVNULL, subprocess.PIPE
+        return self._begun(
+            subprocess.Popen(command, cwd=self.hs.folder, env=environ, stdin=nothing, stdout=pipe, stderr=pipe)
+        )
 
     def client(self, *args: str) -> subprocess.Popen[bytes]:
         """A client of the server, once that listens."""
@@ -102,7 +103,7 @@ def good(done: Done) -> str:
 
 def test_no_module_that_windows_needs_imports_what_it_lacks() -> None:
     every = {module for part in PARTS if (PACKAGE / part).is_dir() for module in modules(part)}
-    assert POSIX_MODULES < every
+    assert every > POSIX_MODULES
     wanted = sorted(every - POSIX_MODULES)
     told = subprocess.run(
         [sys.executable, PRETEND, "--import", *wanted],
@@ -142,7 +143,8 @@ def test_every_other_command_gives_its_help(windows: Pretender) -> None:
 
 
 def test_a_client_runs_tasks_of_a_server(windows: Pretender) -> None:
-    lines = ["echo out; echo err >&2", "exit 7", 'echo "$TASK_TAG_KIND" # HYPERSHELL: kind:tag', "yes | head -c 300000"]
+    tagged = 'echo "$TASK_TAG_KIND" # HYPERSHELL: kind:tag'
+    lines = ["echo out; echo err >&2", "exit 7", tagged, "yes | head -c 300000"]
     lines = [f"{line} {'' if 'HYPERSHELL' in line else '# HYPERSHELL: '}os:windows" for line in lines]
     server = windows.serve(windows.hs.file(lines))
     client = ended(windows.client("-N", "2"))
@@ -157,7 +159,8 @@ def test_a_client_runs_tasks_of_a_server(windows: Pretender) -> None:
 
 
 def test_a_time_limit_ends_all_of_a_task(windows: Pretender) -> None:
-    server = windows.serve(windows.hs.file(["echo $$ >pid; sleep 3600 & sleep 3600 # HYPERSHELL: timeout:1 os:windows"]))
+    line = "echo $$ >pid; sleep 3600 & sleep 3600 # HYPERSHELL: timeout:1 os:windows"
+    server = windows.serve(windows.hs.file([line]))
     assert ended(windows.client("-N", "1", "-S", "1")).status == 0
     server.communicate(timeout=LONG)
     assert windows.hs.rows("SELECT state, error FROM task") == [("failed", "timeout")]

