@@ -99,7 +99,7 @@ def processes(name: str) -> list[int]:
     found = []
     for entry in os.listdir("/proc"):
         try:
-            words = Path("/proc", entry, "cmdline").read_bytes().split(b"\0") if entry.isdecimal() else []
+            words = Path("/proc", entry, "cmdline").read_bytes() if entry.isdecimal() else b""
         except OSError:
             continue
         if name.encode() in words:
@@ -135,7 +135,7 @@ def test_a_time_limit_ends_a_task_with_all_that_it_started(job: Job) -> None:
     name = f"limit-{os.getpid()}"
     job.run([f'cmd /c "{job.waits(name)}" # HYPERSHELL: timeout:3', "echo next"], "-N", "1")
     assert job.rows("state, error") == [("failed", "timeout"), ("succeeded", None)]
-    until(lambda: not processes(name))
+    until(lambda: not processes(name), LONG)
 
 
 def test_what_a_task_prints_is_captured(job: Job) -> None:
@@ -166,23 +166,23 @@ def test_nothing_stays_behind_of_a_client_that_is_killed(job: Job) -> None:
     name = f"kill-{os.getpid()}"
     job.serve(job.hs.file(for_windows([f'cmd /c "{job.waits(name)}"', f"start /b {job.waits(name)}"])))
     client = job.client("-N", "2")
-    until(lambda: len(processes(name)) >= 3)
+    until(lambda: len(processes(name)) >= 3, LONG)
     client.kill()
     client.communicate()
-    until(lambda: not processes(name))
+    until(lambda: not processes(name), LONG)
 
 
 def test_a_first_interrupt_drains_and_a_second_one_stops(job: Job) -> None:
     name = f"drain-{os.getpid()}"
     job.serve(job.hs.file(for_windows([job.waits(name)] * 3)))
     client = job.client("-N", "1")
-    until(lambda: len(processes(name)) >= 2)
+    until(lambda: len(processes(name)) >= 2, LONG)
     client.send_signal(signal.SIGINT)
     until(lambda: job.connect.exists() and _status(job)["clients"][0]["state"] != "active")
     assert processes(name)
     client.send_signal(signal.SIGINT)
     ended(client)
-    until(lambda: not processes(name))
+    until(lambda: not processes(name), LONG)
     assert {state for (state,) in job.rows("state")} <= {"pending"}
 
 
@@ -203,6 +203,46 @@ def test_submit_and_status_reach_a_server(job: Job) -> None:
     assert "from a file" in "".join(args for (args,) in job.rows("args"))
     server.terminate()
     server.communicate(timeout=LONG)
+
+
+def test_lines_for_sh_wait_for_another_client(job: Job) -> None:
+    server = job.serve(job.hs.file(["echo $((1 + 1))", "echo for windows # HYPERSHELL: os:windows"]))
+    client = job.client("-N", "2")
+    until(lambda: _status(job)["tasks"].get("succeeded") == 1, LONG)
+    assert [args for (args,) in job.hs.rows("SELECT args FROM task WHERE state = 'succeeded'")] == ["echo for windows"]
+    other = job.hs.start("client", "--connect", str(job.connect), "-N", "1")
+    job.started.append(other)
+    assert ended(other).split() == ["2"]
+    assert ended(client).split() == ["for", "windows"]
+    server.communicate(timeout=LONG)
+    assert job.hs.states() == {"succeeded": 2}
+
+
+def test_a_server_that_dies_is_found_again(job: Job) -> None:
+    name = f"server-{os.getpid()}"
+    go = job.hs.folder / "go"
+    waits = f"import os, time; [time.sleep(0.1) for _ in iter(lambda: os.path.exists(r'{windows_path(go)}'), True)]"
+    server = job.serve(job.hs.file(for_windows([f'"{job.wine.python}" -c "{waits}" {name}'])))
+    client = job.client("-N", "1")
+    until(lambda: processes(name), LONG)
+    until(lambda: ("dispatched",) in job.rows("state"), LONG)
+    server.kill()
+    server.communicate()
+    job.connect.unlink(missing_ok=True)
+    again = job.serve("--restart")
+    go.touch()
+    ended(client)
+    again.communicate(timeout=LONG)
+    assert job.rows("state, execution") == [("succeeded", 1)]
+
+
+def test_what_only_a_windows_can_show_is_so_here(wine: Wine, tmp_path: Path) -> None:
+    """``on_windows.py`` by its pytest."""
+    start = f"import sys, pytest; sys.path.insert(0, {windows_path(ROOT)!r}); sys.exit(pytest.main(sys.argv[1:]))"
+    what = windows_path(ROOT / "tests" / "on_windows.py")
+    out = ended(wine.start("-c", start, "-q", "-p", "no:cacheprovider", "--basetemp", "base", what, cwd=tmp_path))
+    assert " passed" in out
+    assert "skipped" not in out
 
 
 def test_tasks_are_submitted_and_listed_in_a_database_of_windows(job: Job) -> None:

