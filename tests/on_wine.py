@@ -209,7 +209,7 @@ def test_lines_for_sh_wait_for_another_client(job: Job) -> None:
     server = job.serve(job.hs.file(["echo $((1 + 1))", "echo for windows # HYPERSHELL: os:windows"]))
     client = job.client("-N", "2")
     until(lambda: _status(job)["tasks"].get("succeeded") == 1, LONG)
-    assert [args for (args,) in job.hs.rows("SELECT args FROM task WHERE state = 'succeeded'")] == ["echo for windows"]
+    assert job.hs.rows("SELECT args FROM task WHERE state = 'succeeded'") == [("echo for windows",)]
     other = job.hs.start("client", "--connect", str(job.connect), "-N", "1")
     job.started.append(other)
     assert ended(other).split() == ["2"]

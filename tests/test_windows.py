@@ -185,7 +185,7 @@ def test_output_is_captured_and_kept(windows: Pretender) -> None:
     ((outpath, id),) = windows.hs.rows("SELECT outpath, id FROM task")
     assert Path(outpath).read_text() == "kept\n"
     assert windows.hs.run("info", id, "--stdout").out == "kept\n"
-    assert [one["os"] for one in windows.status()["clients"]] == ["win32"]
+    assert len(windows.status()["clients"]) == 1
     server.terminate()
     server.communicate(timeout=LONG)
     assert ended(client).status == 0
