@@ -87,9 +87,9 @@ def for_windows(lines: list[str]) -> list[str]:
     return [f"{line} {'' if '# HYPERSHELL:' in line else '# HYPERSHELL: '}os:windows" for line in lines]
 
 
-def ended(process: subprocess.Popen[bytes]) -> str:
+def ended(process: subprocess.Popen[bytes], most: float = LONG) -> str:
     """Wait for its end, which must be a good one; its stdout."""
-    out, err = process.communicate(timeout=LONG)
+    out, err = process.communicate(timeout=most)
     assert process.returncode == 0, err.decode()
     return out.decode()
 
@@ -240,7 +240,8 @@ def test_what_only_a_windows_can_show_is_so_here(wine: Wine, tmp_path: Path) -> 
     """``on_windows.py`` by its pytest."""
     start = f"import sys, pytest; sys.path.insert(0, {windows_path(ROOT)!r}); sys.exit(pytest.main(sys.argv[1:]))"
     what = windows_path(ROOT / "tests" / "on_windows.py")
-    out = ended(wine.start("-c", start, "-q", "-p", "no:cacheprovider", "--basetemp", "base", what, cwd=tmp_path))
+    options = ("-q", "-p", "no:cacheprovider", "--basetemp", "base")
+    out = ended(wine.start("-c", start, *options, what, cwd=tmp_path), 6 * LONG)
     assert " passed" in out
     assert "skipped" not in out
 
