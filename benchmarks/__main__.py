@@ -24,6 +24,7 @@ from benchmarks.summary import as_markdown, as_table, lines, read
 SUITE: Mapping[str, tuple[str, ...]] = {
     "core_rate": ("1",),
     "server_rate": ("2000",),
+    "metg": ("--shape", "10", "--per-slot", "2", "--steps", "0"),
     "writer_rate": ("--rows", "2000", "--rounds", "1"),
     "export_rate": ("--rows", "2000", "--rounds", "1"),
     "submit_rate": ("--lines", "5000", "--rounds", "1"),

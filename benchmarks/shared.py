@@ -77,6 +77,8 @@ BUDGETS: Mapping[str, Budget] = {
     "large_failed": Budget("hs list -F --count, big database", "s", 1, 0.5),
     "core": Budget("core per event", "us", 20, 8),
     "core_flat": Budget("core per event, dearest of 10 to 10,000 clients, of the cheapest", "ratio", 2, 1.5),
+    "metg_half": Budget("shortest tasks with which ranks are half busy", "s", 1.0, 0.35),
+    "metg_most": Budget("shortest tasks with which ranks are 95 % busy", "s", 3.0, 1.0),
     "big_database": Budget("rate with a big database, of an empty one", "ratio", 0.9, 0.97, more=True),
     "one_task": Budget("hs cluster with one task", "s", 0.5, 0.3),
     "one_task_fresh": Budget("hs cluster with one task, in a fresh site", "s", 0.5, 0.3),

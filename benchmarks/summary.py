@@ -149,6 +149,18 @@ def _dearest(unit: str) -> Callable[[str, Rows], Found | None]:
     return find
 
 
+def _granularity(share: str) -> Callable[[str, Rows], Found | None]:
+    """``metg``: the row of the most ranks, the only one with a bar."""
+
+    def find(key: str, rows: Rows) -> Found | None:
+        for row in rows:
+            if row[f"bar {share}"] != "":
+                return Found(row[f"metg {share} (s)"], note=f"{row['ranks']:,} ranks, simulated")
+        return None
+
+    return find
+
+
 #: Results that are written once for each MPI, its name appended.
 _PER_MPI = ("idle_rank",)
 
@@ -163,6 +175,8 @@ SOURCES: Mapping[str, tuple[str, Callable[[str, Rows], Found | None]]] = {
     ),
     "core": ("core_rate", _dearest("us/event")),
     "core_flat": ("core_rate", _dearest("ratio")),
+    "metg_half": ("metg", _granularity("50%")),
+    "metg_most": ("metg", _granularity("95%")),
     **dict.fromkeys(("big_database", "server_memory"), ("scale", _by_key)),
     **dict.fromkeys(("one_task", "one_task_fresh", "help", "list"), ("startup", _by_key)),
     **dict.fromkeys(

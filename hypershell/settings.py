@@ -89,6 +89,9 @@ class RunSettings(Placed, frozen=True, kw_only=True):
     reclaim: float = 60.0
     quarantine: int = 10
     task_cwd: str | None = None
+    task_env: str = "rank"
+    task_bind: str = "share"
+    startup_report: bool = False
     exports: dict[str, str] = {}
     log_level: str = "warning"
     log_style: str = "default"
@@ -142,6 +145,8 @@ class JoinSettings(msgspec.Struct, frozen=True, kw_only=True):
     signalwait: float | None = None
     idle_timeout: float | None = None
     task_cwd: str | None = None
+    task_env: str = "rank"
+    task_bind: str = "share"
     output: str | None = None
     errors: str | None = None
     capture: bool = False

@@ -108,6 +108,28 @@ def _rounds(test: str, rounds: int, folder: Path) -> None:
         raise Failed(f"seed {seed}: {said}")
 
 
+def lost_hosts(rounds: int) -> str:
+    """Each host that can be lost, in each way, under each MPI, `rounds` times."""
+    from tests.integration.lost_hosts import ALL, lose_host
+    from tests.testbed import mpi_hosts
+
+    if reason := mpi_hosts.missing():
+        raise Absent(reason)
+    count = 0
+    for mpi in environments():
+        if mpi.missing:
+            raise Absent(mpi.missing)
+        for case in ALL if mpi.name == "openmpi" else [case for case in ALL if not case.survive]:
+            for _ in range(rounds):
+                with _folder() as folder:
+                    try:
+                        lose_host(mpi, folder, case)
+                    except AssertionError as error:
+                        raise Failed(f"{mpi.name}, {case}: {error}") from error
+                count += 1
+    return f"{count} hosts lost"
+
+
 def many_rows(rows: int) -> str:
     """The real server and store; ``once`` ends with a status if a row is missing or not completed."""
     code = f"from benchmarks.server_rate import once; print(once({rows}, 10, 2))"
@@ -240,6 +262,7 @@ CHECKS: Sequence[Check] = (
     Check("submit", "lines of one FILE", 1_000_000, 10_000, submitted),
     Check("export", "export to HDF5 and import", 1_000_000, 5_000, export_rows),
     Check("crowd", "clients over TLS at once", 2_000, 20, crowd),
+    Check("hosts", "hosts crash or are cut off under MPI", 5, 1, lost_hosts),
     Check("mpich", "oversubscribed ranks, MPICH", 20_000, 300, many_ranks("mpich")),
     Check("openmpi", "oversubscribed ranks, Open MPI", 20_000, 300, many_ranks("openmpi")),
 )

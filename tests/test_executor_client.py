@@ -93,11 +93,11 @@ def test_a_bound_process_gets_the_cores_of_its_node_back() -> None:
     before = os.sched_getaffinity(0)
     try:
         os.sched_setaffinity(0, {min(before)})
-        assert widen_affinity({}) is None
+        assert widen_affinity({}) == (True, None)
         assert os.sched_getaffinity(0) >= before
         # A job that has one core of this node, and no cpuset: more than its share would come out.
         os.sched_setaffinity(0, {min(before)})
-        assert widen_affinity({"SLURM_CPUS_ON_NODE": "1"}) is None
+        assert widen_affinity({"SLURM_CPUS_ON_NODE": "1"}) == (len(before) == 1, None)
         assert len(os.sched_getaffinity(0)) == 1 or len(before) == 1
     finally:
         os.sched_setaffinity(0, before)

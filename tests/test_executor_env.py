@@ -16,7 +16,7 @@ from tests.test_executor_rig import CLIENT_ID, make_settings, run_tasks
 COLUMNS = """
     ID GROUP ARGS SUBMIT_ID SUBMIT_TIME SUBMIT_HOST CORES MEMORY CORES_MAX MEMORY_MAX TIMEOUT SERVER_ID SERVER_HOST
     SCHEDULE_TIME CLIENT_ID CLIENT_HOST COMMAND START_TIME COMPLETION_TIME EXIT_STATUS ATTEMPT RETRIED WAITED
-    DURATION PREVIOUS_ID NEXT_ID CWD OUTPATH ERRPATH CSVPATH TAG_PART
+    DURATION PREVIOUS_ID NEXT_ID CWD OUTPATH ERRPATH CSVPATH TAG_PART SLOT CORE_LIST
 """
 
 
@@ -68,6 +68,30 @@ def test_what_is_the_users_or_the_jobs_stays(name: str) -> None:
     assert environ == {name.encode(): b"1", b"SLURM_OVERLAP": b"1"}
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["SLURM_JOB_ID", "SLURM_NODELIST", "SLURM_CPUS_ON_NODE", "PBS_NODEFILE", "LSB_HOSTS", "FLUX_URI", "PE"],
+)
+def test_what_is_the_jobs_goes_with_level_job_only(name: str) -> None:
+    assert scrub({name.encode(): b"1"}, "job") == ({}, {name.encode(): b"1"})
+    assert name.encode() in scrub({name.encode(): b"1"}, "rank")[0]
+
+
+def test_levels_of_the_launchers_variables() -> None:
+    environ = {b"PMI_FD": b"3", b"SLURM_JOB_ID": b"7", b"SLURM_CONF": b"/c", b"OMPI_MCA_btl": b"^ofi"}
+    assert scrub(environ, "job") == (
+        {b"SLURM_CONF": b"/c", b"OMPI_MCA_btl": b"^ofi"},
+        {b"PMI_FD": b"3", b"SLURM_JOB_ID": b"7"},
+    )
+    assert scrub(environ, "none") == (environ, {})
+    assert inherited({**environ, b"HYPERSHELL_SERVER_AUTH": b"secret"}, "none") == environ
+
+
+def test_originals_that_are_too_long_are_left_out_the_longest_first() -> None:
+    made = inherited({b"LSB_HOSTS": b"h" * 100_000, b"LSB_MCPU_HOSTS": b"h" * 50_000, b"PMI_RANK": b"1"}, "job")
+    assert json.loads(made[b"HS_LAUNCHER_ENV"]) == {"LSB_MCPU_HOSTS": "h" * 50_000, "PMI_RANK": "1"}
+
+
 def test_steps_inside_a_slurm_job_may_overlap() -> None:
     assert inherited({b"SLURM_JOB_ID": b"7"})[b"SLURM_OVERLAP"] == b"1"
     assert inherited({b"SLURM_JOB_ID": b"7", b"SLURM_OVERLAP": b"0"})[b"SLURM_OVERLAP"] == b"0"
@@ -106,8 +130,8 @@ def test_the_values_of_a_task() -> None:
         group=2,
         timeout=1.5,
         tag={"run-1.x": "v", "n": 3, "yes": True, "no": False, "none": None, "part": 4, "naked": ""},
-        submit_time=1795330017.254728,
-        schedule_time=1795330017.0,
+        submit_time=1795330015.254728,
+        schedule_time=1795330015.0,
         previous_id="before",
         cores=4,
         memory=1 << 33,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hypershell.mpi.transport import Backoff
+from hypershell.mpi.backoff import Backoff
 
 
 def waits(backoff: Backoff, count: int, start: float = 100.0) -> list[float]:

@@ -313,6 +313,12 @@ def test_a_beat_is_empty() -> None:
     assert "something in it" in str(refused(at("server open"), Frame(BEAT, b"x")))
 
 
+def test_a_client_answers_a_beat_and_a_server_does_not() -> None:
+    """Or the two would never stop."""
+    assert at("client open").receive(Frame(BEAT, b"")) == (frame(BEAT), None)
+    assert at("server open").receive(Frame(BEAT, b"")) == (b"", None)
+
+
 def hostile(rng: random.Random, good: list[bytes]) -> bytes:
     """Bytes that somebody could send: noise, true messages that were damaged, lies about lengths."""
     choice = rng.randrange(7)

@@ -325,6 +325,17 @@ def test_beats_keep_a_quiet_connection() -> None:
         assert kinds(wire.messages(peer)) == [Hello] and dialer.connected
 
 
+def test_a_server_with_little_patience_keeps_a_client_with_much() -> None:
+    """The client would say something every 300 seconds; asked by the server's signs of life it says more."""
+    limits = Limits(beat=0.05, silence=0.5, linger=0.0)
+    patience = Patience(reconnect=0.0, beat=600.0, silence=600.0, linger=0.0)
+    with net(limits=limits) as wire, Relay(wire.port) as relay:
+        dialer, peer = wire.join(target=lambda: wire.target(port=relay.port), patience=patience)
+        begun, heard = time.monotonic(), len(relay.up)
+        wire.until(lambda: time.monotonic() > begun + 1.5 and len(relay.up) > heard)
+        assert kinds(wire.messages(peer)) == [Hello] and dialer.connected
+
+
 @pytest.mark.parametrize("side", ["server", "client"])
 def test_a_half_open_connection_is_lost_by_silence(side: str) -> None:
     """The cable is cut: nobody is told anything, either side finds out by itself."""

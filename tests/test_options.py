@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from hypershell.apps.bundle import parse_bundle
 from hypershell.apps.frame import (
     parse,
     parse_export,
@@ -51,6 +52,10 @@ FLAGS: dict[str, tuple[list[str], object]] = {
     "max_retries": (["-r", "2"], 2),
     "eager": (["--eager"], True),
     "task_timeout": (["-W", "10m"], 600.0),
+    "task_env": (["--task-env", "job"], "job"),
+    "task_bind": (["--bind", "Cores"], "cores"),
+    "startup_report": (["--startup-report"], True),
+    "bundle": (["hs.pyz"], Path("hs.pyz")),
     "signalwait": (["-S", "0"], 0.0),
     "idle_timeout": (["-T", "2:00:00"], 7200.0),
     "drain_time": (["--drain-time", "30"], 30.0),
@@ -166,6 +171,8 @@ KEYS: dict[str, tuple[str, str, object]] = {
     "idle_timeout": ("8.5", "8.5", 8.5),
     "drain_time": ("0", "0", 0.0),
     "task_cwd": ("/srv", '"/srv"', "/srv"),
+    "task_env": ("none", '"none"', "none"),
+    "task_bind": ("cores", '"cores"', "cores"),
     "cores": ("2", "2", 2),
     "memory": ("512M", '"512M"', 512 * 1024**2),
     "commitsize": ("9", "9", 9),
@@ -255,6 +262,8 @@ def setting(dest: str, argv: list[str]) -> object:
         _, settings, config = parse_client(argv)
     elif dest == "auth":
         return parse_client(argv)[2].value(dest)
+    elif dest == "bundle":
+        return parse_bundle(argv) if argv else None
     elif dest == "status_json":
         return parse_status(argv)[0]
     elif "mpi" in commands:

@@ -119,6 +119,8 @@ def _adapting(own: JoinSettings) -> Callable[[ClientSettings], ClientSettings]:
             capture_dir=own.capture_dir,
             # The server's directories need not exist here.
             task_cwd=own.task_cwd or os.getcwd(),
+            task_env=own.task_env,
+            task_bind=own.task_bind,
             **{name: value for name, value in changes.items() if value is not None},
         )
 

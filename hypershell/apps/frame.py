@@ -223,6 +223,9 @@ def parse_arguments(command: str, argv: Sequence[str]) -> dict[str, object]:
     """The typed values that `argv` gives, by `dest`; raises `EndEarly` for help and `UsageError`."""
     from cmdkit.cli import ArgumentError, HelpOption, Interface
 
+    from hypershell.apps.words import name_binding
+
+    argv = name_binding(command, argv)
     entry = command_entry(command)
     interface = Interface(
         f"hs {command}",

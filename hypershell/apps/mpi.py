@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -27,20 +28,21 @@ __all__ = ["main"]
 
 def main(argv: list[str]) -> int:
     """Run the command on this rank; the exit status."""
+    began = time.time()
     from hypershell.mpi.environ import launcher_name
 
     if launcher_name(os.environ) is None:
-        return _alone(argv)
+        return _alone(argv, began)
     from hypershell.errors import HyperShellError
 
     try:
-        return _rank(argv, None)
+        return _rank(argv, None, began)
     except HyperShellError as error:
         sys.stderr.write(f"CRITICAL [hypershell] {error}\n")
         return error.exit_status
 
 
-def _alone(argv: list[str]) -> int:
+def _alone(argv: list[str], began: float) -> int:
     """Outside of a launcher: start one (``-n``), or be the only rank."""
     from hypershell.apps.frame import run_command
     from hypershell.apps.parse_net import parse_mpi
@@ -48,16 +50,20 @@ def _alone(argv: list[str]) -> int:
     def start() -> int:
         parsed = parse_mpi(argv)
         if parsed[0].ranks is None:
-            return _rank(argv, parsed)
+            return _rank(argv, parsed, began)
+        from hypershell.itself import own_words
         from hypershell.mpi.launch import start_under_launcher
 
-        start_under_launcher(parsed[0].ranks, [sys.executable, "-m", "hypershell", "mpi", *argv])
+        start_under_launcher(parsed[0].ranks, [*own_words(), "mpi", *argv])
 
     return run_command(start)
 
 
-def _rank(argv: list[str], parsed: Parsed | None) -> int:
-    """One rank of the job, which becomes server or client once it knows its number."""
+def _rank(argv: list[str], parsed: Parsed | None, began: float) -> int:
+    """One rank of the job, which becomes server or client once it knows its number.
+
+    :param began: when our first line ran, seconds since the epoch.
+    """
     from hypershell.executor.guard import start_guard
     from hypershell.ids import IdSource
     from hypershell.mpi.launch import run_mpi
@@ -69,11 +75,11 @@ def _rank(argv: list[str], parsed: Parsed | None) -> int:
         from hypershell.apps.frame import run_command
 
         if parsed is not None:
-            return _serve(world, end, parsed, argv, client_id, guard)
-        return run_command(lambda: _parse_and_serve(world, end, argv, client_id, guard))
+            return _serve(world, end, parsed, argv, client_id, guard, began)
+        return run_command(lambda: _parse_and_serve(world, end, argv, client_id, guard, began))
 
     def work(world: World, end: MpiClientEnd) -> int:
-        return _work(world, end, client_id, guard)
+        return _work(world, end, client_id, guard, began)
 
     try:
         return run_mpi(serve, work)
@@ -81,13 +87,16 @@ def _rank(argv: list[str], parsed: Parsed | None) -> int:
         guard.close()
 
 
-def _work(world: World, end: MpiClientEnd, client_id: str, guard: Guard) -> int:
+def _work(world: World, end: MpiClientEnd, client_id: str, guard: Guard, began: float) -> int:
     """A worker rank: it learns all that it must know from rank 0; whose end is no failure of this rank."""
-    from hypershell.executor.affinity import widen_affinity
+    from hypershell.apps.mpi_node import node_of_worker
     from hypershell.executor.client import run_client
+    from hypershell.mpi.started import startup_of
 
-    _warn(widen_affinity(os.environ), world)
-    run_client(end, _info(world, client_id, 0), guard, launcher_kills=_kills_at_once(world))
+    info = _info(world, client_id, 0)
+    node = node_of_worker(info, lambda text: _warn(text, world))
+    startup = startup_of(world, began)
+    run_client(end, info, guard, launcher_kills=_kills_at_once(world), node=node, startup=startup)
     return 0
 
 
@@ -98,7 +107,9 @@ def _warn(text: str | None, world: World) -> None:
         logging.getLogger("hypershell.client").warning("rank %d: %s", world.rank, text)
 
 
-def _parse_and_serve(world: World, end: MpiServerEnd, argv: list[str], client_id: str, guard: Guard) -> int:
+def _parse_and_serve(
+    world: World, end: MpiServerEnd, argv: list[str], client_id: str, guard: Guard, began: float
+) -> int:
     from hypershell.apps.frame import EndEarly
     from hypershell.apps.parse_net import parse_mpi
     from hypershell.errors import UsageError
@@ -111,20 +122,25 @@ def _parse_and_serve(world: World, end: MpiServerEnd, argv: list[str], client_id
     settings = parsed[0]
     if settings.ranks is not None and settings.ranks != world.size:
         raise UsageError(f"-n {settings.ranks} inside a launcher that started {world.size} ranks: leave out -n")
-    return _serve(world, end, parsed, argv, client_id, guard)
+    return _serve(world, end, parsed, argv, client_id, guard, began)
 
 
-def _serve(world: World, end: MpiServerEnd, parsed: Parsed, argv: list[str], client_id: str, guard: Guard) -> int:
+def _serve(
+    world: World, end: MpiServerEnd, parsed: Parsed, argv: list[str], client_id: str, guard: Guard, began: float
+) -> int:
     """Rank 0: the server, and an executor beside it where slots are left for it."""
     from hypershell import reactor
     from hypershell.apps.cluster import available_cores
-    from hypershell.executor.affinity import widen_affinity
+    from hypershell.apps.mpi_node import node_of_server
     from hypershell.executor.loop import Executor
     from hypershell.mpi.environ import job_id
+    from hypershell.mpi.started import startup_of
     from hypershell.server.run import Place, Run
 
     settings, door, config = parsed
-    _warn(widen_affinity(os.environ), world)
+    end.evict(door.evict)
+    node, warning = node_of_server(settings.task_bind, world.size)
+    _warn(warning, world)
     if settings.file is None and not settings.restart and _kills_at_once(world):
         # openpmix pull request 4024, prrte issue 2579; measured in docs/decisions/0003.
         _warn("Open MPI's mpirun may repeat stdin beyond 64 KiB and never pass on its end: give a FILE", world)
@@ -147,13 +163,20 @@ def _serve(world: World, end: MpiServerEnd, parsed: Parsed, argv: list[str], cli
 
             way_in = stack.enter_context(open_door(poller, door, config))
             server_end = Several([end, way_in.listener])
+        if settings.startup_report:
+            from hypershell.server.startup import Rank, Tapped
+
+            server_end = Tapped(server_end, world.size, clients, Rank(0, world.host, startup_of(world, began)))
+            stack.callback(server_end.end)
         run = Run(poller, server_end, settings, place, ["mpi", *argv])
         if way_in is not None:
             run.receive(way_in.listener)
         world.on_crash(lambda: run.commit_now(2.0))
         parts: list[reactor.Part] = [run.server]
         if own > 0:
-            executor = Executor(poller, end.own_client(), _info(world, client_id, own), guard=guard)
+            info = _info(world, client_id, own)
+            startup = startup_of(world, began)
+            executor = Executor(poller, end.own_client(), info, guard=guard, node=node, startup=startup)
             run.on_signal(executor.heard)
             parts.append(executor)
         run.start()

@@ -60,6 +60,10 @@ def to_lines(status: Status) -> list[str]:
         f"release:  {status.release}",
         f"clients:  {len(status.clients)} with {sum(one.slots for one in status.clients)} slots",
     ]
+    if status.aside:
+        lines.append(f"aside:    {', '.join(status.aside)} (all that ran there failed at once)")
+    if status.lost is not None:
+        lines.append(f"lost:     {status.lost}")
     if status.clients:
         lines += _table(status.clients, status.now)
     return lines

@@ -9,8 +9,29 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from hypershell.options import Option
+from hypershell.options.commands import EXECUTE
 
-__all__ = ["spread"]
+__all__ = ["name_binding", "spread"]
+
+#: Words after ``--bind`` that are no address (docs/decisions/0015).
+_BINDINGS = ("none", "share", "cores")
+
+
+def name_binding(command: str, argv: Sequence[str]) -> list[str]:
+    """`argv` with ``--task-bind`` for ``--bind`` where a word for cores follows; an address stays one."""
+    if command not in EXECUTE:
+        return list(argv)
+    result: list[str] = []
+    for place, word in enumerate(argv):
+        if word == "--":
+            return [*result, *argv[place:]]
+        value = argv[place + 1] if place + 1 < len(argv) else ""
+        if word == "--bind" and value.lower() in _BINDINGS:
+            word = "--task-bind"
+        elif word.startswith("--bind=") and word[7:].lower() in _BINDINGS:
+            word = f"--task-bind={word[7:]}"
+        result.append(word)
+    return result
 
 
 def spread(

@@ -149,6 +149,13 @@ def _check_judged(scheduler: Scheduler, wrong: list[str]) -> None:
         told = (len(kind.doubts), kind.guilty, kind.failing)
         if scheduler.policy.quarantine and true != told:
             wrong.append(f"in doubt, guilty and failing are {true} clients, {told} are counted")
+        hosts = Counter(client.info.host for client in own)
+        nodes = list(kind.nodes.values())
+        bad = sum(node.streak >= few and not node.aside for node in nodes)
+        there = (dict(hosts), bad, sum(node.aside for node in nodes))
+        counted = ({node.host: node.clients for node in nodes}, kind.failing_nodes, kind.guilty_nodes)
+        if scheduler.policy.quarantine and there != counted:
+            wrong.append(f"clients by host, failing hosts and those set aside are {there}, {counted} are counted")
 
 
 def _check_outbox(scheduler: Scheduler, wrong: list[str]) -> None:

@@ -6,6 +6,7 @@ from collections import deque
 
 from hypershell.core.model import ClientInfo, Task
 from hypershell.core.needs import POSIX, Need, needs_met
+from hypershell.core.nodes import Node
 
 __all__ = ["Client", "Clients", "Kind"]
 
@@ -13,7 +14,8 @@ __all__ = ["Client", "Clients", "Kind"]
 class Kind:
     """Clients that can take the same tasks, and the queue of those of them that may have room."""
 
-    __slots__ = ("aside", "clients", "doubts", "failing", "guilty", "needs", "queue", "stirred", "usual", "weight")
+    __slots__ = ("aside", "clients", "doubts", "failing", "failing_nodes", "guilty", "guilty_nodes", "needs",
+                 "nodes", "queue", "stirred", "usual", "weight")  # fmt: skip
 
     def __init__(self, info: ClientInfo, family: str) -> None:
         self.needs, self.usual = needs_met(info.system, info.labels, family)
@@ -27,6 +29,12 @@ class Kind:
         """How many of the others of them are here."""
         self.failing = 0
         """Clients that failed a few tasks in a row at once, without the guilty ones."""
+        self.nodes: dict[str, Node] = {}
+        """The hosts of its clients."""
+        self.failing_nodes = 0
+        """Hosts that failed a few tasks in a row at once, without those set aside."""
+        self.guilty_nodes = 0
+        """Hosts set aside, as a whole."""
         self.weight = 0
         """Successes since the last one was set aside."""
         self.stirred = False
@@ -49,8 +57,8 @@ class Kind:
 class Client:
     """One connected client; `holding` are the executions that it has been given and not ended."""
 
-    __slots__ = ("aside", "asks", "draining", "heard", "holding", "info", "kind", "number", "proven", "since",
-                 "slots", "streak")  # fmt: skip
+    __slots__ = ("aside", "asks", "draining", "heard", "holding", "info", "kind", "node", "number", "proven",
+                 "since", "slots", "streak")  # fmt: skip
 
     def __init__(self, number: int, info: ClientInfo, since: float = 0.0) -> None:
         self.number = number
@@ -60,6 +68,7 @@ class Client:
         self.slots = max(1, info.slots)
         self.holding: dict[str, Task] = {}
         self.kind: Kind
+        self.node: Node
         self.asks = False
         """Whether it stands in the queue of those that may get work."""
         self.draining = False
@@ -111,6 +120,8 @@ class Clients:
             self._numbers[client.info.id] = client.number
         client.kind = self._kind(client.info)
         client.kind.clients += 1
+        client.node = client.kind.nodes.setdefault(client.info.host, Node(client.info.host))
+        client.node.clients += 1
         self.slots += client.slots
         self.ask(client)
 
@@ -122,6 +133,9 @@ class Clients:
                 del self._numbers[client.info.id]
             client.draining = True
             client.kind.clients -= 1
+            client.node.clients -= 1
+            if not client.node.clients:
+                del client.kind.nodes[client.node.host]
             if not client.kind.clients:
                 self._drop(client)
         return client

@@ -121,6 +121,10 @@ class Scheduler(Asked):
         """The clients that are here; to be read only."""
         return self._clients.all()
 
+    def client(self, number: int) -> Client | None:
+        """The client with this number; to be read only."""
+        return self._clients.get(number)
+
     # -- clients -----------------------------------------------------------------------------------------
 
     def _client_joined(self, event: ev.ClientJoined, now: float) -> None:
@@ -203,7 +207,7 @@ class Scheduler(Asked):
             spent += result.end - result.start
             count += 1
             if client.aside and result.exit_status == 0:
-                self._absolve(client.kind, {client.info.id: client.number}, "a task succeeded there")
+                self._absolve_by(client)
             if not client.aside:
                 self._judge(client, result)
         back = blameless + [task for key, n in event.returned if (task := self._claim(client, key, n)) is not None]

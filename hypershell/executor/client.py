@@ -11,10 +11,11 @@ from types import FrameType
 
 from hypershell import log
 from hypershell.core.model import ClientInfo
+from hypershell.executor.affinity import Node
 from hypershell.executor.guard import Guard
 from hypershell.executor.loop import Executor
 from hypershell.executor.spawn import seal_descriptors
-from hypershell.proto.messages import ClientSettings
+from hypershell.proto.messages import ClientSettings, Startup
 from hypershell.reactor import Poller, run
 from hypershell.transport import Endpoint
 
@@ -30,12 +31,15 @@ def run_client(
     guard: Guard | None = None,
     *,
     launcher_kills: bool | None = None,
+    node: Callable[[ClientSettings], Node] | None = None,
+    startup: Startup | None = None,
 ) -> str | None:
     """Serve until the server says that it is enough, is lost, or a signal ends it.
 
     :param guard: started before MPI_Init by ``start_guard``; closed at the end.
     :param launcher_kills: TERM and INT are soon followed by KILL: stop the tasks within 0.2 s. None: as Open MPI's
         mpirun does, where it started this process.
+    :param node, startup: see ``Executor``.
     :returns: why the server was lost; None where it was not.
     """
 
@@ -47,14 +51,18 @@ def run_client(
         launcher_kills = "OMPI_COMM_WORLD_SIZE" in os.environ
     seal_descriptors()
     poller = Poller()
-    executor = Executor(poller, endpoint, info, guard=guard, welcomed=begin, alone=True)
+    executor = Executor(
+        poller, endpoint, info, guard=guard, welcomed=begin, alone=True, node=node, startup=startup
+    )
     try:
         with signals_to(executor, launcher_kills):
             run(poller, [executor])
-    finally:
-        executor.close()
-        endpoint.close()
-        poller.close()
+    except BaseException:
+        executor.close()  # the endpoint stays as it is: an orderly farewell would wait for the end of the run
+        raise
+    executor.close()
+    endpoint.close()
+    poller.close()
     return executor.lost
 
 

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from msgspec import json
 
 from hypershell.core.model import ClientInfo, Scalar, Task
+from hypershell.executor.places import ANYWHERE, Place
 from hypershell.proto.messages import ClientSettings, Context
 
 __all__ = ["LONGEST", "ORIGINALS", "Environment", "inherited", "scrub"]
@@ -46,10 +47,17 @@ _SLURM_STEP = """
     SLURM_SRUN_COMM_* SLURM_LAUNCH_NODE_IPADDR SLURM_DISTRIBUTION SLURM_CPU_BIND* SLURM_UMASK SLURM_PRIO_PROCESS
 """
 
+#: What a scheduler says of the whole job, for ``--task-env job``. Where its commands find their server stays.
+_JOB = """
+    SLURM_* SLURMD_* SRUN_* SBATCH_* SALLOC_* PBS_* LSB_* LS_JOBPID LSFUSER FLUX_* JSM_* COBALT_* OAR_*
+    PE PE_HOSTFILE NSLOTS NHOSTS NQUEUES SGE_TASK_* SGE_BINDING
+"""
+_KEPT_OF_JOB = "SLURM_CONF SLURM_CLUSTERS SLURM_TIME_FORMAT PBS_CONF_FILE PBS_DEFAULT PBS_SERVER PBS_EXEC"
+
 _NAMES = (
     "ID GROUP ARGS SUBMIT_ID SUBMIT_TIME SUBMIT_HOST CORES MEMORY CORES_MAX MEMORY_MAX TIMEOUT SERVER_ID "
     "SERVER_HOST SCHEDULE_TIME CLIENT_ID CLIENT_HOST COMMAND START_TIME COMPLETION_TIME EXIT_STATUS ATTEMPT "
-    "RETRIED WAITED DURATION PREVIOUS_ID NEXT_ID CWD OUTPATH ERRPATH CSVPATH"
+    "RETRIED WAITED DURATION PREVIOUS_ID NEXT_ID CWD OUTPATH ERRPATH CSVPATH SLOT CORE_LIST"
 )
 _OURS = frozenset(b"TASK_" + name.encode() for name in _NAMES.split())
 
@@ -64,28 +72,36 @@ def _pattern(names: str) -> re.Pattern[bytes]:
     return re.compile("|".join(escaped).encode(), re.DOTALL)
 
 
-def scrub(environ: Mapping[bytes, bytes]) -> tuple[dict[bytes, bytes], dict[bytes, bytes]]:
-    """`environ` without the variables that a launcher set for this rank, and those variables.
+def scrub(
+    environ: Mapping[bytes, bytes], level: str = "rank"
+) -> tuple[dict[bytes, bytes], dict[bytes, bytes]]:
+    """`environ` without the variables of a launcher, and those variables.
 
     In a Slurm job ``SLURM_OVERLAP=1`` is added where it is missing: else any srun inside a task waits for ever for
     the cores that the outer step holds.
+
+    :param level: ``rank``: without those that it set for this rank; ``job``: also without those of the job;
+        ``none``: with all of them.
     """
-    drop = _pattern(_PER_RANK + _SLURM_STEP)
+    if level == "none":
+        return dict(environ), {}
+    drop = _pattern(_PER_RANK + _SLURM_STEP + (_JOB if level == "job" else ""))
+    stays = _pattern(_KEPT_OF_JOB)
     kept: dict[bytes, bytes] = {}
     removed: dict[bytes, bytes] = {}
     for name, value in environ.items():
-        (removed if drop.fullmatch(name) else kept)[name] = value
-    if b"SLURM_JOB_ID" in environ:
+        (removed if drop.fullmatch(name) and not stays.fullmatch(name) else kept)[name] = value
+    if b"SLURM_JOB_ID" in kept:
         kept.setdefault(b"SLURM_OVERLAP", b"1")
     return kept, removed
 
 
-def inherited(environ: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
+def inherited(environ: Mapping[bytes, bytes], level: str = "rank") -> dict[bytes, bytes]:
     """What a task inherits: scrubbed, without ``HYPERSHELL_*`` (keys, passwords) and what an outer task was told.
 
-    ``HYPERSHELL_EXPORT_NAME`` becomes ``NAME``, its value untouched.
+    ``HYPERSHELL_EXPORT_NAME`` becomes ``NAME``, its value untouched. For `level` see `scrub`.
     """
-    kept, removed = scrub(environ)
+    kept, removed = scrub(environ, level)
     result = {
         name: value
         for name, value in kept.items()
@@ -97,9 +113,16 @@ def inherited(environ: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
         if name.startswith(_EXPORT) and len(name) > len(_EXPORT)
     )
     if removed:
-        originals = {name.decode(errors="replace"): text.decode(errors="replace") for name, text in removed.items()}
-        result[ORIGINALS.encode()] = json.encode(originals)
+        result[ORIGINALS.encode()] = _as_json(removed)
     return result
+
+
+def _as_json(removed: Mapping[bytes, bytes]) -> bytes:
+    """The removed variables as one; where they are too long for it (lists of hosts), without the longest."""
+    originals = {name.decode(errors="replace"): text.decode(errors="replace") for name, text in removed.items()}
+    while len(text := json.encode(originals)) > LONGEST - len(ORIGINALS) - 1:
+        del originals[max(originals, key=lambda name: len(originals[name]))]
+    return text
 
 
 class Environment:
@@ -109,13 +132,14 @@ class Environment:
     """
 
     def __init__(self, environ: Mapping[bytes, bytes], settings: ClientSettings, info: ClientInfo) -> None:
-        base = inherited(environ)
+        base = inherited(environ, settings.task_env)
         base.update((_bytes(name), _bytes(value)) for name, value in settings.exports.items())
         base.update((name, b"null") for name in _OURS - _OWN)
         base[b"TASK_RETRIED"] = b"false"
         base[b"TASK_GROUP"] = b"0"
         base[b"TASK_ATTEMPT"] = b"1"
         base[b"TASK_TAG_PART"] = b"0"
+        base[b"TASK_SLOT"] = b"0"
         base[b"TASK_CLIENT_ID"] = _bytes(info.id)
         base[b"TASK_CLIENT_HOST"] = _bytes(info.host)
         self.base = base
@@ -153,12 +177,14 @@ class Environment:
         command: bytes,
         start: float,
         paths: tuple[str, str] | None = None,
+        place: Place = ANYWHERE,
     ) -> dict[bytes, bytes]:
         """The variables of one execution, which go before those that are shared.
 
         :param line: the task's own line, `command` what it became.
         :param start: seconds since the epoch.
         :param paths: files of stdout and stderr where they are captured.
+        :param place: the slot that it has, and its cores.
         """
         environ = {
             b"TASK_ID": task.id.encode(),
@@ -184,6 +210,10 @@ class Environment:
             environ[b"TASK_PREVIOUS_ID"] = task.previous_id.encode()
         if paths is not None:
             environ[b"TASK_OUTPATH"], environ[b"TASK_ERRPATH"] = _bytes(paths[0]), _bytes(paths[1])
+        if place.slot:
+            environ[b"TASK_SLOT"] = b"%d" % place.slot
+        if place.cores is not None:
+            environ[b"TASK_CORE_LIST"] = place.shown
         if task.tag:
             self._add_tags(task.tag, environ)
         return environ

@@ -11,13 +11,15 @@ import os
 import sys
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from hypershell.core.model import Kept, Task
 from hypershell.executor.capture import capture_paths, kept_of, open_again, open_capture
 from hypershell.executor.env import LONGEST, Environment
+from hypershell.executor.job import Job
 from hypershell.executor.ladder import KILL
 from hypershell.executor.output import Head, Output, Pipe
+from hypershell.executor.places import ANYWHERE, Place, Places
 from hypershell.executor.reap import RSS_UNIT
 from hypershell.executor.spawn import NotStarted
 from hypershell.executor.system import make_spawner
@@ -40,68 +42,13 @@ BACKGROUND_PIPES = 256
 Ended = Exited | Expanded | StartFailed
 
 
-class _Job:
-    """A process and what belongs to it.
-
-    ``out_fd`` and ``err_fd`` are pipes that have no ``Pipe`` yet: most tasks end before they need one.
-    """
-
-    __slots__ = (
-        "end",
-        "err",
-        "err_fd",
-        "files",
-        "give_up",
-        "heads",
-        "id",
-        "out",
-        "out_fd",
-        "outputs",
-        "paths",
-        "pid",
-        "rest",
-        "running",
-        "signalled",
-        "start",
-        "status",
-        "text",
-        "usage",
-    )
-
-    def __init__(self, id: str, pid: int, start: float, out_fd: int, err_fd: int) -> None:
-        self.id = id
-        self.pid = pid
-        self.start = start
-        self.out_fd = out_fd
-        self.err_fd = err_fd
-        self.out: Pipe | None = None
-        self.err: Pipe | None = None
-        self.running = True
-        self.signalled = False
-        self.rest: tuple[str, ...] | None = None
-        """Further ``{% %}`` commands; None where the job is a task."""
-        self.paths: tuple[str, str] | None = None
-        self.heads: tuple[Head, Head] | None = None
-        """What comes back with the result, where its submission asks for that and it writes to pipes."""
-        self.files: tuple[int, int] | None = None
-        """Where it is asked for and the task writes to files: descriptors that read them."""
-
-    status: int
-    usage: tuple[float, float, int]
-    """User and system seconds, resident set in units of ``ru_maxrss``."""
-    end: float
-    give_up: float
-    outputs: list[str]
-    text: str
-    """The ``{% %}`` command of this job."""
-
-
 class Jobs:
     """All processes of one client.
 
     :param ended: called with the fact that a job is over.
     :param threads: see ``Spawner``.
     :param stray: called with the id of an ended child that is no job.
+    :param cores: see ``Places``.
     :param exited: see ``WindowsSpawner``.
     """
 
@@ -113,21 +60,23 @@ class Jobs:
         ended: Callable[[Ended], None],
         threads: bool = False,
         stray: Callable[[int], None] | None = None,
+        cores: Sequence[frozenset[int]] = (),
         exited: Callable[[], None] = lambda: None,
     ) -> None:
         self._environment = environment
         self._spawner = make_spawner(environment.base, threads, exited)
         if threads:
             take_short_turns()
+        self._places = Places(cores)
         self._output = output
         self._ended = ended
         self._stray = stray
         self._task_cwd = settings.task_cwd
         self._capture_dir = os.path.abspath(settings.capture_dir) if settings.capture else None
-        self._by_pid: dict[int, _Job] = {}
-        self._by_id: dict[str, _Job] = {}
-        self._unwatched: deque[tuple[float, _Job]] = deque()
-        self._draining: list[_Job] = []
+        self._by_pid: dict[int, Job] = {}
+        self._by_id: dict[str, Job] = {}
+        self._unwatched: deque[tuple[float, Job]] = deque()
+        self._draining: list[Job] = []
         self._background: deque[Pipe] = deque()
         self._folders: dict[int, tuple[Context, str | None, dict[bytes, bytes]]] = {}
 
@@ -136,12 +85,17 @@ class Jobs:
     def start(self, task: Task, command: str | None, context: Context, now: float) -> None:
         """Start a task; what cannot be started is told as ``StartFailed``."""
         begin = time.time()
+        place = self._places.take()
         try:
-            self._start(task, command, context, now, begin)
+            job = self._start(task, command, context, now, begin, place)
+            job.place = place
         except NotStarted as error:
+            self._places.give(place)
             self._ended(StartFailed(task.id, str(error), begin))
 
-    def _start(self, task: Task, command: str | None, context: Context, now: float, begin: float) -> None:
+    def _start(
+        self, task: Task, command: str | None, context: Context, now: float, begin: float, place: Place
+    ) -> Job:
         known = self._folders.get(context.submission)
         if known is None or known[0] is not context:
             known = self._enter(context)
@@ -153,13 +107,13 @@ class Jobs:
         if b"\0" in line or b"\0" in line_to_run:
             raise NotStarted("the command contains a NUL byte")
         if self._capture_dir is not None:
-            self._start_captured(task, line, line_to_run, cwd, shared, begin, context.keep_output)
-            return
-        own = self._environment.of(task, line, line_to_run, begin)
-        job = self._spawn(task.id, line_to_run, shared, own, cwd, begin)
+            return self._start_captured(task, line, line_to_run, cwd, shared, begin, place, context.keep_output)
+        own = self._environment.of(task, line, line_to_run, begin, None, place)
+        job = self._spawn(task.id, line_to_run, shared, own, cwd, begin, place)
         if context.keep_output:
             job.heads = (Head(), Head())
         self._unwatched.append((now, job))
+        return job
 
     def _enter(self, context: Context) -> tuple[Context, str | None, dict[bytes, bytes]]:
         """What the tasks of a submission share: where to run (None: here), and variables."""
@@ -180,7 +134,8 @@ class Jobs:
         own: dict[bytes, bytes],
         cwd: str | None,
         begin: float,
-    ) -> _Job:
+        place: Place = ANYWHERE,
+    ) -> Job:
         """Start a process with pipes of ours."""
         try:
             out, out_end = os.pipe()
@@ -193,7 +148,7 @@ class Jobs:
             os.close(out_end)
             raise NotStarted(f"cannot make a pipe: {error.strerror}") from None
         try:
-            pid = self._spawner.start(command, shared, out_end, err_end, cwd, own)
+            pid = self._spawner.start(command, shared, out_end, err_end, cwd, own, place.cores)
         except NotStarted:
             os.close(out)
             os.close(err)
@@ -203,7 +158,7 @@ class Jobs:
             os.close(err_end)
         self._output.pipes.begin(out)
         self._output.pipes.begin(err)
-        job = _Job(id, pid, begin, out, err)
+        job = Job(id, pid, begin, out, err)
         self._by_pid[pid] = self._by_id[id] = job
         return job
 
@@ -215,26 +170,28 @@ class Jobs:
         cwd: str | None,
         shared: dict[bytes, bytes],
         begin: float,
+        place: Place,
         keep: bool,
-    ) -> None:
+    ) -> Job:
         """Start a task that writes to its own files."""
         paths = capture_paths(self._capture_dir or "", task.id)
-        own = self._environment.of(task, line, command, begin, paths)
+        own = self._environment.of(task, line, command, begin, paths, place)
         out, err = open_capture(paths)
         files: tuple[int, int] | None = None
         try:
             files = open_again(paths) if keep else None
-            pid = self._spawner.start(command, shared, out, err, cwd, own)
+            pid = self._spawner.start(command, shared, out, err, cwd, own, place.cores)
         except NotStarted:
             _close(files)
             raise
         finally:
             os.close(out)
             os.close(err)
-        job = _Job(task.id, pid, begin, -1, -1)
+        job = Job(task.id, pid, begin, -1, -1)
         job.paths = paths
         job.files = files
         self._by_pid[pid] = self._by_id[task.id] = job
+        return job
 
     def expand(self, id: str, commands: tuple[str, ...]) -> None:
         """Run ``{% %}`` commands one after the other; the answer is told as ``Expanded``."""
@@ -253,14 +210,14 @@ class Jobs:
         job.outputs = outputs
         self._watch(job, LONGEST)
 
-    def _watch(self, job: _Job, limit: int = 0) -> None:
+    def _watch(self, job: Job, limit: int = 0) -> None:
         """Read the pipes of a job whenever they have something; with `limit` its stdout is kept, not forwarded."""
         if job.out_fd >= 0:
             job.out, job.err = self._pipes(job, limit)
             self._output.watch(job.out)
             self._output.watch(job.err)
 
-    def _pipes(self, job: _Job, limit: int = 0) -> tuple[Pipe, Pipe]:
+    def _pipes(self, job: Job, limit: int = 0) -> tuple[Pipe, Pipe]:
         """The pipes of a job that has none yet."""
         out, err = Pipe(job.out_fd, False, limit), Pipe(job.err_fd, True)
         job.out_fd = job.err_fd = -1
@@ -312,7 +269,7 @@ class Jobs:
             else:
                 self._over(job)
 
-    def _drain(self, job: _Job) -> bool:
+    def _drain(self, job: Job) -> bool:
         """Read what the pipes of a job hold; True when both have ended."""
         done = True
         for pipe in (job.out, job.err):
@@ -327,18 +284,19 @@ class Jobs:
         """
         self._spawner.signal(group, KILL)
 
-    def _over(self, job: _Job) -> None:
+    def _over(self, job: Job) -> None:
         del self._by_id[job.id]
         if job.rest is not None:
             self._expansion_over(job)
             return
+        self._places.give(job.place)
         utime, stime, maxrss = job.usage
         outpath, errpath = job.paths or (None, None)
         rss = float(maxrss * RSS_UNIT)
         kept = _kept(job)
         self._ended(Exited(job.id, job.status, job.start, job.end, utime, stime, rss, outpath, errpath, kept))
 
-    def _expansion_over(self, job: _Job) -> None:
+    def _expansion_over(self, job: Job) -> None:
         status = job.status
         kept = job.out.kept if job.out is not None else bytearray()
         if job.out is not None and job.out.overflowed:
@@ -417,7 +375,7 @@ class Jobs:
         self._spawner.close()
 
 
-def _kept(job: _Job) -> Kept | None:
+def _kept(job: Job) -> Kept | None:
     """What comes back with the result; what background processes print from now on does not."""
     if job.heads is not None:
         for pipe in (job.out, job.err):

@@ -14,6 +14,7 @@ from typing import Any
 
 from hypershell.core.model import ClientInfo
 from hypershell.errors import LaunchError
+from hypershell.executor.affinity import Node, settle
 from hypershell.executor.env import Environment
 from hypershell.executor.guard import Guard
 from hypershell.executor.jobs import Ended, Jobs
@@ -68,6 +69,8 @@ class Executor:
     :param alone: no other thread of this process has anything to do.
     :param reconnect: seconds for which the work goes on without the server, where the endpoint tells ``Cut`` and
         ``Again`` (`info.outlives`); None: the client ends with its server.
+    :param node: tells who else has slots on this node; None: nobody.
+    :param startup: what the first Hello tells of the time before.
     """
 
     def __init__(
@@ -81,6 +84,8 @@ class Executor:
         environ: dict[bytes, bytes] | None = None,
         alone: bool = False,
         reconnect: float | None = None,
+        node: Callable[[messages.ClientSettings], Node] | None = None,
+        startup: messages.Startup | None = None,
     ) -> None:
         self.finished = False
         self.lost: str | None = None
@@ -97,6 +102,8 @@ class Executor:
         self._environ = environ
         self._alone = alone
         self._reconnect = reconnect
+        self._node = node
+        self._startup = startup
         self._give_up_at: float | None = None
         """When this client ends unless there is a first welcome."""
         self._reaper = make_reaper(poller)
@@ -122,7 +129,8 @@ class Executor:
         endpoint = self._endpoint
         if not self._said_hello:
             self._said_hello = True
-            endpoint.send(SERVER, messages.Hello(messages.PROTOCOL_VERSION, self._info))
+            hello = messages.Hello(messages.PROTOCOL_VERSION, self._info, [], self._startup)
+            endpoint.send(SERVER, hello)
         for delivery in endpoint.poll():
             self._receive(delivery.message)
         machine, jobs = self._machine, self._jobs
@@ -258,16 +266,28 @@ class Executor:
         environ = own_environ() if self._environ is None else self._environ
         self._greeted = False
         self._environment = environment = Environment(environ, settings, self._info)
+        cores = self._bind(settings)
         self._jobs = Jobs(
             settings,
             environment,
             self._output,
             self._tell,
-            threads=not self._alone,
-            stray=self._child_ended,
-            exited=self._reaper.exited,
+            not self._alone,
+            self._child_ended,
+            cores,
+            self._reaper.exited,
         )
         self._machine = Machine(settings, time.time() - self._now, self._now, self._reconnect)
+
+    def _bind(self, settings: messages.ClientSettings) -> tuple[frozenset[int], ...]:
+        """Keep to our cores; those of each slot, where each has its own."""
+        node = Node(0, 1, settings.slots, settings.slots) if self._node is None else self._node(settings)
+        settled = settle(settings.task_bind, node)
+        if settled is None:
+            return ()
+        if settled.warning is not None:
+            _log.warning("%s: %s", self._info.host, settled.warning)
+        return settled.slots
 
     def _child_ended(self, pid: int) -> None:
         """A child that is no task: where it is the guard, another one takes its place."""

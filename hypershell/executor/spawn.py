@@ -146,6 +146,7 @@ class Spawner:
         err: int,
         cwd: str | None = None,
         own: Mapping[bytes, bytes] = _NOTHING,
+        cores: frozenset[int] | None = None,
     ) -> int:
         """Start `command` and give the id of its process, which is also that of its process group.
 
@@ -153,8 +154,31 @@ class Spawner:
         :param out, err: descriptors for its stdout and stderr; stdin is empty.
         :param cwd: where it runs, None for our own working directory.
         :param own: variables of this process alone, before those of `shared`.
+        :param cores: those that it may use; None: ours.
         :raises NotStarted: too long, a NUL byte, no such `cwd`, or no process could be made.
         """
+        if cores is None:
+            return self._begin(command, shared, out, err, cwd, own)
+        # A child has the cores of the thread that starts it, from its first instruction on.
+        before = os.sched_getaffinity(0)
+        try:
+            os.sched_setaffinity(0, cores)
+        except OSError as error:  # taken from us since we began
+            raise NotStarted(f"cannot use core {sorted(cores)}: {error.strerror}") from None
+        try:
+            return self._begin(command, shared, out, err, cwd, own)
+        finally:
+            os.sched_setaffinity(0, before)
+
+    def _begin(
+        self,
+        command: bytes,
+        shared: Mapping[bytes, bytes],
+        out: int,
+        err: int,
+        cwd: str | None,
+        own: Mapping[bytes, bytes],
+    ) -> int:
         if len(command) > LONGEST:
             raise NotStarted(f"too long: command of {len(command):,} bytes, the limit is {LONGEST:,}")
         if b"\0" in command:

@@ -50,6 +50,7 @@ class Processes(Protocol):
         err: int,
         cwd: str | None = None,
         own: Mapping[bytes, bytes] = ...,
+        cores: frozenset[int] | None = None,
     ) -> int:
         """Start `command`; its process id. Raises ``NotStarted``."""
 

@@ -93,8 +93,12 @@ class WindowsSpawner:
         err: int,
         cwd: str | None = None,
         own: Mapping[bytes, bytes] = _NOTHING,
+        cores: frozenset[int] | None = None,
     ) -> int:
-        """Start `command` and give the id of its process; parameters and errors are those of ``Spawner.start``."""
+        """Start `command` and give the id of its process; parameters and errors are those of ``Spawner.start``.
+
+        `cores` do not count here: Windows has no ``sched_setaffinity``, so that nobody gives some.
+        """
         line = command_line(self._shell, _text(command))
         if len(line) > LONGEST_LINE:
             raise NotStarted(f"too long: command of {len(command):,} bytes, the limit is about {LONGEST_LINE:,}")

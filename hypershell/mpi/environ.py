@@ -15,6 +15,7 @@ __all__ = [
     "expected_size",
     "job_id",
     "launcher_name",
+    "local_rank",
     "local_size",
     "rank_hint",
 ]
@@ -59,6 +60,14 @@ _LOCAL_SIZES = (
     "PALS_LOCAL_SIZE",
     "JSM_NAMESPACE_LOCAL_SIZE",
     "FLUX_TASK_LOCAL_SIZE",
+)
+_LOCAL_RANKS = (
+    "OMPI_COMM_WORLD_LOCAL_RANK",
+    "MV2_COMM_WORLD_LOCAL_RANK",
+    "MPI_LOCALRANKID",
+    "PALS_LOCAL_RANKID",
+    "JSM_NAMESPACE_LOCAL_RANK",
+    "FLUX_TASK_LOCAL_ID",
 )
 _JOBS = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "FLUX_JOB_ID", "JOB_ID")
 
@@ -119,6 +128,14 @@ def local_size(environ: Environ) -> int | None:
     if "SLURM_STEP_NUM_TASKS" in environ:
         return _slurm_local(environ)
     return None
+
+
+def local_rank(environ: Environ) -> int | None:
+    """The number of this rank among those of this node, by the launcher that `local_size` asks."""
+    for size, variable in zip(_LOCAL_SIZES, _LOCAL_RANKS, strict=True):
+        if _number(environ, size):
+            return _number(environ, variable)
+    return _number(environ, "SLURM_LOCALID") if "SLURM_STEP_NUM_TASKS" in environ else None
 
 
 def job_id(environ: Environ) -> str | None:

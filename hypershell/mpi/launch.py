@@ -15,6 +15,7 @@ from typing import NamedTuple, NoReturn
 
 from hypershell.errors import ExitStatus, HyperShellError, LaunchError
 from hypershell.mpi.environ import launcher_name, rank_hint
+from hypershell.mpi.launcher_end import remind_launcher
 from hypershell.mpi.transport import MpiClientEnd, MpiServerEnd
 from hypershell.mpi.world import World, library_version, open_world, short_name, two_wheels
 
@@ -22,6 +23,9 @@ __all__ = ["CRASH_GRACE", "Launcher", "command", "find_launcher", "run_mpi", "st
 
 #: Seconds in which a rank that fails must have stopped its tasks and committed; then it is killed.
 CRASH_GRACE = 10
+
+#: Seconds that MPI_Finalize may take on rank 0.
+FINALIZE_GRACE = 600
 
 #: Seconds for the launcher to pass on what a failing rank has printed; Hydra drops what it has not yet read.
 _OUTPUT_GRACE = 0.5
@@ -129,6 +133,8 @@ def run_mpi(
         end: MpiServerEnd | MpiClientEnd
         if world.rank == 0:
             end = server_end = MpiServerEnd(world, say)
+            if world.survives:
+                world.on_crash(server_end.farewell)
             try:
                 status = serve(world, server_end)
             except HyperShellError as error:
@@ -137,9 +143,11 @@ def run_mpi(
             end = client_end = MpiClientEnd(world, say)
             status = work(world, client_end)
         end.close()
-        if end.stuck():
-            _abort(world, status or ExitStatus.UNFINISHED)
-        world.finalize()
+        if world.rank and end.orphaned():
+            status = _leave_alone(world)
+        elif stuck := end.stuck():
+            _leave_behind(world, stuck, status)
+        _finalize(world)
     except BaseException as error:
         _crash(world, error)
         raise
@@ -158,6 +166,34 @@ def _open(environ: Mapping[str, str]) -> World:
         raise
 
 
+def _finalize(world: World) -> None:
+    """End MPI. All ranks have agreed to; one that vanishes in this moment must not hold rank 0 for ever."""
+    if world.rank == 0 and hasattr(signal, "SIGALRM"):
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(FINALIZE_GRACE)
+    world.finalize()
+    if world.rank == 0 and hasattr(signal, "SIGALRM"):
+        signal.alarm(0)
+
+
+def _leave_alone(world: World) -> int:
+    """Rank 0 is gone: end this rank; the exit status, where the job survives that."""
+    _to_stderr(f"rank {world.rank} on {world.host}: rank 0 is gone, its tasks were stopped")
+    if not world.survives:
+        _abort(world, ExitStatus.UNFINISHED)
+    return ExitStatus.UNFINISHED
+
+
+def _leave_behind(world: World, stuck: list[int], status: int) -> None:
+    """Some ranks answer no more: end the job without them, by force."""
+    _run_callbacks(world)
+    shown = ", ".join(map(str, stuck[:10])) + (", ..." if len(stuck) > 10 else "")
+    what = f"rank {shown} does" if len(stuck) == 1 else f"{len(stuck)} ranks ({shown}) do"
+    _to_stderr(f"ending the job by MPI_Abort, for {what} not answer")
+    remind_launcher()
+    _abort(world, status)
+
+
 def _crash(world: World, error: BaseException) -> None:
     """Print, clean up within `CRASH_GRACE`, abort the job; returns only where we are alone."""
     if hasattr(signal, "SIGALRM"):
@@ -166,15 +202,29 @@ def _crash(world: World, error: BaseException) -> None:
         signal.alarm(CRASH_GRACE)
     if world.size > 1:
         _report(world, error)
+    _run_callbacks(world)
+    if world.rank and world.survives:
+        _die(world)
+    if world.size > 1:
+        _abort(world, _status_of(error))
+    if hasattr(signal, "SIGALRM"):
+        signal.alarm(0)
+
+
+def _run_callbacks(world: World) -> None:
     for callback in world.crash_callbacks():
         try:
             callback()
         except Exception as second:
             _to_stderr(f"rank {world.rank} on {world.host}: while ending: {_one_line(second)}")
-    if world.size > 1:
-        _abort(world, _status_of(error))
-    if hasattr(signal, "SIGALRM"):
-        signal.alarm(0)
+
+
+def _die(world: World) -> None:
+    """End this rank alone, in a way that the others are told of: of a death by signal, not of an exit."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    time.sleep(_OUTPUT_GRACE)
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _abort(world: World, status: int) -> None:

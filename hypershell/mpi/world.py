@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from hypershell.errors import LaunchError
 from hypershell.mpi.environ import claims, launcher_name
+from hypershell.mpi.failures import survives
 
 __all__ = ["World", "check_launcher", "check_protocol", "library_version", "open_world", "short_name", "two_wheels"]
 
@@ -23,9 +25,9 @@ _WAYS_OUT = "install one with pip install 'hypershell-mpi[mpich]', or load your 
 class World:
     """All ranks of this job, seen from one of them."""
 
-    __slots__ = ("_crash", "_mpi", "comm", "host", "library", "rank", "size")
+    __slots__ = ("_crash", "_mpi", "comm", "host", "init_times", "library", "rank", "size", "survives")
 
-    def __init__(self, mpi: Any) -> None:
+    def __init__(self, mpi: Any, environ: Mapping[str, str] | None = None) -> None:
         self._mpi = mpi
         self._crash: list[Callable[[], None]] = []
         self.comm = mpi.COMM_WORLD
@@ -33,6 +35,12 @@ class World:
         self.size: int = self.comm.Get_size()
         self.library = short_name(mpi.Get_library_version())
         self.host: str = mpi.Get_processor_name()
+        self.survives = survives(self.library, os.environ if environ is None else environ)
+        """The job goes on without ranks that die (ULFM)."""
+        for comm in (self.comm, mpi.COMM_SELF):
+            comm.Set_errhandler(mpi.ERRORS_RETURN)
+        self.init_times = (0.0, 0.0)
+        """Seconds since the epoch when MPI_Init began and ended."""
 
     def on_crash(self, callback: Callable[[], None]) -> None:
         """Have `callback` run if this rank dies of an exception, before the whole job is ended.
@@ -47,8 +55,11 @@ class World:
         return self._crash[::-1]
 
     def finalize(self) -> None:
-        """End MPI on this rank; returns when the other ranks do the same. Idempotent."""
-        if self._mpi.Is_initialized() and not self._mpi.Is_finalized():
+        """End MPI on this rank; returns when the other ranks do the same. Idempotent.
+
+        In a job that survives its ranks this does nothing: MPI_Finalize would wait for one whose death it missed.
+        """
+        if not self.survives and self._mpi.Is_initialized() and not self._mpi.Is_finalized():
             self._mpi.Finalize()
 
     def abort(self, status: int) -> None:
@@ -66,16 +77,19 @@ def open_world(environ: Mapping[str, str]) -> World:
     """
     mpi = _load()
     check_protocol(mpi.Get_library_version(), environ)
+    began = time.time()
     if not mpi.Is_initialized():
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # mpi4py's words about foreign launchers; ours follow
             mpi.Init_thread(mpi.THREAD_FUNNELED)
-    world = World(mpi)
+    ended = time.time()
+    world = World(mpi, environ)
     try:
         check_launcher(world.size, world.library, environ)
     except LaunchError:
         world.finalize()
         raise
+    world.init_times = (began, ended)
     return world
 
 

@@ -18,6 +18,7 @@ from hypershell.options.query import QUERY_OPTIONS
 from hypershell.options.result import RESULT_OPTIONS
 from hypershell.options.run import RUN_OPTIONS
 from hypershell.options.server import SERVER_OPTIONS
+from hypershell.options.surroundings import SURROUNDINGS_OPTIONS
 from hypershell.options.task import TASK_OPTIONS
 from hypershell.options.update import UPDATE_OPTIONS
 from hypershell.options.upkeep import UPKEEP_OPTIONS
@@ -38,6 +39,7 @@ __all__ = [
 OPTIONS: tuple[Option, ...] = (
     *TASK_OPTIONS,
     *RUN_OPTIONS,
+    *SURROUNDINGS_OPTIONS,
     *RESULT_OPTIONS,
     *UPDATE_OPTIONS,
     *QUERY_OPTIONS,

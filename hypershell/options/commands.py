@@ -6,6 +6,7 @@ from hypershell.options.kinds import Command
 
 __all__ = [
     "ALL",
+    "BUNDLE",
     "CLIENT",
     "COMMANDS",
     "DATA",
@@ -45,7 +46,8 @@ DATA = (
     *("cluster", "mpi", "server", "submit", "run", "list", "info", "wait", "update", "export", "import", "runs"),
     *("clients", "initdb"),
 )
-ALL = (*DATA, "client", "status")
+ALL = (*DATA, "client", "status", "bundle")
+BUNDLE = ("bundle",)
 LIST = ("list",)
 UPDATE = ("update",)
 #: Those that select tasks, and those that take them in an order.
@@ -218,6 +220,15 @@ COMMANDS: tuple[Command, ...] = (
         "Creates the tables of the database. Nothing happens to a database that is up to date. Options upgrade it, "
         "copy it, make it smaller, move tasks that ended out of it, or empty it.",
         ("hs initdb --yes", "hs initdb --rotate --yes", "hs initdb --backup copy.db -y", "hs initdb --upgrade"),
+        "info",
+    ),
+    Command(
+        "bundle",
+        "hypershell.apps.bundle",
+        "Make one file of this program, from which many ranks start quickly.",
+        "Writes OUT, one executable file with this program and those of its dependencies that are pure Python; the "
+        "others are taken from where they are. For file systems on which thousands of small files are slow.",
+        ("hs bundle hs.pyz", "mpirun -n 64 python hs.pyz mpi tasks.in"),
         "info",
     ),
 )

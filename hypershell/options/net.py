@@ -29,7 +29,8 @@ NET_OPTIONS: tuple[Option, ...] = (
     Option(
         "door",
         MPI,
-        "Let clients in that come over the network: the address to listen on (0.0.0.0: all).",
+        "Let clients in that come over the network: the address to listen on (0.0.0.0: all). After --bind the "
+        "words none, share and cores are those of --task-bind.",
         flags=("-H", "--bind"),
         metavar="ADDR",
         default_text="nobody is let in",
@@ -195,7 +196,7 @@ NET_OPTIONS: tuple[Option, ...] = (
     Option(
         "evict",
         DOOR,
-        "A client that is not heard of for this long is lost; its tasks go to others.",
+        "A client or rank that is not heard of for this long is lost; its tasks go to others.",
         flags=("--evict",),
         metavar="SEC",
         parse=values.duration(zero=False),
@@ -217,8 +218,8 @@ NET_OPTIONS: tuple[Option, ...] = (
     Option(
         "quarantine",
         DOOR,
-        "A client gets no more tasks when so many in a row failed there within a second each, while other clients "
-        "do better; 0: never.",
+        "A client, or a host with all its clients, gets no more tasks when so many in a row failed there within a "
+        "second each, while others do better; 0: never.",
         flags=("--quarantine",),
         metavar="NUM",
         parse=values.whole(0),

@@ -28,6 +28,7 @@ __all__ = [
     "OutputTaken",
     "Results",
     "ServerMessage",
+    "Startup",
     "Welcome",
     "Work",
 ]
@@ -52,6 +53,10 @@ class ClientSettings(Struct, array_like=True, frozen=True):
     log_style: str
     server_id: str
     server_host: str
+    task_env: str = "rank"
+    """How much of the launcher's environment its tasks do without: ``rank``, ``job`` or ``none``."""
+    task_bind: str = "share"
+    """Which cores they may use: ``none``, ``share`` or ``cores``."""
 
 
 class Context(Struct, array_like=True, frozen=True):
@@ -68,11 +73,26 @@ class Context(Struct, array_like=True, frozen=True):
     """Somebody waits for each of these results: they go back at once."""
 
 
+class Startup(Struct, array_like=True, frozen=True):
+    """When a rank was how far, in seconds since the epoch by its own clock."""
+
+    process: float
+    """Its process began."""
+    main: float
+    """The interpreter ran our first line."""
+    imported: float
+    """All was imported, the MPI library loaded, and MPI_Init began."""
+    initialized: float
+    """MPI_Init was over."""
+
+
 class Hello(Struct, array_like=True, frozen=True, tag=1):
     protocol: int
     info: ClientInfo
     holds: list[tuple[str, Int32]] = []
     """Of a client that comes back: executions (id, execution) that it has in hand, ended ones too."""
+    startup: Startup | None = None
+    """Of a rank."""
 
 
 class Results(Struct, array_like=True, frozen=True, tag=2):

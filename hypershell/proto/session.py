@@ -183,6 +183,8 @@ class Session:
 
     #: Who we speak with, for texts.
     other = "peer"
+    #: What is answered to a sign of life.
+    life = b""
 
     def __init__(self, state: State, prove: Prove, binding: Binding, nonce: bytes, version: str) -> None:
         self.state = state
@@ -210,7 +212,7 @@ class Session:
             if one.kind == BEAT:
                 if one.payload:
                     raise Refusal(Code.PROTOCOL, "sign of life with something in it")
-                return Answer()
+                return Answer(self.life)
             return Answer(message=self._message(one.payload))
         except (Refusal, Rejected):
             self.state = State.CLOSED
@@ -333,6 +335,8 @@ class ClientSession(Session):
     """The side that dials; `role` and `ident` say who we are, `connection` how often we dialled before."""
 
     other = "server"
+    # The server decides how soon silence is a loss, and asks in time by its own signs of life.
+    life = frame(BEAT)
 
     def __init__(
         self,

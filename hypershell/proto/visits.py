@@ -126,6 +126,10 @@ class Status(Struct, frozen=True):
     """How work is released at the start."""
     database: str
     clients: list[ClientStatus]
+    aside: list[str] = []
+    """Hosts that get no tasks since everything failed at once there."""
+    lost: str | None = None
+    """The ranks that were lost, in words."""
 
 
 class Told(Struct, array_like=True, frozen=True, tag=35):

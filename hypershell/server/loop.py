@@ -22,6 +22,7 @@ from hypershell.proto import messages as msg
 from hypershell.reactor import Poller
 from hypershell.server.feed import Feed
 from hypershell.server.kept import KeptCredit
+from hypershell.server.losses import Losses
 from hypershell.server.output import Sink
 from hypershell.server.report import Reporter
 from hypershell.server.signals import DRAIN_FOR, INTERRUPT, ROTATE, Signals, SignalTable
@@ -71,6 +72,7 @@ class Server:
         self._waited_for: set[int] = set()
         """Submissions of which each result is committed at once."""
         self.out, self.err = out, err
+        self.losses = Losses()
         self._poller = poller
         self._scheduler = scheduler
         self._endpoint = endpoint
@@ -273,7 +275,7 @@ class Server:
             log.debug("Client %s left: %s", peer, message.reason)
             self._tell(ev.ClientLeft(peer))
         elif isinstance(message, Lost):
-            log.warning("Client %s lost: %s", peer, message.reason)
+            self.losses.note(peer, self._scheduler.client(peer), message.reason)
             self._early.pop(peer, None)
             self._tell(ev.ClientLost(peer, message.reason, message.outside))
         else:

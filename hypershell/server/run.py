@@ -33,6 +33,7 @@ from hypershell.proto.visits import Status
 from hypershell.reactor import Poller
 from hypershell.server.feed import STDIN, Feed, open_file
 from hypershell.server.loop import Server
+from hypershell.server.losses import set_aside_line
 from hypershell.server.output import Sink, open_output
 from hypershell.server.report import Failures, Progress, Reporter, exit_status, last_line
 from hypershell.server.signals import Signals, SignalWatch
@@ -147,7 +148,8 @@ class Run:
 
         def status() -> Status:
             pace, silence = self._reporter.pace, self._endpoint.silence
-            return make_status(facts, self._scheduler, pace, time.monotonic(), server.feed_complete, silence)
+            now, lost = time.monotonic(), server.losses.line()
+            return make_status(facts, self._scheduler, pace, now, server.feed_complete, silence, lost)
 
         here = Surroundings(self._ids.task, self._ids.submission, self._wall, server.hand_in, self._closing, status)
         server.visits = Visits(source, here)
@@ -187,8 +189,9 @@ class Run:
         )
         if isinstance(self.writer.error, Fenced):
             line = None  # the tasks are another server's, which tells how they end
-        if line is not None:
-            sys.stderr.write(f"hs: {line}\n")
+        for told in (self.server.losses.line(), set_aside_line(*self._scheduler.set_aside()), line):
+            if told is not None:
+                sys.stderr.write(f"hs: {told}\n")
         if lost:
             sys.stderr.write(
                 f"hs: no space left for the rest of what tasks printed to {' and '.join(lost)}; it is lost, "
@@ -415,4 +418,6 @@ def _client_settings(settings: RunSettings, place: Place, server_id: str) -> Cli
         log_style=settings.log_style,
         server_id=server_id,
         server_host=place.host,
+        task_env=settings.task_env,
+        task_bind=settings.task_bind,
     )

@@ -58,8 +58,12 @@ def make_status(
     now: float,
     complete: bool,
     silence: Callable[[int], float | None],
+    lost: str | None = None,
 ) -> Status:
-    """The status at monotonic time `now`. `silence` tells seconds since a client was heard of."""
+    """The status at monotonic time `now`.
+
+    `silence` tells seconds since a client was heard of, `lost` which ranks were lost.
+    """
     counts = scheduler.counts
     clients = scheduler.clients()
     dispatched = scheduler.inflight() + scheduler.away()
@@ -89,6 +93,8 @@ def make_status(
         release=facts.release,
         database=facts.database,
         clients=[_client(client, silence(client.number)) for client in clients],
+        aside=[node.host for node in scheduler.set_aside()[0]],
+        lost=lost,
     )
 
 

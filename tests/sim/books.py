@@ -57,6 +57,7 @@ class Life:
     freed: set[tuple[int, str, int]] = field(default_factory=set)
     failed_there: set[tuple[int, str, int]] = field(default_factory=set)
     set_aside: set[int] = field(default_factory=set)
+    hosts_aside: set[int] = field(default_factory=set)
     """Clients of which it was said that they get no more tasks (who they are, not their numbers)."""
     taken_back: list[int] = field(default_factory=list)
     """Whose failed tasks were taken back by the event that is dealt with."""

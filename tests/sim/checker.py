@@ -438,12 +438,16 @@ class Checker:
         life = self._life
         if "gets no more tasks" in text:
             life.set_aside.update(who for who in self._who.values() if f"(client-{who})" in text)
+            if text.startswith("Node host"):
+                life.hosts_aside.add(int(text.split()[1].removeprefix("host")))
 
     def handled(self) -> None:
         """The server has dealt with an event: what it took back in spite of a result came from a sick client."""
         life = self._life
         for client in life.taken_back:
-            self._must(self._who[client] in life.set_aside, f"results of client {client} do not count, why?")
+            who = self._who[client]
+            aside = who in life.set_aside or (who - 1) // self._plan.per_host in life.hosts_aside
+            self._must(aside, f"results of client {client} do not count, why?")
         life.taken_back.clear()
 
     # -- what is durable ----------------------------------------------------------------------------------

@@ -26,6 +26,11 @@ class Clock:
     def after(self, delay: float, call: Callable[..., None], *args: Any) -> None:
         self.at(self.now + delay, call, *args)
 
+    @property
+    def next(self) -> float | None:
+        """When the next thing is planned; None: nothing is."""
+        return self._plans[0][0] if self._plans else None
+
     def step(self) -> bool:
         """Let the next thing happen; False when nothing is planned."""
         if not self._plans:

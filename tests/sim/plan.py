@@ -100,6 +100,8 @@ class Plan:
     """Systems and labels of clients; each draws one. With several the last life has one client of each, too."""
     sick: float = 0.0
     """The part of clients at which every task fails at once."""
+    per_host: int = 1
+    """Clients of a host. With several it is hosts that are sick, with all of their clients."""
     outsiders: int = 0
     """Clients beside the others that outlive their servers."""
     reconnect: float = 600.0
@@ -162,6 +164,7 @@ def draw(seed: int, clients: int | None = None) -> Plan:
         kinds=kinds,
         sick=later.choice([0.0, 0.0, 0.0, 0.1, 0.5, 1.0]),
         reconnect=later.choice([2.0, 600.0, 600.0]),
+        per_host=Random(f"several {seed}").choice([1, 1, 1, 4]),
     )
 
 

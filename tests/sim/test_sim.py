@@ -63,6 +63,23 @@ def test_sick_clients_do_not_drain_the_list(seed: int) -> None:
     assert sum(row.state == "succeeded" for row in world.disk.rows.values()) == 800 - spoilt.total()
 
 
+@pytest.mark.parametrize("seed", [2, 5, 10])
+def test_sick_hosts_do_not_drain_the_list(seed: int) -> None:
+    """Of ten hosts with 16 clients each some fail everything in a millisecond: ten tasks a host, not a client."""
+    plan = Plan(
+        seed, 160, (1, 1), [Line(number, 0, 1.0, 0) for number in range(2000)], "file",
+        Policy(barrier_at_end=True, expected=160, attempts=1, bundlesize=1), Faults(), 0.001, 0.005, 100, 0.0,
+        lives=0, sick=0.2, per_host=16,
+    )  # fmt: skip
+    world = World(plan)
+    world.run()
+    assert world.checker.wrong == []
+    spoilt = Counter((row.client - 1) // 16 for row in world.disk.rows.values() if row.status == SICK)
+    assert spoilt and len(spoilt) < 5
+    assert set(spoilt.values()) == {10}
+    assert sum(row.state == "succeeded" for row in world.disk.rows.values()) == 2000 - spoilt.total()
+
+
 def test_same_trace_under_any_hash_seed() -> None:
     """One seed, one run: nothing depends on the order of sets or on the process."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from random import Random
 from typing import TYPE_CHECKING
 
 from hypershell.core.model import ClientInfo, Special, Task
@@ -51,9 +52,12 @@ class Worker:
         self.who = self.number = number
         self.outlives = outlives
         self.away = False
+        host = (number - 1) // world.plan.per_host
         self.sick = world.plan.sick > 0 and world.random.random() < world.plan.sick
+        if world.plan.per_host > 1:
+            self.sick = Random(f"host {world.plan.seed} {host}").random() < world.plan.sick
         self.info = ClientInfo(
-            f"client-{number}", f"host{number}", number, slots, "0", kind[0], number, outlives, kind[1]
+            f"client-{number}", f"host{host}", number, slots, "0", kind[0], number, outlives, kind[1]
         )
         self.up: Link
         self.straight: Callable[[bytes], None]

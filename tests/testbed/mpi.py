@@ -39,9 +39,14 @@ class Mpi:
     def mpiexec(self) -> str:
         return str(Path(self.python).parent / "mpiexec")
 
-    def command(self, ranks: int, args: Sequence[str]) -> list[str]:
-        """The command line for `ranks` ranks of ``python ARGS``, more than there are cores if need be."""
+    def command(self, ranks: int, args: Sequence[str], survive: bool = False) -> list[str]:
+        """The command line for `ranks` ranks of ``python ARGS``, more than there are cores if need be.
+
+        `survive`: the job goes on without ranks that die (Open MPI).
+        """
         extra = ["--map-by", "slot:OVERSUBSCRIBE", "--bind-to", "none"] if self.name == "openmpi" else []
+        if survive:
+            extra += ["--with-ft", "ulfm"]
         return [self.mpiexec, "-n", str(ranks), *extra, self.python, *args]
 
 
@@ -60,14 +65,16 @@ def environments() -> list[Mpi]:
     return [_find(name) for name in _MARKS]
 
 
-def each_mpi(*, both: bool = False) -> pytest.MarkDecorator:
+def each_mpi(*, both: bool = False, only: str | None = None) -> pytest.MarkDecorator:
     """Run a test under both wheels as parameter ``mpi``; one that is missing fails it in CI, else skips it.
 
-    `both`: the test needs the other wheel as well.
+    `both`: the test needs the other wheel as well; `only`: it is for the wheel of this name.
     """
     known = environments()
     parameters = []
     for mpi in known:
+        if only is not None and mpi.name != only:
+            continue
         missing = mpi.missing or (next((found.missing for found in known if found.missing), "") if both else "")
         skip = bool(missing) and os.environ.get("CI") != "true"
         marks = [pytest.mark.mpi, *([pytest.mark.skip(reason=missing)] if skip else [])]
@@ -89,12 +96,13 @@ def start(
     *,
     stdin: int | None = subprocess.DEVNULL,
     cwd: str | os.PathLike[str] | None = None,
+    survive: bool = False,
 ) -> subprocess.Popen[str]:
     """Start ``mpiexec -n RANKS python ARGS`` in a process group of its own, output in pipes."""
     if mpi.missing:
         pytest.fail(mpi.missing)
     return subprocess.Popen(
-        mpi.command(ranks, args),
+        mpi.command(ranks, args, survive),
         stdin=stdin,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

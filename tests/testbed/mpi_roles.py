@@ -154,8 +154,19 @@ class Deaf(Plain):
         return 0
 
 
+class Broken(Plain):
+    """MPI returns an error to rank 0, which asks for messages of a rank that there is not."""
+
+    def serve(self, world: World, end: MpiServerEnd) -> int:
+        world.on_crash(note(self.args[0], "committed"))
+        end._source = world.size
+        wait_for(end, lambda got: False)
+        return 0
+
+
 PARTS: dict[str, type[Plain]] = {
-    part.__name__: part for part in (Plain, Refuses, ServerCrash, WorkerCrash, Hangs, Pid, Alone, Bounded, Deaf)
+    part.__name__: part
+    for part in (Plain, Refuses, ServerCrash, WorkerCrash, Hangs, Pid, Alone, Bounded, Broken, Deaf)
 }
 
 
