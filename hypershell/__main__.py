@@ -14,7 +14,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run ``hs ARGV`` and return its exit status."""
     _open_standard_streams()
     argv = sys.argv[1:] if argv is None else argv
-    if argv[:1] == ["mpi"]:
+    if argv[:1] == ["mpi"] and sys.platform != "win32":
         from hypershell.apps.mpi import main as main_of_mpi
 
         return main_of_mpi(argv[1:])

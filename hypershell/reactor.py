@@ -21,14 +21,44 @@ FINE = 0.003
 #: New objects between two looks for garbage. What a loop makes hardly ever has cycles; imports beside it make many.
 FEW_LOOKS = 10_000
 
+_READ = getattr(select, "POLLIN", 1)
+_WRITE = getattr(select, "POLLOUT", 4)
+
+
+class _Select:
+    """What ``select.poll`` does, by select(2): for Windows, where it is all there is and takes sockets alone."""
+
+    def __init__(self) -> None:
+        self._masks: dict[int, int] = {}
+
+    def register(self, fd: int, mask: int) -> None:
+        self._masks[fd] = mask
+
+    def unregister(self, fd: int) -> None:
+        del self._masks[fd]
+
+    def poll(self, timeout: float | None) -> list[tuple[int, int]]:
+        """Descriptors that are ready, after at most `timeout` milliseconds."""
+        seconds = None if timeout is None else timeout / 1000
+        readers = [fd for fd, mask in self._masks.items() if mask & _READ]
+        writers = [fd for fd, mask in self._masks.items() if mask & _WRITE]
+        if not readers and not writers:  # Windows refuses to wait for nothing
+            time.sleep(60.0 if seconds is None else seconds)
+            return []
+        # The third list: there Windows tells of a connection that could not be made.
+        can_read, can_write, failed = select.select(readers, writers, writers, seconds)
+        return [(fd, 0) for fd in dict.fromkeys((*can_read, *can_write, *failed))]
+
 
 class Poller:
-    """Level-triggered readiness of file descriptors, each with its callback (epoll(7), else poll(2))."""
+    """Level-triggered readiness of file descriptors, each with its callback (epoll(7), poll(2), else select(2))."""
 
     def __init__(self) -> None:
         self._callbacks: dict[int, Callable[[], None]] = {}
         self._epoll = select.epoll() if hasattr(select, "epoll") else None
-        self._poll = None if self._epoll else select.poll()
+        self._poll: select.poll | _Select | None = None
+        if self._epoll is None:
+            self._poll = select.poll() if hasattr(select, "poll") else _Select()
 
     def add(self, fd: int, callback: Callable[[], None], *, write: bool = False) -> None:
         """Call `callback` whenever `fd` can be read (or written, or has hung up)."""
@@ -36,7 +66,7 @@ class Poller:
         if self._epoll is not None:
             self._epoll.register(fd, select.EPOLLOUT if write else select.EPOLLIN)
         elif self._poll is not None:
-            self._poll.register(fd, select.POLLOUT if write else select.POLLIN)
+            self._poll.register(fd, _WRITE if write else _READ)
 
     def watch(self, fd: int, callback: Callable[[], None], *, write: bool = False) -> None:
         """Call `callback` whenever `fd` can be read, with `write` also when it can be written.
@@ -49,7 +79,7 @@ class Poller:
             mask = select.EPOLLIN | (select.EPOLLOUT if write else 0)
             (self._epoll.modify if known else self._epoll.register)(fd, mask)
         elif self._poll is not None:
-            self._poll.register(fd, select.POLLIN | (select.POLLOUT if write else 0))
+            self._poll.register(fd, _READ | (_WRITE if write else 0))
 
     def remove(self, fd: int) -> None:
         """Forget `fd`; to be called before it is closed."""

@@ -59,8 +59,8 @@ def _run(settings: JoinSettings, dial: DialSettings, config: Config, slots: int)
     from hypershell.apps.dial import find_target
     from hypershell.core.model import ClientInfo
     from hypershell.executor.client import signals_to
-    from hypershell.executor.guard import start_guard
     from hypershell.executor.loop import Executor
+    from hypershell.executor.system import begin_guard
     from hypershell.ids import IdSource
     from hypershell.net.dialer import Dialer, Patience
     from hypershell.server.output import open_output
@@ -85,7 +85,7 @@ def _run(settings: JoinSettings, dial: DialSettings, config: Config, slots: int)
     patience = Patience(reconnect=settings.reconnect, beat=settings.heartrate)
     dialer = Dialer(poller, target, info.id, patience=patience)
     end = ClientEnd(dialer, poller, _adapting(settings), settings.template, outputs, time.monotonic)
-    executor = Executor(poller, end, info, guard=start_guard(info.id), alone=True, reconnect=reconnect)
+    executor = Executor(poller, end, info, guard=begin_guard(info.id), alone=True, reconnect=reconnect)
     try:
         with signals_to(executor):
             reactor.run(poller, [executor])

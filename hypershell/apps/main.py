@@ -19,6 +19,9 @@ __all__ = ["main"]
 #: Commands that help does not show.
 HIDDEN = {"task": "hypershell.apps.task"}
 
+#: Commands that need what POSIX has and Windows has not; there they are refused.
+POSIX_ONLY = ("cluster", "mpi", "server")
+
 _INFORMATION = ("--help", "--version", "--citation")
 
 
@@ -26,6 +29,9 @@ def main(argv: list[str]) -> int:
     """Run the command that `argv` names and return its exit status."""
     if not argv:
         return _tell(top_usage(), ExitStatus.USAGE)
+    if sys.platform == "win32" and argv[0] in POSIX_ONLY:
+        way_out = "run it on Linux or macOS, and join it from here with 'hs client'"
+        return _fail(UsageError(f"hs {argv[0]} does not run on Windows: {way_out}"))
     for command in COMMANDS:
         if command.name == argv[0]:
             return int(importlib.import_module(command.module).main(argv[1:]))

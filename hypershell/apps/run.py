@@ -86,17 +86,21 @@ def _print_output(tasks: Tasks, task: dict[str, Any]) -> None:
 
 
 def _never_ran(task: dict[str, Any]) -> bool:
-    return task["exit_status"] is not None and task["exit_status"] < -99
+    from hypershell.core.model import WINDOWS_STATUS
+
+    return task["exit_status"] is not None and WINDOWS_STATUS < task["exit_status"] < -99
 
 
 def _tell(task: dict[str, Any]) -> None:
     """Say what exit status and output do not."""
+    from hypershell.core.model import WINDOWS_STATUS
+
     task_id, state, status, reason = (task[name] for name in ("id", "state", "exit_status", "error"))
     if state == "cancelled":
         log.error("Task (%s) was cancelled", task_id)
     elif reason is not None:
         log.error("Task (%s) failed: %s", task_id, reason)
-    elif status is not None and status < 0:
+    elif status is not None and WINDOWS_STATUS < status < 0:
         log.error("Task (%s) was ended by signal %d", task_id, -status)
     else:
         log.info("Completed task (%s)", task_id)

@@ -68,9 +68,11 @@ def _write(stream: str, data: bytes) -> None:
 
 
 def _why(task: Mapping[str, Any]) -> str:
+    from hypershell.core.model import WINDOWS_STATUS
+
     if task["state"] in ("pending", "dispatched"):
         return f"the task is {task['state']}"
-    if task["exit_status"] is not None and task["exit_status"] < -99:
+    if task["exit_status"] is not None and WINDOWS_STATUS < task["exit_status"] < -99:
         return f"it did not run ({task['error'] or task['state']})"
     return "output is kept of tasks that are submitted or run with --keep-output, and by a run with --capture"
 

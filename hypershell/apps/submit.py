@@ -7,6 +7,7 @@ import os
 import platform
 import shlex
 import stat
+import sys
 import time
 from typing import TYPE_CHECKING
 
@@ -92,9 +93,17 @@ def _decide(settings: SubmitSettings) -> tuple[str | None, str | None]:
         return (None if settings.task_file == "-" else settings.task_file), None
     if not words or words == ("-",):
         return None, None
-    if len(words) == 1 and os.path.exists(words[0]) and not os.access(words[0], os.X_OK):
+    if len(words) == 1 and os.path.exists(words[0]) and not _is_program(words[0]):
         return words[0], None
     return None, join_words(words)
+
+
+def _is_program(path: str) -> bool:
+    """Whether `path` can be executed; on Windows its name says so, and every file has the right."""
+    if sys.platform == "win32":
+        endings = os.environ.get("PATHEXT", ".COM;.EXE;.BAT;.CMD")
+        return os.path.splitext(path)[1].upper() in endings.upper().split(";")
+    return os.access(path, os.X_OK)
 
 
 def prepare(settings: SubmitSettings, dial: DialSettings | None, config: Config) -> Callable[[], Asking] | None:

@@ -14,6 +14,7 @@ __all__ = [
     "CANCELLED_BY_USER",
     "KEPT_MOST",
     "UPDATING",
+    "WINDOWS_STATUS",
     "ClientInfo",
     "FeedMark",
     "Int32",
@@ -63,10 +64,14 @@ class Task(Struct, array_like=True, gc=False):
     memory: int | None = None
 
 
+#: Below this are the statuses of 32 bits of Windows: 0xC0000005 is -1073741819.
+WINDOWS_STATUS = -200
+
+
 class Special:
     """Exit statuses of tasks that have none of their own; outside of every signal's ``-n``.
 
-    Signals end at 64, so these can never be a death by signal (docs/decisions/0002).
+    Signals end at 64, so these can never be a death by signal (docs/decisions/0002), and never one of Windows.
     """
 
     CANCELLED = -100

@@ -9,6 +9,12 @@ from hypershell.executor.spawn import NotStarted
 
 __all__ = ["capture_paths", "kept_of", "open_again", "open_capture"]
 
+#: No process inherits it by itself; Windows does not change its bytes.
+_PRIVATE = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+
+#: What means something else than a letter of a name, on one system or another.
+_NO_NAMES = dict.fromkeys(map(ord, '/\\:\0'), "_")
+
 
 def capture_paths(folder: str, id: str) -> tuple[str, str]:
     """Paths of stdout and stderr of the task `id`: ``folder/ab/cd/ID.out`` and ``.err``.
@@ -17,7 +23,7 @@ def capture_paths(folder: str, id: str) -> tuple[str, str]:
     An id that is no file name cannot leave the folder.
     """
     digits = "".join(letter for letter in id if letter in "0123456789abcdefABCDEF")[-4:].rjust(4, "0").lower()
-    name = id.replace("/", "_").replace("\0", "_")
+    name = id.translate(_NO_NAMES)
     stem = os.path.join(folder, digits[:2], digits[2:], name)
     return f"{stem}.out", f"{stem}.err"
 
@@ -27,7 +33,7 @@ def open_capture(paths: tuple[str, str]) -> tuple[int, int]:
 
     :raises NotStarted: they cannot be created.
     """
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_APPEND
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | _PRIVATE
     opened: list[int] = []
     try:
         for path in paths:
@@ -50,8 +56,8 @@ def open_again(paths: tuple[str, str]) -> tuple[int, int]:
     """
     first = -1
     try:
-        first = os.open(paths[0], os.O_RDONLY | os.O_CLOEXEC)
-        return first, os.open(paths[1], os.O_RDONLY | os.O_CLOEXEC)
+        first = os.open(paths[0], os.O_RDONLY | _PRIVATE)
+        return first, os.open(paths[1], os.O_RDONLY | _PRIVATE)
     except OSError as error:
         if first >= 0:
             os.close(first)
@@ -69,7 +75,7 @@ def _beginning(fd: int) -> tuple[bytes, int]:
     parts: list[bytes] = []
     begin = 0
     try:
-        while begin < KEPT_MOST and (part := os.pread(fd, KEPT_MOST - begin, begin)):
+        while begin < KEPT_MOST and (part := os.read(fd, KEPT_MOST - begin)):
             parts.append(part)
             begin += len(part)
         return b"".join(parts), max(begin, os.fstat(fd).st_size)

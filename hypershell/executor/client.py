@@ -70,7 +70,7 @@ def run_client(
 def signals_to(executor: Executor, launcher_kills: bool = False) -> Iterator[None]:
     """While it lasts, signals to this process go to `executor`; for `launcher_kills` see `run_client`."""
     desk = _SignalDesk(executor, launcher_kills)
-    names = ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2", "SIGHUP")
+    names = ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2", "SIGHUP", "SIGBREAK")
     numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
     old = {number: signal.signal(number, desk) for number in numbers}
     try:
@@ -94,6 +94,8 @@ class _SignalDesk:
     def __call__(self, number: int, frame: FrameType | None) -> None:
         if number == getattr(signal, "SIGHUP", None):  # rotate the log file: a rank has none
             return
+        if number == getattr(signal, "SIGBREAK", None):  # Ctrl-Break of Windows: a Ctrl-C that others can send too
+            number = signal.SIGINT
         self._executor.heard(number)
         now = self._clock()
         last, self._last = self._last, (number, now)

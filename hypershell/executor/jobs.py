@@ -8,6 +8,7 @@ machine.
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -19,16 +20,18 @@ from hypershell.executor.job import Job
 from hypershell.executor.ladder import KILL
 from hypershell.executor.output import Head, Output, Pipe
 from hypershell.executor.places import ANYWHERE, Place, Places
-from hypershell.executor.reap import RSS_UNIT, next_exit
-from hypershell.executor.spawn import NotStarted, Spawner
+from hypershell.executor.reap import RSS_UNIT
+from hypershell.executor.spawn import NotStarted
+from hypershell.executor.system import make_spawner
 from hypershell.executor.turns import take_short_turns
 from hypershell.executor.vocabulary import Exited, Expanded, StartFailed
 from hypershell.proto.messages import ClientSettings, Context
 
 __all__ = ["Jobs"]
 
-#: Seconds for which the pipes of an ended task are read where something still holds them.
-DRAIN_TIME = 0.1
+#: Seconds for which the pipes of an ended task are read where something still holds them. On Windows a thread reads
+#: them, and has to find time first.
+DRAIN_TIME = 1.0 if sys.platform == "win32" else 0.1
 
 #: Seconds after which the pipes of a running task are watched. Most short tasks end before and cost no wake-up.
 UNWATCHED_TIME = 0.005
@@ -46,6 +49,7 @@ class Jobs:
     :param threads: see ``Spawner``.
     :param stray: called with the id of an ended child that is no job.
     :param cores: see ``Places``.
+    :param exited: see ``WindowsSpawner``.
     """
 
     def __init__(
@@ -57,9 +61,10 @@ class Jobs:
         threads: bool = False,
         stray: Callable[[int], None] | None = None,
         cores: Sequence[frozenset[int]] = (),
+        exited: Callable[[], None] = lambda: None,
     ) -> None:
         self._environment = environment
-        self._spawner = Spawner(environment.base, threads)
+        self._spawner = make_spawner(environment.base, threads, exited)
         if threads:
             take_short_turns()
         self._places = Places(cores)
@@ -151,8 +156,8 @@ class Jobs:
         finally:
             os.close(out_end)
             os.close(err_end)
-        os.set_blocking(out, False)
-        os.set_blocking(err, False)
+        self._output.pipes.begin(out)
+        self._output.pipes.begin(err)
         job = Job(id, pid, begin, out, err)
         self._by_pid[pid] = self._by_id[id] = job
         return job
@@ -226,16 +231,13 @@ class Jobs:
         if job is None or not job.running:
             return
         job.signalled = True
-        try:
-            os.killpg(job.pid, number)
-        except (ProcessLookupError, PermissionError):  # macOS says the latter of zombies
-            pass
+        self._spawner.signal(job.pid, number)
 
     # Ending
 
     def collect(self, now: float) -> None:
         """Reap every child that has ended; call after SIGCHLD."""
-        by_pid, output = self._by_pid, self._output
+        by_pid, output, next_exit = self._by_pid, self._output, self._spawner.next_exit
         while (found := next_exit()) is not None:
             pid, status, usage = found
             job = by_pid.pop(pid, None)
@@ -247,7 +249,7 @@ class Jobs:
             job.running = False
             if job.signalled:
                 self._kill_rest(pid)
-            job.status = os.waitstatus_to_exitcode(status)
+            job.status = status
             job.usage = (usage[0], usage[1], usage[2])
             if job.out_fd >= 0 and job.heads is None:
                 job.out = output.finish(job.out_fd, False)
@@ -280,10 +282,7 @@ class Jobs:
 
         Its leader has just been reaped; its number is not given away while anything of the group lives.
         """
-        try:
-            os.killpg(group, KILL)
-        except (ProcessLookupError, PermissionError):
-            pass
+        self._spawner.signal(group, KILL)
 
     def _over(self, job: Job) -> None:
         del self._by_id[job.id]

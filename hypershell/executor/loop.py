@@ -7,7 +7,6 @@ process. It installs a handler for SIGCHLD; the other signals belong to whoever 
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections import deque
 from collections.abc import Callable
@@ -21,8 +20,8 @@ from hypershell.executor.guard import Guard
 from hypershell.executor.jobs import Ended, Jobs
 from hypershell.executor.machine import Machine
 from hypershell.executor.output import Output
-from hypershell.executor.reap import Reaper
 from hypershell.executor.spawn import open_standard_descriptors, seal_descriptors
+from hypershell.executor.system import make_reaper, own_environ
 from hypershell.executor.vocabulary import (
     Action,
     CancelOrdered,
@@ -107,8 +106,8 @@ class Executor:
         self._startup = startup
         self._give_up_at: float | None = None
         """When this client ends unless there is a first welcome."""
-        self._reaper = Reaper(poller)
-        self._output = Output(poller, self._send_output)
+        self._reaper = make_reaper(poller)
+        self._output = Output(poller, self._send_output, pipes=self._reaper.pipes)
         self._machine: Machine | None = None
         self._jobs: Jobs | None = None
         self._todo: deque[Action] = deque()
@@ -264,12 +263,19 @@ class Executor:
             self._welcomed(settings)
         self._info_on = _log.isEnabledFor(logging.INFO)
         self._debug_on = _log.isEnabledFor(logging.DEBUG)
-        environ = dict(os.environb) if self._environ is None else self._environ
+        environ = own_environ() if self._environ is None else self._environ
         self._greeted = False
         self._environment = environment = Environment(environ, settings, self._info)
         cores = self._bind(settings)
         self._jobs = Jobs(
-            settings, environment, self._output, self._tell, not self._alone, self._child_ended, cores
+            settings,
+            environment,
+            self._output,
+            self._tell,
+            not self._alone,
+            self._child_ended,
+            cores,
+            self._reaper.exited,
         )
         self._machine = Machine(settings, time.time() - self._now, self._now, self._reconnect)
 

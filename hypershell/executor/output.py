@@ -7,11 +7,15 @@ beyond it no pipe is read, so that the tasks themselves wait. Called by ``execut
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from hypershell.core.model import KEPT_MOST
+from hypershell.executor.reap import PosixPipes
 from hypershell.reactor import Poller
+
+if TYPE_CHECKING:
+    from hypershell.executor.system import Pipes
 
 __all__ = ["LONGEST_LINE", "WINDOW", "Head", "Output", "Pipe"]
 
@@ -65,12 +69,18 @@ class Output:
 
     :param send: gets stdout and stderr bytes of one message.
     :param ended: called with a pipe that ended while it was watched.
+    :param pipes: how they are read and waited for; by `poller` itself where nothing is said.
     """
 
     def __init__(
-        self, poller: Poller, send: Callable[[bytes, bytes], None], ended: Callable[[Pipe], None] | None = None
+        self,
+        poller: Poller,
+        send: Callable[[bytes, bytes], None],
+        ended: Callable[[Pipe], None] | None = None,
+        pipes: Pipes | None = None,
     ) -> None:
-        self._poller = poller
+        self.pipes = pipes or PosixPipes(poller)
+        self._read, self._close = self.pipes.read, self.pipes.close
         self._send = send
         self._ended = ended
         self._out: list[bytes] = []
@@ -97,11 +107,11 @@ class Output:
         """
         if self._room > 0:
             try:
-                data = os.read(fd, _READ)
+                data = self._read(fd, _READ)
             except BlockingIOError:
                 return Pipe(fd, error)
             if not data:
-                os.close(fd)
+                self._close(fd)
                 return None
             pipe = Pipe(fd, error)
             self._take(pipe, data)
@@ -116,7 +126,7 @@ class Output:
             return True
         while self._room > 0 or pipe.limit:
             try:
-                data = os.read(fd, _READ)
+                data = self._read(fd, _READ)
             except BlockingIOError:
                 return False
             if not data:
@@ -133,7 +143,7 @@ class Output:
             pipe.watched = True
             self._watched.add(pipe)
             if not self.full or pipe.limit:
-                self._poller.add(pipe.fd, lambda: self._readable(pipe))
+                self.pipes.add(pipe.fd, lambda: self._readable(pipe))
 
     def close(self, pipe: Pipe) -> None:
         """Forward an unfinished line and close the pipe; what is written to it later has no reader."""
@@ -141,11 +151,11 @@ class Output:
         if fd < 0:
             return
         if pipe.watched:
-            self._poller.remove(fd)
+            self.pipes.remove(fd)
             self._watched.discard(pipe)
             pipe.watched = False
         pipe.fd = -1
-        os.close(fd)
+        self._close(fd)
         if pipe.tail:
             self._pass_on(pipe, pipe.tail)
             pipe.tail = b""
@@ -166,13 +176,13 @@ class Output:
         if was_full and not self.full:
             for pipe in self._watched:
                 if not pipe.limit:
-                    self._poller.add(pipe.fd, lambda pipe=pipe: self._readable(pipe))  # type: ignore[misc]
+                    self.pipes.add(pipe.fd, lambda pipe=pipe: self._readable(pipe))  # type: ignore[misc]
 
     def _readable(self, pipe: Pipe) -> None:
         if pipe.fd < 0 or (self.full and not pipe.limit):
             return
         try:
-            data = os.read(pipe.fd, _READ)
+            data = self._read(pipe.fd, _READ)
         except BlockingIOError:
             return
         if data:
@@ -212,6 +222,6 @@ class Output:
             if self._room <= 0:
                 for watched in self._watched:
                     if not watched.limit:
-                        self._poller.remove(watched.fd)
+                        self.pipes.remove(watched.fd)
         else:
             self._room -= len(data)

@@ -1,4 +1,4 @@
-"""Ends of child processes: SIGCHLD wakes the loop, ``wait4`` says who ended and what it used.
+"""Ends of child processes: SIGCHLD wakes the loop, ``wait4`` says who ended and what it used. POSIX.
 
 Only the executor waits in its process. A child that is none of ours is reaped and ignored.
 """
@@ -14,19 +14,33 @@ from typing import Any
 
 from hypershell.reactor import Poller
 
-__all__ = ["RSS_UNIT", "Reaper", "next_exit"]
+__all__ = ["RSS_UNIT", "PosixPipes", "Reaper", "next_exit"]
 
-#: Bytes in one unit of ``ru_maxrss`` (getrusage(2): kilobytes on Linux, bytes on macOS).
-RSS_UNIT = 1 if sys.platform == "darwin" else 1024
+#: Bytes in one unit of ``ru_maxrss`` (getrusage(2): kilobytes on Linux, bytes on macOS), and of Windows' number.
+RSS_UNIT = 1 if sys.platform in ("darwin", "win32") else 1024
+
+
+class PosixPipes:
+    """Reading ends of pipes that the poller itself waits for."""
+
+    def __init__(self, poller: Poller) -> None:
+        self.read = os.read
+        self.close = os.close
+        self.add = poller.add
+        self.remove = poller.remove
+
+    def begin(self, fd: int) -> None:
+        """Never wait in ``read``."""
+        os.set_blocking(fd, False)
 
 
 def next_exit() -> tuple[int, int, Any] | None:
-    """Process id, wait status and resource usage of a child that has ended; None while there is none."""
+    """Process id, exit status and resource usage of a child that has ended; None while there is none."""
     try:
         pid, status, usage = os.wait4(-1, os.WNOHANG)
     except ChildProcessError:
         return None
-    return (pid, status, usage) if pid else None
+    return (pid, os.waitstatus_to_exitcode(status), usage) if pid else None
 
 
 class Reaper:
@@ -38,6 +52,7 @@ class Reaper:
 
     def __init__(self, poller: Poller) -> None:
         self.pending = True
+        self.pipes = PosixPipes(poller)
         self._poller = poller
         self._read, self._write = os.pipe()
         os.set_blocking(self._read, False)
@@ -51,6 +66,9 @@ class Reaper:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.pending = True
+
+    def exited(self) -> None:
+        """Nothing: SIGCHLD tells."""
 
     def _clear(self) -> None:
         try:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from hypershell.errors import HyperShellError
 from hypershell.executor.env import LONGEST
+from hypershell.executor.reap import next_exit
 
 if TYPE_CHECKING:
     from hypershell.executor.unlocked import Unlocked
@@ -130,6 +131,7 @@ class Spawner:
         self._path = [folder or b"." for folder in path.split(b":")]
         self._anywhere = all(folder.startswith(b"/") for folder in self._path)
         self._unlocked = _unlocked(self._null, self._signals) if threads else None
+        self.next_exit = next_exit
         self.functions = frozenset(
             name[len(b"BASH_FUNC_") : -2]
             for name in environ
@@ -239,6 +241,13 @@ class Spawner:
             if os.access(program, os.X_OK):
                 return program
         return None
+
+    def signal(self, pid: int, number: int) -> None:
+        """Signal the process group `pid`; one that is gone is left alone."""
+        try:
+            os.killpg(pid, number)
+        except (ProcessLookupError, PermissionError):  # macOS says the latter of zombies
+            pass
 
     def close(self) -> None:
         """Give back the descriptors."""

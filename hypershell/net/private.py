@@ -11,6 +11,9 @@ from hypershell.errors import ConfigError
 
 __all__ = ["check_private", "read_private", "write_private"]
 
+#: Nobody inherits it, a pipe does not make us wait, Windows gives the bytes as they are.
+_WAYS = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+
 
 def read_private(path: str, what: str, most: int) -> bytes:
     """The content of a file that only its owner may read.
@@ -20,7 +23,7 @@ def read_private(path: str, what: str, most: int) -> bytes:
     Raises ``ConfigError`` where it cannot be read, is no regular file, is too long, or where others can read it.
     """
     try:
-        fd = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0))
+        fd = os.open(path, os.O_RDONLY | _WAYS)
     except OSError as error:
         raise ConfigError(f"cannot read the {what} {path}: {error.strerror}") from None
     try:

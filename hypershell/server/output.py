@@ -10,11 +10,16 @@ import errno
 import logging
 import os
 import select
+import stat
 from collections import deque
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from hypershell.errors import HyperShellError
 from hypershell.reactor import Poller
+
+if TYPE_CHECKING:
+    from hypershell.server.behind import Behind
 
 __all__ = ["OutputError", "Sink", "open_output"]
 
@@ -22,6 +27,9 @@ log = logging.getLogger("hypershell.server")
 
 #: A pipe that polls as writable takes at least this much without blocking (pipe(7), PIPE_BUF).
 ATOMIC = 4096
+
+#: Bytes that a thread gets to write at a time, where there is one.
+BEHIND = 65_536
 
 
 class OutputError(HyperShellError):
@@ -31,9 +39,19 @@ class OutputError(HyperShellError):
 def open_output(path: str) -> int:
     """A descriptor for ``-o``/``-e``: the file is made or truncated. Raises ``OutputError``."""
     try:
-        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_CLOEXEC", 0), 0o666)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+        return os.open(path, flags, 0o666)
     except OSError as error:
         raise OutputError(f"cannot write output to {path}: {error.strerror}") from None
+
+
+def _behind(fd: int, poller: Poller, ready: Callable[[], None]) -> Behind | None:
+    """A thread for what may make a writer wait; None for a regular file."""
+    if stat.S_ISREG(os.fstat(fd).st_mode):
+        return None
+    from hypershell.server.behind import Behind
+
+    return Behind(fd, poller, ready)
 
 
 class Sink:
@@ -62,6 +80,10 @@ class Sink:
         self.stuck = False
         """Whether the disk was full at the last attempt."""
         self._probe: select.poll | None = None
+        self._behind: Behind | None = None
+        if not hasattr(select, "poll"):
+            self._behind = _behind(fd, poller, self.pump)
+            return
         try:
             poller.add(fd, self.pump, write=True)
             poller.remove(fd)
@@ -72,7 +94,7 @@ class Sink:
 
     @property
     def empty(self) -> bool:
-        return not self._queue
+        return not self._queue and not (self._behind is not None and self._behind.busy)
 
     def put(self, data: bytes, peer: int) -> None:
         """Queue whole lines that came from `peer`."""
@@ -104,6 +126,9 @@ class Sink:
         done = 0
         try:
             while done < len(data):
+                if self._behind is not None:
+                    done += self._behind.write(data[done : done + BEHIND])
+                    continue
                 if self._probe is None:
                     done += os.write(self._fd, data[done:])
                     continue

@@ -285,7 +285,7 @@ def _refuse(feed: Feed) -> None:
 
 def _is_there(feed: Feed, patience: float | None) -> bool:
     """Whether something can be read within `patience` seconds (None: however long that takes)."""
-    if feed.buffered or not feed.waits:
+    if feed.buffered or not feed.waits or not hasattr(select, "poll"):  # Windows cannot ask a pipe: read and see
         return True
     probe = select.poll()
     probe.register(feed.fd, select.POLLIN)

@@ -16,7 +16,7 @@ from msgspec import Struct
 
 from hypershell.core.model import FeedMark, Submission, Task
 from hypershell.proto.visits import Ask, HandIn, Line, Lines, Refused, Status, Taken, Told
-from hypershell.tags import is_tag
+from hypershell.tags import Scalar, is_tag
 from hypershell.transport import Lost
 
 __all__ = ["Source", "Surroundings", "Visits"]
@@ -165,8 +165,14 @@ def _reason_against(lines: Sequence[Line]) -> str | None:
         if line.timeout is not None and not math.isfinite(line.timeout):
             return "a timeout is no number"
         for key, value in (line.tag or {}).items():
-            if not is_tag(key) or (isinstance(value, str) and value and not is_tag(f"x:{value}")):
+            if not _is_tag(key, value):
                 return "a tag has characters that tags cannot have"
             if isinstance(value, float) and not math.isfinite(value):
                 return "the value of a tag is no number"
     return None
+
+
+def _is_tag(key: str, value: Scalar) -> bool:
+    if key in ("os", "label"):  # these need a value of their own kind
+        return is_tag(f"{key}:{value}")
+    return is_tag(key) and (not isinstance(value, str) or not value or is_tag(f"x:{value}"))

@@ -7,7 +7,6 @@ directory only. Every place for tasks is a schema of its own, so that one server
 from __future__ import annotations
 
 import os
-import pwd
 import shutil
 import signal
 import subprocess
@@ -65,6 +64,8 @@ class Server:
         data.mkdir(mode=0o700)
         self._as: list[str] = []
         if os.geteuid() == 0:
+            import pwd  # not on Windows
+
             user = pwd.getpwnam("postgres")
             for path in (self.folder, data):
                 os.chown(path, user.pw_uid, user.pw_gid)
