@@ -25,6 +25,7 @@ SUITE: Mapping[str, tuple[str, ...]] = {
     "core_rate": ("1",),
     "server_rate": ("2000",),
     "metg": ("--shape", "10", "--per-slot", "2", "--steps", "0"),
+    "bundles": ("--per-slot", "3", "--quick"),
     "net_rate": ("--tasks", "2000", "--rounds", "1"),
     "writer_rate": ("--rows", "2000", "--rounds", "1"),
     "export_rate": ("--rows", "2000", "--rounds", "1"),

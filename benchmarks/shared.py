@@ -80,6 +80,7 @@ BUDGETS: Mapping[str, Budget] = {
     "core_flat": Budget("core per event, dearest of 10 to 10,000 clients, of the cheapest", "ratio", 2, 1.5),
     "metg_half": Budget("shortest tasks with which ranks are half busy", "s", 1.0, 0.35),
     "metg_most": Budget("shortest tasks with which ranks are 95 % busy", "s", 3.0, 1.0),
+    "bundles": Budget("bundles that adapt, of the best fixed size", "ratio", 0.95, 1.0, more=True),
     "big_database": Budget("rate with a big database, of an empty one", "ratio", 0.9, 0.97, more=True),
     "one_task": Budget("hs cluster with one task", "s", 0.5, 0.3),
     "one_task_fresh": Budget("hs cluster with one task, in a fresh site", "s", 0.5, 0.3),

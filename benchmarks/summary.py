@@ -161,6 +161,16 @@ def _granularity(share: str) -> Callable[[str, Rows], Found | None]:
     return find
 
 
+def _worst_bundles(key: str, rows: Rows) -> Found | None:
+    """``bundles``: the lowest ratio, with what it belongs to."""
+    if not rows:
+        return None
+    worst = min(rows, key=lambda row: float(row["ratio"]))
+    ratios = [float(row["ratio"]) for row in rows]
+    note = f"{worst['tasks']}, mean {worst['mean s']:g} s, the worst of {len(rows)}"
+    return Found(min(ratios), min(ratios), max(ratios), note)
+
+
 #: Results that are written once for each MPI, its name appended.
 _PER_MPI = ("idle_rank",)
 
@@ -176,6 +186,7 @@ SOURCES: Mapping[str, tuple[str, Callable[[str, Rows], Found | None]]] = {
     ),
     "core": ("core_rate", _dearest("us/event")),
     "core_flat": ("core_rate", _dearest("ratio")),
+    "bundles": ("bundles", _worst_bundles),
     "metg_half": ("metg", _granularity("50%")),
     "metg_most": ("metg", _granularity("95%")),
     **dict.fromkeys(("big_database", "server_memory"), ("scale", _by_key)),
