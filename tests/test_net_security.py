@@ -22,13 +22,13 @@ import pytest
 from hypershell.errors import ProtocolError
 from hypershell.net import tls
 from hypershell.net.auth import Key
-from hypershell.net.dialer import Dialer
+from hypershell.net.dialer import Dialer, Patience
 from hypershell.net.listener import Limits
 from hypershell.proto import session as s
 from hypershell.proto.codec import decode_client, encode
 from hypershell.proto.framing import HANDSHAKE, HANDSHAKE_LIMIT, MAX_FRAME, MESSAGE, Frame, FrameDecoder, frame
 from hypershell.proto.messages import Hello, Leave, Output, OutputTaken, Results
-from hypershell.transport import SERVER, Lost
+from hypershell.transport import SERVER, Cut, Lost
 from tests.testbed.net import KEY, Net, client_side, hello, net, server_side, welcome
 from tests.testbed.relay import Relay
 
@@ -407,6 +407,20 @@ def test_a_server_that_says_what_no_server_says(wire: Net) -> None:
     wire.listener.send(peer, Leave("a client's message"))
     wire.until(lambda: isinstance(wire.heard[dialer][-1], Lost))
     assert "bad message from the server" in wire.heard[dialer][-1].reason
+
+
+def test_two_that_do_not_understand_each_other_meet_ever_more_seldom(wire: Net) -> None:
+    patience = Patience(reconnect=600.0, shortest=0.02, linger=0.0)
+    dialer, peer = wire.join("me", patience=patience, draw=lambda: 0.0)
+    pauses: list[float] = []
+    for _ in range(4):
+        wire.listener.send(peer, Leave("a client's message"))
+        wire.until(lambda: sum(isinstance(one, Cut) for one in wire.heard[dialer]) > len(pauses))
+        pauses.append(dialer.pause)
+        wire.until(lambda: dialer.connected)
+        dialer.send(SERVER, hello("me"))
+        peer = wire.welcomed(dialer, "me", peer)
+    assert pauses == [0.02, 0.04, 0.08, 0.16]
 
 
 def test_a_thousand_hostile_inputs_and_another_client_notices_nothing(

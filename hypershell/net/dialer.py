@@ -131,6 +131,9 @@ class Dialer:
         """When the pause, or the time of a handshake, is over; None: nothing is to be done any more."""
         self._until = clock() + delay + self._patience.first
         self._rounds = 0
+        self._rejections = 0
+        self.pause = 0.0
+        """Seconds between the last loss of the server and the next attempt."""
         self._greetings = 0
         self._reason = ""
         self._final = False
@@ -420,7 +423,11 @@ class Dialer:
             self._taken.append(Delivery(SERVER, Lost(reason)))
             return
         self._until = now + self._patience.reconnect
-        self._due = now + self._patience.shortest * self._draw()
+        # Who rejects what we say will do so again: each time in a row we come back later.
+        self._rejections = self._rejections + 1 if final else 0
+        longest = min(self._patience.longest, self._patience.shortest * 2.0 ** min(self._rejections, 30))
+        self.pause = longest * ((0.5 + self._draw() / 2) if final else self._draw())
+        self._due = now + self.pause
         _log.debug("Lost the server (%s): looking for it for %g seconds", reason, self._patience.reconnect)
         self._taken.append(Delivery(SERVER, Cut(reason)))
 
