@@ -285,8 +285,8 @@ CHECKS: Sequence[Check] = (
     Check("hosts", "hosts crash or are cut off under MPI", 5, 1, lost_hosts),
     Check("mpich", "oversubscribed ranks, MPICH", 20_000, 300, many_ranks("mpich")),
     Check("openmpi", "oversubscribed ranks, Open MPI", 20_000, 300, many_ranks("openmpi")),
-    Check("limits-mpich", "time limits of Slurm, MPICH", 4, 1, time_limits("mpich")),
-    Check("limits-openmpi", "time limits of Slurm, Open MPI", 4, 1, time_limits("openmpi")),
+    Check("limits-mpich", "time limits of Slurm, MPICH", 3, 1, time_limits("mpich")),
+    Check("limits-openmpi", "time limits of Slurm, Open MPI", 3, 1, time_limits("openmpi")),
 )
 
 
