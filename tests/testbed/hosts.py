@@ -1,7 +1,8 @@
 """Several hosts on this machine, each with its own network, name, processes and address, whose links can be cut.
 
 Each is a set of Linux namespaces; all hang on a bridge in a namespace of its own, so nothing of this machine's
-network is touched and several sets can be up at once. Needs root, and ``ip``, ``unshare`` and ``nsenter``.
+network is touched and several sets can be up at once. The file system is shared, process ids repeat, as
+on a cluster. Needs root, and ``ip``, ``unshare`` and ``nsenter``.
 """
 
 from __future__ import annotations
@@ -16,15 +17,16 @@ from pathlib import Path
 
 import psutil
 
-__all__ = ["Hosts", "inner", "why_not"]
+__all__ = ["PATIENCE", "Hosts", "inner", "why_not"]
 
 #: The first process of a host: it tells its name, and takes in what loses its parent.
 _INIT = """
-hostname "$1" && mount --bind "$2" /etc/hosts && ip link set lo up && echo up
+hostname "$1" && mount --bind "$2" /etc/hosts && mount -t tmpfs none /dev/shm && ip link set lo up && echo up
 while :; do sleep 100000 & wait $!; done
 """
 
-_PATIENCE = 60.0
+#: Seconds for a host to come up, or for processes to go.
+PATIENCE = 60.0
 
 
 def why_not() -> str | None:
@@ -42,7 +44,7 @@ def why_not() -> str | None:
 
 def inner(process: subprocess.Popen[bytes]) -> psutil.Process:
     """The program that `Hosts.on` wraps, once it has started: the one to send signals to."""
-    until = time.monotonic() + _PATIENCE
+    until = time.monotonic() + PATIENCE
     wrapper = psutil.Process(process.pid)
     while not (children := wrapper.children()):
         assert process.poll() is None and time.monotonic() < until, "the program did not start"
@@ -101,6 +103,29 @@ class Hosts:
 
     def __exit__(self, *error: object) -> None:
         self.close()
+
+    def processes(self, name: str, word: str) -> list[int]:
+        """Processes of a host with `word` in their command lines, as this machine numbers them."""
+        found = []
+        place = os.readlink(f"/proc/{self._inits[name]}/ns/pid")
+        for entry in os.listdir("/proc"):
+            if not entry.isdecimal():
+                continue
+            try:
+                if os.readlink(f"/proc/{entry}/ns/pid") == place:
+                    words = Path(f"/proc/{entry}/cmdline").read_bytes().decode(errors="replace")
+                    if word in words.replace("\0", " "):
+                        found.append(int(entry))
+            except OSError:
+                continue
+        return found
+
+    def wait_gone(self, name: str, word: str) -> None:
+        """Wait until no process of a host has `word` in its command line."""
+        until = time.monotonic() + PATIENCE
+        while self.processes(name, word):
+            assert time.monotonic() < until, f"{word} still runs on {name}"
+            time.sleep(0.05)
 
     def _start(self, command: Sequence[str]) -> int:
         """A process that stays; gives its id when it has said that it is up."""
