@@ -11,7 +11,7 @@ from tests.testbed.cli import Hs
 from tests.testbed.mpi import ROOT, Mpi, clean_environ
 from tests.testbed.slurm import Slurm
 
-__all__ = ["Jobs"]
+__all__ = ["SCRIPTS", "Jobs"]
 
 SCRIPTS = ROOT / "jobscripts"
 #: What each MPI speaks under srun.
