@@ -91,7 +91,9 @@ def _reaches_its_limit(jobs: Jobs) -> None:
     state = jobs.slurm.wait(jobs.submit(script, "--time=1"), _PATIENCE)
     assert state[0] == "TIMEOUT", f"{state}: {jobs.output()}"
     states = jobs.states()
-    assert set(states) == {"succeeded", "pending"}, f"{states}: {jobs.output()}"
+    # Slurm may end a rank before it could hand back what it ran; the next job does that again.
+    assert set(states) - {"dispatched"} == {"succeeded", "pending"}, f"{states}: {jobs.output()}"
+    assert states.get("dispatched", 0) <= 3, f"more than the ranks could run: {states}"
     state = jobs.slurm.wait(jobs.submit(script, "--time=10"), _PATIENCE)
     assert state == ("COMPLETED", "0:0"), f"{state}: {jobs.output()}"
     _check_once(jobs, count)
