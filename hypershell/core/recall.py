@@ -20,10 +20,10 @@ from hypershell.core.policy import Policy
 
 __all__ = ["Recalling"]
 
-#: Seconds between two looks at least, and for each client that is looked at: so they cost a percent or two.
+#: Seconds between two looks at least, and for each client that is looked at: so they cost a few percent at most.
 PAUSE = 0.05
 PAUSE_PER_CLIENT = 2e-5
-#: Between looks that lead to nothing.
+#: Between looks that lead to nothing, while nothing else happens.
 LONGEST_PAUSE = 1.0
 #: Mean seconds of tasks that are worth to be moved one by one: a hundred times what moving one costs us.
 LONG_TASK = 0.005
@@ -34,7 +34,7 @@ SILENCE = 0.25
 #: Seconds after which a client that did not answer may be asked again: what it was asked for had begun.
 ASK_AGAIN = 1.0
 #: Tasks that are asked for in one look.
-MOST = 256
+MOST = 1024
 
 
 class Recalling(Asked):
@@ -46,12 +46,18 @@ class Recalling(Asked):
         """When the next look is due; None: there is no reason for one."""
         self._look_pause = PAUSE
 
-    def _heard_from(self, client: Client, returned: int) -> None:
+    def _heard_from(self, client: Client, returned: int, now: float) -> None:
         """A message with results came, and so many tasks with it that go to others."""
         client.spoke = self._wall
         if client.asked_back:
             client.asked_back = 0
             self._recalled += returned
+        if self._look_at is not None:
+            self._look_pause = self._shortest_pause()
+            self._look_at = min(self._look_at, now + self._look_pause)
+
+    def _shortest_pause(self) -> float:
+        return max(PAUSE, PAUSE_PER_CLIENT * len(self._clients))
 
     def _recall(self, now: float) -> None:
         """Look whether somebody waits for nothing while others have more than they can run, if it is time to."""
@@ -67,7 +73,7 @@ class Recalling(Asked):
             self._look_at = None
             return
         if self._look_at is None:
-            self._look_pause = max(PAUSE, PAUSE_PER_CLIENT * len(self._clients))
+            self._look_pause = self._shortest_pause()
             self._look_at = now + self._look_pause
         elif self._look(group):
             self._look_at = now + self._look_pause
@@ -75,11 +81,16 @@ class Recalling(Asked):
             self._look_at = None
 
     def _is_last(self, group: Group) -> bool:
-        """Whether nothing of `group` is there that somebody could be given, nor will be soon."""
-        if group.ready or group.front or group.stored or group.again or self._loading:
+        """Whether nothing of `group` is there for clients of some kind, nor will be soon."""
+        if group.stored or group.again or self._loading:
             return False
         walltime = self._walltime
-        return walltime is None or not walltime.closed
+        if walltime is not None and walltime.closed:
+            return False
+        if not group.ready and not group.front:
+            return True
+        kinds = self._clients.kinds()
+        return len(kinds) > 1 and not all(group.for_kind(kind) for kind in kinds)
 
     def _look(self, group: Group) -> bool:
         """Ask for tasks where that helps; whether to look again although nothing happens meanwhile."""
@@ -103,7 +114,7 @@ class Recalling(Asked):
             return False
         long = [one for one in queues if one[1].number not in unsent and self._is_long(*one)]
         if long and self._ask_back(group, free, long, on_their_way):
-            self._look_pause = max(PAUSE, PAUSE_PER_CLIENT * len(self._clients))
+            self._look_pause = self._shortest_pause()
         else:
             self._look_pause = min(2.0 * self._look_pause, max(LONGEST_PAUSE, self._look_pause))
         return True

@@ -238,7 +238,7 @@ class Scheduler(Recalling):
         back = blameless + [task for key, n in event.returned if (task := self._claim(client, key, n)) is not None]
         if back:
             self._take_back(client.number, back)
-        self._heard_from(client, len(back))
+        self._heard_from(client, len(back), now)
         if count:
             self._sizer.observe(spent, count)
         if event.leaving:

@@ -332,4 +332,14 @@ def simulate(plan: Plan, make: type[Scheduler] = Scheduler) -> Outcome:
     clock = world.clock
     tasks = len(world.disk.rows)
     ends = world.ends
-    return Outcome(plan.seed, plan.clients, tasks, len(ends), clock.steps, clock.now, ends, world.checker.recalls, world.digest())
+    return Outcome(
+        plan.seed,
+        plan.clients,
+        tasks,
+        len(ends),
+        clock.steps,
+        clock.now,
+        ends,
+        world.checker.recalls,
+        world.digest(),
+    )
