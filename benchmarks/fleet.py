@@ -24,6 +24,7 @@ from hypershell.executor.vocabulary import (
     End,
     Event,
     Exited,
+    RecallOrdered,
     Report,
     Start,
     TimePassed,
@@ -97,6 +98,8 @@ class Rank:
             self._tell(WorkArrived(message.tasks, message.contexts))
         elif isinstance(message, msg.Drain):
             self._tell(DrainOrdered())
+        elif isinstance(message, msg.Recall):
+            self._tell(RecallOrdered(message.tasks))
         elif isinstance(message, msg.Bye):
             self._tell(Dismissed())
         elif not isinstance(message, msg.OutputTaken | msg.KeptTaken | msg.Acknowledged):

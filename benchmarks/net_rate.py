@@ -53,7 +53,7 @@ class NullClient:
                 self._end.send(SERVER, msg.Results(results))
             elif isinstance(message, msg.Bye):
                 self.finished = True
-            elif not isinstance(message, msg.Welcome | msg.Drain | msg.Acknowledged):
+            elif not isinstance(message, msg.Welcome | msg.Drain | msg.Acknowledged | msg.Recall):
                 raise SystemExit(f"net_rate: the client got {message!r}")
         self._end.flush()
 

@@ -61,6 +61,7 @@ SERVER: dict[type, Any] = {
     msg.Cancel: st.builds(msg.Cancel, st.lists(identity, max_size=4)),
     msg.KeptTaken: st.builds(msg.KeptTaken, integer),
     msg.Acknowledged: st.builds(msg.Acknowledged, integer),
+    msg.Recall: st.builds(msg.Recall, st.lists(identity, max_size=4)),
 }
 SIDES: list[tuple[Callable[[bytes], Any], dict[type, Any]]] = [(decode_client, CLIENT), (decode_server, SERVER)]
 
@@ -89,7 +90,7 @@ def test_tags_are_fixed_numbers() -> None:
     assert given_numbers == {
         msg.Hello: 1, msg.Results: 2, msg.Output: 3, msg.Leave: 4,
         msg.Welcome: 33, msg.Work: 34, msg.OutputTaken: 35, msg.Drain: 36, msg.Interrupt: 37, msg.Bye: 38,
-        msg.Cancel: 39, msg.KeptTaken: 40, msg.Acknowledged: 41,
+        msg.Cancel: 39, msg.KeptTaken: 40, msg.Acknowledged: 41, msg.Recall: 42,
     }  # fmt: skip
 
 

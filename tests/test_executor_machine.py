@@ -24,6 +24,7 @@ from hypershell.executor.vocabulary import (
     Expand,
     Expanded,
     Interrupted,
+    RecallOrdered,
     Report,
     Say,
     ServerLost,
@@ -457,6 +458,11 @@ class Ledger:
             tasks.append(Task(id, "x", 1, execution, timeout=3.0 if number % 3 else None))
         self.tell(WorkArrived(tasks, [context(template)]))
 
+    def recall(self, ids: list[int]) -> None:
+        """Ask these back, whatever has become of them: none of them waits any longer."""
+        self.tell(RecallOrdered([(str(number), self.executions.get(str(number), 1)) for number in ids]))
+        assert {task.id for task in self.machine._queue}.isdisjoint(map(str, ids))
+
 
 steps = st.one_of(
     st.tuples(st.just("give"), st.lists(st.integers(0, 12), max_size=8, unique=True)),
@@ -466,6 +472,7 @@ steps = st.one_of(
     st.tuples(st.just("not expanded"), st.integers(0, 7)),
     st.tuples(st.just("wait"), st.floats(0, 20)),
     st.tuples(st.just("tick"), st.none()),
+    st.tuples(st.just("recall"), st.lists(st.integers(0, 12), max_size=8, unique=True)),
     st.tuples(st.just("drain"), st.booleans()),
     st.tuples(st.just("interrupt"), st.sampled_from([0.0, 0.5, 30.0])),
     st.tuples(st.just("lost"), st.none()),
@@ -490,6 +497,8 @@ def _step(ledger: Ledger, what: str, detail: Any, template: str) -> None:
     elif what == "tick":
         ledger.now = max(ledger.now, ledger.machine.deadline() or 0.0)
         ledger.tell(TimePassed())
+    elif what == "recall":
+        ledger.recall(detail)
     elif what == "drain":
         ledger.tell(DrainOrdered(detail))
     elif what == "interrupt":
@@ -577,6 +586,37 @@ def test_what_goes_back_or_has_ended_is_not_cancelled_here() -> None:
     machine.handle(Interrupted(1.0), 1.0)
     assert machine.handle(CancelOrdered([("a", 1)]), 1.5) == []
     assert returned(machine.handle(exited("a", -INT), 1.6)) == [("a", 1)]
+
+
+# Taken back for others
+
+
+def test_what_is_asked_back_goes_at_once_if_it_has_not_started() -> None:
+    machine = make(slots=1, bundlesize=100)
+    machine.handle(work(*"abcdef"), 0.0)
+    machine.handle(exited("a"), 1.0)
+    asked = RecallOrdered([("f", 1), ("e", 1), ("d", 2), ("b", 1), ("a", 1), ("x", 1)])
+    actions = machine.handle(asked, 2.0)
+    assert returned(actions) == [("e", 1), ("f", 1)]
+    assert results(actions) == [("a", 0)]  # which would have waited for a full bundle
+    assert machine.held == {"b": 1, "c": 1, "d": 1}
+    assert machine.handle(asked, 3.0) == []
+    assert started(machine.handle(exited("b"), 4.0)) == ["c"]
+
+
+def test_what_went_back_may_come_again() -> None:
+    machine = make(slots=1)
+    machine.handle(work("a", "b"), 0.0)
+    assert returned(machine.handle(RecallOrdered([("b", 1)]), 1.0)) == [("b", 1)]
+    assert machine.handle(work("b", execution=2), 2.0) == []
+    assert machine.handle(RecallOrdered([("b", 1)]), 3.0) == []
+    assert started(machine.handle(exited("a"), 4.0)) == ["b"]
+
+
+def test_a_task_that_is_being_expanded_is_not_given_back() -> None:
+    machine = make(slots=1)
+    machine.handle(work("a", template="{% date %}"), 0.0)
+    assert machine.handle(RecallOrdered([("a", 1)]), 1.0) == []
 
 
 # The rate of starts

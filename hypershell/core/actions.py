@@ -23,6 +23,7 @@ __all__ = [
     "LoadMore",
     "Note",
     "PauseFeed",
+    "RecallTasks",
     "Record",
     "ResumeFeed",
     "Return",
@@ -129,6 +130,13 @@ class CancelTasks(Struct, frozen=True, gc=False):
     tasks: list[tuple[str, int]]
 
 
+class RecallTasks(Struct, frozen=True, gc=False):
+    """Tell this client to hand back those of these executions (id, execution) that it has not started."""
+
+    client: int
+    tasks: list[tuple[str, int]]
+
+
 class InterruptClients(Struct, frozen=True, gc=False):
     """Tell these clients to stop their tasks (INT, TERM, KILL)."""
 
@@ -174,6 +182,7 @@ Action: TypeAlias = (
     | ResumeFeed
     | DrainClients
     | CancelTasks
+    | RecallTasks
     | InterruptClients
     | DismissClients
     | Note

@@ -57,8 +57,8 @@ class Kind:
 class Client:
     """One connected client; `holding` are the executions that it has been given and not ended."""
 
-    __slots__ = ("aside", "asks", "draining", "first", "heard", "holding", "info", "kind", "node", "number",
-                 "proven", "since", "slots", "streak", "waits")  # fmt: skip
+    __slots__ = ("aside", "asked_back", "asks", "draining", "first", "heard", "holding", "info", "kind", "node",
+                 "number", "proven", "recalled", "since", "slots", "spoke", "streak", "waits")  # fmt: skip
 
     def __init__(self, number: int, info: ClientInfo, since: float = 0.0) -> None:
         self.number = number
@@ -84,6 +84,12 @@ class Client:
         """Whether the release plan has not come to it yet."""
         self.first = False
         """Whether it came by the release plan and no result has come: it gets no more than it can run."""
+        self.spoke = since
+        """When results came last."""
+        self.asked_back = 0
+        """For how many tasks it was asked, to hand them back to others, and has not said anything since."""
+        self.recalled = 0.0
+        """When that was."""
 
 
 class Clients:

@@ -56,6 +56,10 @@ class Ledger:
         self._record: act.Record | None = None
         self._out: list[act.Action] = []
         self._feeds = int(policy.feed)
+        self._queued = False
+        """Whether clients may have more tasks than they can run."""
+        self._recalled = 0
+        """How many tasks were taken back from queues for others and wait for a slot."""
         self._paused = False
         self._stopping: str | None = None
         self._durations = Durations()

@@ -86,6 +86,9 @@ class Release(Ledger):
                     count = ready
                 if client.first and self.policy.bundlesize is None:
                     count = min(count, client.slots - len(client.holding))
+                if self._recalled and count > 0:  # what was taken back goes to where it starts at once
+                    count = min(count, max(0, client.slots - len(client.holding)))
+                    self._recalled = max(0, self._recalled - count)
                 if count > 0:
                     self._dispatch(client, group, count)
                     ready -= count
@@ -122,6 +125,8 @@ class Release(Ledger):
             for task in tasks:
                 self._ran_as.pop(task.id, None)
         group.inflight += len(tasks)
+        if len(holding) > client.slots:
+            self._queued = True
         send = act.SendTasks(number, tasks)
         if self.policy.durable_dispatch or client.info.outlives:
             self._outbox.append((record.seq, send))

@@ -61,6 +61,7 @@ class Returning(Intake):
     def _own_again(self, client: Client, tasks: list[Task]) -> None:
         """The same executions go on, nothing is sent."""
         record = self._changes()
+        self._queued = True
         for task in tasks:
             client.holding[task.id] = task
             group = self._groups.get(task.group)

@@ -14,20 +14,20 @@ from msgspec.structs import replace
 
 from hypershell.core import actions as act
 from hypershell.core import events as ev
-from hypershell.core.asked import Asked
 from hypershell.core.clients import Client
 from hypershell.core.groups import Group
 from hypershell.core.intake import NOBODY
 from hypershell.core.model import CANCELLED_BY_USER, Result, Special, Task
 from hypershell.core.policy import Counts, Policy
 from hypershell.core.quarantine import fails_at_once
+from hypershell.core.recall import Recalling
 from hypershell.core.states import FAILED, SUCCEEDED
 from hypershell.core.walltime import Walltime, format_seconds
 
 __all__ = ["NOBODY", "Counts", "Policy", "Scheduler"]
 
 
-class Scheduler(Asked):
+class Scheduler(Recalling):
     """One run. Parameters: `policy`; `new_id` gives ascending task ids; `epoch` + now is the wall clock (UTC)."""
 
     def __init__(self, policy: Policy, new_id: Callable[[], str], epoch: float = 0.0) -> None:
@@ -69,6 +69,7 @@ class Scheduler(Asked):
         if self._ramp.waiting:
             self._admit(now)
         self._release()
+        self._recall(now)
         if walltime is not None:
             self._end_in_time(walltime)
         self._want_more()
@@ -92,6 +93,8 @@ class Scheduler(Asked):
             due = ramp
         if self._reclaims and (due is None or self._reclaims[0][0] < due):
             due = self._reclaims[0][0]
+        if self._look_at is not None and (due is None or self._look_at < due):
+            due = self._look_at
         if self._walltime is not None and self._stopping is None:
             closing = self._walltime.close_at()
             if closing is not None and (due is None or closing < due):
@@ -235,6 +238,7 @@ class Scheduler(Asked):
         back = blameless + [task for key, n in event.returned if (task := self._claim(client, key, n)) is not None]
         if back:
             self._take_back(client.number, back)
+        self._heard_from(client, len(back), now)
         if count:
             self._sizer.observe(spent, count)
         if event.leaving:

@@ -34,6 +34,7 @@ from hypershell.executor.vocabulary import (
     Greet,
     Interrupted,
     KeptDurable,
+    RecallOrdered,
     Report,
     ResultsKept,
     Say,
@@ -225,6 +226,8 @@ class Executor:
             self._tell(Dismissed())
         elif kind is messages.Acknowledged:
             self._tell(ResultsKept(message.count))
+        elif kind is messages.Recall:
+            self._tell(RecallOrdered(message.tasks))
         elif kind is Cut:
             self._server_away(message.reason)
         elif kind is Again:

@@ -25,6 +25,7 @@ from hypershell.executor.vocabulary import (
     Expanded,
     Interrupted,
     KeptDurable,
+    RecallOrdered,
     Say,
     ServerLost,
     SignalCame,
@@ -77,6 +78,8 @@ class Machine(Reports):
             self._drain(event.leave, "drained")
         elif isinstance(event, CancelOrdered):
             self._cancel(event.tasks, now, actions)
+        elif isinstance(event, RecallOrdered):
+            self._recall(event.tasks, now)
         elif isinstance(event, SignalCame):
             self._signal_came(-event.number, now)
         elif isinstance(event, Interrupted):
@@ -362,6 +365,15 @@ class Machine(Reports):
             if run.steps is None:
                 run.steps = ladder(0 if run.expanding else self.settings.signalwait, False, now)
                 self._step(run, now, actions)
+
+    def _recall(self, tasks: list[tuple[str, int]], now: float) -> None:
+        """Give these back where they wait in the queue; what has begun or ended stays."""
+        wanted = {id for id, execution in tasks if self._held.get(id) == execution}
+        back = [task for task in self._queue if task.id in wanted]
+        if back:
+            self._queue = deque(task for task in self._queue if task.id not in wanted)
+        for task in back:
+            self._give_back(task, now)
 
     def _end(self, reason: str, now: float, actions: list[Action]) -> None:
         self._drain(False, reason)

@@ -22,6 +22,7 @@ __all__ = [
     "Greet",
     "Interrupted",
     "KeptDurable",
+    "RecallOrdered",
     "Report",
     "ResultsKept",
     "Say",
@@ -102,6 +103,12 @@ class CancelOrdered(Struct, frozen=True, gc=False):
     tasks: list[tuple[str, int]]
 
 
+class RecallOrdered(Struct, frozen=True, gc=False):
+    """Others could start these executions (id, execution) at once: what waits here goes back."""
+
+    tasks: list[tuple[str, int]]
+
+
 class KeptDurable(Struct, frozen=True, gc=False):
     """The server committed so many bytes of the kept output that it was sent."""
 
@@ -155,6 +162,7 @@ Event: TypeAlias = (
     | Exited
     | DrainOrdered
     | CancelOrdered
+    | RecallOrdered
     | Interrupted
     | KeptDurable
     | SignalCame

@@ -26,6 +26,7 @@ __all__ = [
     "Leave",
     "Output",
     "OutputTaken",
+    "Recall",
     "Results",
     "ServerMessage",
     "Startup",
@@ -33,7 +34,7 @@ __all__ = [
     "Work",
 ]
 
-PROTOCOL_VERSION = 4
+PROTOCOL_VERSION = 5
 
 
 class ClientSettings(Struct, array_like=True, frozen=True):
@@ -164,7 +165,13 @@ class Acknowledged(Struct, array_like=True, frozen=True, tag=41):
     count: int
 
 
+class Recall(Struct, array_like=True, frozen=True, tag=42):
+    """Others have nothing to do: hand back those of these executions (id, execution) that have not started."""
+
+    tasks: list[tuple[str, int]]
+
+
 ClientMessage: TypeAlias = Hello | Results | Output | Leave
 ServerMessage: TypeAlias = (
-    Welcome | Work | OutputTaken | Drain | Interrupt | Bye | Cancel | KeptTaken | Acknowledged
+    Welcome | Work | OutputTaken | Drain | Interrupt | Bye | Cancel | KeptTaken | Acknowledged | Recall
 )

@@ -28,6 +28,7 @@ from hypershell.server.report import Reporter
 from hypershell.server.signals import DRAIN_FOR, INTERRUPT, ROTATE, STORE_GRACE, Signals, SignalTable
 from hypershell.server.terms import Wishes
 from hypershell.server.visits import Visits
+from hypershell.server.words import words_for
 from hypershell.transport import Endpoint, Lost
 
 __all__ = ["Server"]
@@ -350,8 +351,6 @@ class Server:
                 self._forget(action.clients)
         elif isinstance(action, act.SendTasks):
             self._send(action)
-        elif isinstance(action, act.Acknowledge):
-            self._endpoint.send(action.client, msg.Acknowledged(action.count))
         elif isinstance(action, act.Commit):
             self._writer.hurry()
         elif isinstance(action, act.LoadMore):
@@ -365,8 +364,8 @@ class Server:
             self._paused = False
         elif isinstance(action, act.DrainClients):
             self._broadcast(action.clients, msg.Drain())
-        elif isinstance(action, act.CancelTasks):
-            self._endpoint.send(action.client, msg.Cancel(action.tasks))
+        elif isinstance(action, act.Acknowledge | act.CancelTasks | act.RecallTasks):
+            self._endpoint.send(action.client, words_for(action))
         elif isinstance(action, act.InterruptClients):
             grace = 0.0 if self._signals.term_kills else self._settings.signalwait
             self._broadcast(action.clients, msg.Interrupt(grace))

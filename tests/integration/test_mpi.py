@@ -54,6 +54,19 @@ def test_the_main_job(job: Job) -> None:
 
 
 @each_mpi()
+def test_queued_tasks_go_to_idle_ranks(job: Job) -> None:
+    """All four are given to one rank, and the first one waits for the others: which then must run elsewhere."""
+    waits = "until test -e 1 -a -e 2 -a -e 3; do sleep 0.05; done; echo 0 $TASK_CLIENT_ID"
+    job.hs.file([waits, *(f"touch {n}; echo {n} $TASK_CLIENT_ID" for n in (1, 2, 3))])
+    done = job.run(3, "-b4", "tasks.in")
+    assert (done.status, done.stderr) == (0, "")
+    clients = dict(line.split() for line in done.stdout.splitlines())
+    assert sorted(clients) == ["0", "1", "2", "3"]
+    assert len(set(clients.values())) == 2 and list(clients.values()).count(clients["0"]) == 1
+    assert job.hs.states() == {"succeeded": 4}
+
+
+@each_mpi()
 def test_stdin_templates_retries_and_failures(job: Job) -> None:
     args = ["-t", "test {} != b || exit 3", "-r1", "-f", "failed.txt"]
     if job.mpi.name == "openmpi":  # its mpirun never passes on the end of stdin (docs/decisions/0003)

@@ -29,6 +29,8 @@ class Checker:
 
     def __init__(self, plan: Plan, clock: Clock) -> None:
         self.wrong: list[str] = []
+        self.recalls = 0
+        """How often queued tasks were asked back."""
         self._plan = plan
         self._clock = clock
         self._who: dict[int, int] = {}
@@ -439,6 +441,23 @@ class Checker:
                     book.settled or (book.state, book.execution) == ("dispatched", task.execution)
                 )
                 self._must(durable, f"{task.id} ({task.execution}) is sent before that is durable")
+
+    def recalled(self, client: int, tasks: list[tuple[str, int]]) -> None:
+        """Queued tasks are asked back: from whom has too many, for somebody who has too few."""
+        life = self._life
+        self._must(not life.stops, f"{tasks} are asked back after {life.stops}")
+        here = client in life.slots and client not in life.leaving
+        self._must(here, f"{tasks} are asked back from {client}, which is gone")
+        for key, execution in tasks:
+            right = life.holder.get(key) == client and life.execution_of.get(key) == execution
+            self._must(right, f"{key} ({execution}) is asked back from {client}, it is with {life.holder.get(key)}")
+            self._must(key not in life.told, f"{key} is asked back, it is cancelled")
+            self._must((key, execution) in life.sent, f"{key} is asked back before it was sent")
+        most = life.holding[client] - life.slots.get(client, 0)
+        self._must(0 < len(tasks) <= most, f"{len(tasks)} tasks are asked back from {client}, {most} wait there")
+        idle = any(life.holding[one] < slots for one, slots in life.slots.items())
+        self._must(idle, f"{tasks} are asked back from {client}, nobody could start them")
+        self.recalls += 1
 
     def _suits(self, client: int, task: Task) -> None:
         line, kind = self._plan.lines[int(task.args)], self._kinds[client]

@@ -258,6 +258,9 @@ class Server:
             self._read_later()
         elif isinstance(action, act.CancelTasks):
             self._send(action.client, msg.Cancel(action.tasks))
+        elif isinstance(action, act.RecallTasks):
+            checker.recalled(action.client, action.tasks)
+            self._send(action.client, msg.Recall(action.tasks))
         elif isinstance(action, act.DrainClients):
             self._broadcast(action.clients, msg.Drain())
         elif isinstance(action, act.InterruptClients):

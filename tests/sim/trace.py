@@ -102,6 +102,17 @@ class Run:
     def drain(self, limit: float | None = None) -> list[str]:
         return self.tell(ev.DrainRequested("drained", limit))
 
+    def pause(self, seconds: float) -> list[str]:
+        """Time goes by, and the scheduler is woken whenever it wanted to be."""
+        lines: list[str] = []
+        end = self.now + seconds
+        while (due := self.scheduler.deadline()) is not None and due <= end:
+            assert due >= self.now
+            self.now = due
+            lines += self.tell(ev.TimePassed())
+        self.now = end
+        return lines
+
     def interrupt(self) -> list[str]:
         return self.tell(ev.InterruptRequested("interrupted"))
 
@@ -119,6 +130,8 @@ class Run:
             return f"send {action.client}: " + " ".join(f"{t.id}.{t.execution}" for t in action.tasks)
         if isinstance(action, act.CancelTasks):
             return f"cancel {action.client}: " + " ".join(f"{key}.{number}" for key, number in action.tasks)
+        if isinstance(action, act.RecallTasks):
+            return f"recall {action.client}: " + " ".join(f"{key}.{number}" for key, number in action.tasks)
         if isinstance(action, act.Acknowledge):
             return f"kept {action.client}: {action.count}"
         if isinstance(action, act.LoadMore):

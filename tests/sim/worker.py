@@ -18,6 +18,7 @@ from hypershell.executor.vocabulary import (
     Exited,
     Greet,
     Interrupted,
+    RecallOrdered,
     Report,
     ResultsKept,
     Say,
@@ -124,6 +125,8 @@ class Worker:
             self._tell(Interrupted(message.grace))
         elif isinstance(message, msg.Cancel):
             self._tell(CancelOrdered(message.tasks))
+        elif isinstance(message, msg.Recall):
+            self._tell(RecallOrdered(message.tasks))
         elif isinstance(message, msg.Bye):
             self._tell(Dismissed())
 

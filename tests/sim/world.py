@@ -37,6 +37,7 @@ class Outcome(msgspec.Struct, frozen=True):
     steps: int
     seconds: float
     ends: list[str]
+    recalls: int
     digest: str
 
 
@@ -331,4 +332,14 @@ def simulate(plan: Plan, make: type[Scheduler] = Scheduler) -> Outcome:
     clock = world.clock
     tasks = len(world.disk.rows)
     ends = world.ends
-    return Outcome(plan.seed, plan.clients, tasks, len(ends), clock.steps, clock.now, ends, world.digest())
+    return Outcome(
+        plan.seed,
+        plan.clients,
+        tasks,
+        len(ends),
+        clock.steps,
+        clock.now,
+        ends,
+        world.checker.recalls,
+        world.digest(),
+    )
