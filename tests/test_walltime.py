@@ -82,6 +82,16 @@ def test_a_task_with_a_limit_begins_while_it_can_end() -> None:
     assert run.durable()[-1] == "finish walltime: 3 good, 0 bad, 0 held, 1 left"
 
 
+def test_tasks_for_nobody_here_do_not_hide_those_that_came_too_late() -> None:
+    run = begin(1000.0, feed=True)
+    submit(run, task("a", timeout=600.0), task("b", timeout=600.0), task("m", tag={"os": "darwin"}))
+    run.tell(ev.FeedEnded())
+    run.now = 500.0
+    told = run.end(1, "a", seconds=1.0)
+    assert "warning: The allocation ends in 0:08:20: no new tasks, 1 could not end before that" in told
+    assert run.scheduler.stopping == "walltime"
+
+
 def test_short_limits_are_served_when_others_begin_no_more() -> None:
     run = begin(1000.0)
     submit(run, task("a"), task("b"), task("c", timeout=30.0), task("d", timeout=30.0), task("e", timeout=90.0))

@@ -75,7 +75,7 @@ class Scheduler(Recalling):
         self._want_more()
         current = self._groups.current
         if current is not None and not current.inflight and self._waits_in_vain(current):
-            self._give_up_waiting()
+            self._give_up_waiting(current, walltime)
         self._brake()
         self._emit_record()
         if self._outbox:
@@ -204,10 +204,14 @@ class Scheduler(Recalling):
         if self.policy.closed and len(self._seen) >= self.policy.expected and not len(self._clients):
             self._stop(reason)
 
-    def _give_up_waiting(self) -> None:
+    def _give_up_waiting(self, group: Group, walltime: Walltime | None) -> None:
         """Tasks are left that nobody here can take: end where nobody else can come."""
         policy = self.policy
-        if policy.closed and not policy.door and len(self._seen) >= policy.expected and not self._feeds:
+        if not policy.closed or policy.door or len(self._seen) < policy.expected or self._feeds:
+            return
+        if walltime is not None and group.late():  # some they could have taken, with more time
+            self._stop_in_time(walltime, group.late())
+        else:
             self._stop("no clients left")
 
     # -- results -----------------------------------------------------------------------------------------
@@ -357,6 +361,9 @@ class Scheduler(Recalling):
                 return
         elif may_begin or self._end_reason() is not None:
             return
+        self._stop_in_time(walltime, late)
+
+    def _stop_in_time(self, walltime: Walltime, late: int) -> None:
         self._stop("walltime")
         out = self.inflight()
         what = f"waiting for up to {out} that were given out" if out else f"{late} could not end before that"
