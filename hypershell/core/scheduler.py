@@ -156,7 +156,6 @@ class Scheduler(Recalling):
             self._lose(before.number, "joined again")
         client = Client(event.client, event.info, self._wall)
         self._clients.add(client)
-        self._membership_changed(client.kind)
         if client.kind.aside:
             self._know_again(client)
         if not event.info.outlives:
@@ -170,6 +169,7 @@ class Scheduler(Recalling):
                 self._out.append(act.DrainClients([client.number]))
                 if self._interrupted:
                     self._out.append(act.InterruptClients([client.number]))
+        self._membership_changed(client.kind)  # after it took what it holds: the rest may go back to the store
         self._enter(client, now)
 
     def _client_left(self, event: ev.ClientLeft, now: float) -> None:
