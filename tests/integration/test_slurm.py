@@ -137,11 +137,7 @@ def test_a_job_that_is_requeued_goes_on(jobs: Jobs) -> None:
         (jobs.folder / "go").touch()
         jobs.slurm.run("scontrol", "requeue", job)
         assert up.read() == ""
-    while jobs.slurm.state(job) != "PENDING":
-        time.sleep(0.05)
-    while jobs.slurm.state(job) == "PENDING":  # else it waits for two minutes
-        jobs.slurm.run("scontrol", "update", f"jobid={job}", "StartTime=now")
-        time.sleep(0.1)
+    jobs.slurm.hasten(job)
     assert jobs.slurm.wait(job) == ("COMPLETED", "0:0"), jobs.output()
     assert jobs.output().count("SLURM_RESTART_COUNT: this job was started before") == 1
     assert jobs.states() == {"succeeded": 2} and (jobs.folder / "ran").read_text() == "\n"
