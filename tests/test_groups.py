@@ -106,6 +106,17 @@ def test_from_stdin_the_next_group_waits_only_for_what_is_there() -> None:
     assert run.load([task("c")])[-1] == "send 1: c.1"
 
 
+def test_lines_for_a_group_that_was_done_wait_for_lower_ones_that_come_with_them() -> None:
+    run = running("a", 1)
+    run.submit("b", group=1)
+    run.end(1, "a")
+    run.load([task("b", 1)], group=1)
+    run.end(1, "b")
+    assert run.tell(ev.TasksSubmitted([task("c", 1), task("d", 0)]))[0].endswith("dispatch d.1>1")
+    assert run.end(1, "d")[1:] == ["info: Completed task group 0 - starting task group 1", "load group 1, 4096"]
+    assert run.load([task("c", 1)], group=1)[-1] == "send 1: c.1"
+
+
 def test_a_retry_belongs_to_the_group_and_holds_the_next() -> None:
     run = running("a", 1, attempts=2)
     run.submit("b", group=1)

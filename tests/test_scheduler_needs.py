@@ -137,6 +137,26 @@ def test_the_next_group_waits_for_tasks_that_nobody_here_takes() -> None:
     assert run.load([task("b", 1)], group=1)[-1] == "send 1: b.1"
 
 
+def test_a_lower_group_goes_on_where_nobody_here_takes_what_the_current_one_has() -> None:
+    run = running("a", 1, closed=True)
+    run.submit("b", tag=WIN, group=1)
+    run.end(1, "a")
+    run.load([task("b", 1, tag=WIN)], group=1)
+    assert run.submit("c") == [
+        "record 5: insert c",
+        "info: Task group 1 waits - going on with task group 0",
+        "load group 0, 4096",
+    ]
+    assert run.load([task("c")])[-1] == "send 1: c.1"
+    run.feed_ended()
+    assert run.end(1, "c")[1:] == [
+        "info: Completed task group 0 - starting task group 1",
+        "load group 1, 4096, again",
+    ]
+    assert run.load([task("b", 1, tag=WIN)], group=1)[-1] == "drain [1]"
+    assert run.durable()[-1] == "finish no clients left: 2 good, 0 bad, 0 held, 1 left"
+
+
 def test_what_nobody_here_takes_is_said_once() -> None:
     run = Run(closed=False)
     run.join(1)

@@ -29,7 +29,9 @@ class Intake(Release):
         if event.rejected:
             self._reject(event.rejected)
         groups, known = self._groups, self._known
-        current = groups.current or self._first_group(event.tasks)
+        current = groups.current
+        if current is None or not current.unfinished():
+            current = self._first_group(event.tasks) or current
         room, spare = (0, 0) if current is None else self._room(current)
         usual = self._clients.take(None)
         if current is not None:
@@ -51,7 +53,7 @@ class Intake(Release):
             groups.store(group)
 
     def _first_group(self, tasks: list[Task]) -> Group | None:
-        """Start with the lowest group of these, so that the first tasks need no question to the store."""
+        """Go to the lowest group of these, so that the first tasks need no question to the store."""
         if not tasks or self._stopping is not None:
             return None
         number = min(task.group for task in tasks)
@@ -60,7 +62,8 @@ class Intake(Release):
         if lower or not self._may_start(number) or self._groups.holder(number):
             return None
         group = self._groups.get(number)
-        self._start_group(group)
+        if group is not self._groups.current:
+            self._start_group(group)
         return group
 
     def _reject(self, rejected: list[tuple[Task, str]]) -> None:

@@ -24,7 +24,7 @@ class Release(Ledger):
         self._blocked = None
         if previous is None:
             self._out.append(act.Note("info", "server", f"Starting with task group {group.number}"))
-        elif previous is not group:
+        elif not previous.unfinished():
             text = f"Completed task group {previous.number} - starting task group {group.number}"
             self._out.append(act.Note("info", "server", text))
         self._clients.ask_all()
@@ -45,6 +45,24 @@ class Release(Ledger):
         ids = ", ".join(holder.failures) or "failures of an earlier run"
         text = f"Failed task group {holder.number}: {holder.failed} failed ({ids}); later groups are held back"
         self._out.append(act.Note("warning" if self.policy.forever else "critical", "server", text))
+
+    def _turn_back(self, group: Group) -> bool:
+        """Go on with a lower group, where one waits: nobody here can take what the current `group` has left."""
+        lower = self._groups.waiting()
+        if lower is None or lower.number > group.number or self._groups.holder(lower.number):
+            return False
+        if not self._may_start(lower.number):
+            return False
+        aside = group.take_out(lambda task: True)
+        self._known.difference_update(task.id for task in aside)
+        self._groups.store(group, len(aside))
+        group.lanes.clear()
+        group.again = True
+        text = f"Task group {group.number} waits - going on with task group {lower.number}"
+        self._out.append(act.Note("info", "server", text))
+        self._start_group(lower)
+        self._want_more()
+        return True
 
     def _enter(self, client: Client, now: float) -> None:
         """`client` has joined: it stands in line for its first work, where the plan wants that, or may have it."""

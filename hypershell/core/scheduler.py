@@ -74,7 +74,8 @@ class Scheduler(Recalling):
             self._end_in_time(walltime)
         self._want_more()
         current = self._groups.current
-        if current is not None and not current.inflight and self._waits_in_vain(current):
+        vain = current is not None and not current.inflight and self._waits_in_vain(current)
+        if vain and current is not None and not self._turn_back(current):
             self._give_up_waiting(current, walltime)
         self._brake()
         self._emit_record()

@@ -50,6 +50,8 @@ class Life:
     current: int | None = None
     began: int = 0
     """The reading with which the work of `current` had begun when it was chosen."""
+    gave_way: set[int] = field(default_factory=set)
+    """Groups that were set aside, since nobody was there for what they had left."""
     feed_open: bool = True
     holder: dict[str, int] = field(default_factory=dict)
     holding: Counter[int] = field(default_factory=Counter)

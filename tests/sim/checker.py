@@ -7,6 +7,7 @@ committed, and keeps its own books of all that.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Set
 
 from hypershell.core.actions import Dispatch, Finish, Finished, Record, Return
 from hypershell.core.events import WorkFound
@@ -401,7 +402,8 @@ class Checker:
             left = self._left(life.current)
             # Work that came after it was done with what it had when it was chosen waits for its turn again.
             again = not life.policy.barrier_at_end and life.since.get(life.current, 0) != life.began
-            done = not left or late(life.since.get(life.current, 0)) or again
+            vain = group < life.current and life.current in life.gave_way
+            done = not left or late(life.since.get(life.current, 0)) or again or vain
             self._must(done, f"group {group} starts, {life.current} has {left} to do")
         for lower in sorted(life.unfinished.keys() | life.failed.keys()):
             if lower < group:
@@ -412,6 +414,7 @@ class Checker:
         early = life.policy.barrier_at_end and life.feed_open and group > 0
         self._must(not early, f"group {group} starts before the end of the file")
         life.current, life.began = group, begun
+        life.gave_way.discard(group)
 
     def _left(self, group: int) -> int:
         """Tasks of a group that a server has to see to; of those a user cancelled it need not have heard."""
@@ -479,6 +482,11 @@ class Checker:
         if text.startswith("The allocation ends in"):
             self._must(life.allotted is not None, f"{text}: who said so?")
             life.stops.append("walltime")
+        if " waits - going on with task group " in text:
+            waits, lower = int(text.split()[2]), int(text.split()[-1])
+            right = lower < waits and not life.policy.barrier_at_end and self._left(lower) > 0
+            self._must(right and not self._fits_any(waits, life.slots.keys()), text)
+            life.gave_way.add(waits)
 
     def handled(self) -> None:
         """The server has dealt with an event: what it took back in spite of a result came from a sick client."""
@@ -561,9 +569,14 @@ class Checker:
         """Whether no counted client may get what is left of the lowest group; others may have come too late."""
         life = self._life
         lowest = min((group for group, count in life.unfinished.items() if count), default=None)
-        left = [key for key, group in life.group_of.items() if group == lowest and key not in life.told]
-        kinds = {self._kinds[client] for client in life.slots if client not in self._outlives}
-        return not any(self._fits(self._plan.lines[life.line_of[key]], kind) for key in left for kind in kinds)
+        return lowest is None or not self._fits_any(lowest, life.slots.keys() - self._outlives)
+
+    def _fits_any(self, number: int, clients: Set[int]) -> bool:
+        """Whether one of `clients` may get one of the tasks that group `number` has left."""
+        life = self._life
+        left = [key for key, group in life.group_of.items() if group == number and key not in life.told]
+        kinds = {self._kinds[client] for client in clients}
+        return any(self._fits(self._plan.lines[life.line_of[key]], kind) for key in left for kind in kinds)
 
     def final(self, disk: Disk) -> None:
         """After a life without faults: every line of the input is one chain of rows that came to its end."""
