@@ -239,3 +239,19 @@ def test_the_feed_of_a_store_in_memory_is_braked_by_what_is_wanted() -> None:
     run.join(1)
     assert "pause" not in run.submit("a b c d", tag=WIN)
     assert run.submit("x1 x2 x3 x4 x5 x6")[-1] == "pause"
+
+
+def test_where_nobody_else_can_come_the_rest_of_the_feed_is_read() -> None:
+    """16 windows full wait for a client that cannot come: what is behind them may still run."""
+    run = Run(closed=True, window=2, brake=True)
+    run.join(1)
+    for number in range(40):
+        told = run.submit(f"w{number}", tag=WIN)
+        assert "pause" not in told
+        if any(line.startswith("load") for line in told):
+            run.load([task(f"w{number}", tag=WIN)])
+    run.submit("x")
+    run.load([task("x")])
+    run.feed_ended()
+    assert run.end(1, "x")[-1] == "drain [1]"
+    assert run.durable()[-1] == "finish no clients left: 1 good, 0 bad, 0 held, 40 left"

@@ -11,7 +11,7 @@ from hypershell.core.states import FAILED
 
 __all__ = ["NOBODY", "Intake"]
 
-#: Windows full of tasks that a feed whose store is in memory may read while nobody here takes them.
+#: Windows full of tasks that a feed whose store is in memory may read while nobody here takes them, but may come.
 MOST_UNWANTED = 16
 
 #: The client number of what no client ever saw.
@@ -123,7 +123,8 @@ class Intake(Release):
             return
         group = self._groups.current
         waiting = self._usable(group) + group.stored if group else 0
-        if group and group.unfinished() - group.inflight >= MOST_UNWANTED * self.policy.window:
+        most = MOST_UNWANTED * self.policy.window
+        if group and group.unfinished() - group.inflight >= most and not self._all_have_come():
             waiting = self.policy.window
         if not self._paused and waiting >= self.policy.window and self._feeds:
             self._paused = True

@@ -192,6 +192,11 @@ class Release(Ledger):
         """The most tasks that are held in memory although nobody here can take them."""
         return max(1, self.policy.window // 4)
 
+    def _all_have_come(self) -> bool:
+        """Whether no client can come that has not been here."""
+        policy = self.policy
+        return policy.closed and not policy.door and len(self._seen) >= policy.expected
+
     def _pass_over(self, group: Group, task: Task) -> None:
         """Leave a pending row in the store; what was read is forgotten until somebody can take it."""
         need = need_of(task.tag, self.policy.family)

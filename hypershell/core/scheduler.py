@@ -207,8 +207,7 @@ class Scheduler(Recalling):
 
     def _give_up_waiting(self, group: Group, walltime: Walltime | None) -> None:
         """Tasks are left that nobody here can take: end where nobody else can come."""
-        policy = self.policy
-        if not policy.closed or policy.door or len(self._seen) < policy.expected or self._feeds:
+        if self._feeds or not self._all_have_come():
             return
         if walltime is not None and group.late():  # some they could have taken, with more time
             self._stop_in_time(walltime, group.late())

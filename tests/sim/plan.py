@@ -148,6 +148,8 @@ def draw(seed: int, clients: int | None = None) -> Plan:
     if ramp.random() < 0.4:
         delay = ramp.choice([0.0, 0.0, 0.7, 20.0, -0.5, -30.0])
         policy = replace(policy, delay_start=delay, release_rate=ramp.choice([0.0, 0.5, 3.0, 50.0, 1e5, None]))
+        # Whoever is replaced when idle, and idle until its turn, may leave with its first task for ever.
+        faults = dataclasses.replace(faults, idle_out=None)
     kinds = ALL_KINDS[:1]
     if later.random() < 0.3:
         kinds = ALL_KINDS[: later.choice([2, 4])]
