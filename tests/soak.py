@@ -108,6 +108,21 @@ def _rounds(test: str, rounds: int, folder: Path) -> None:
         raise Failed(f"seed {seed}: {said}")
 
 
+def seldom(rounds: int) -> str:
+    """Tests that the suite runs under one MPI only, under the other."""
+    for mpi in environments():
+        if mpi.missing:
+            raise Absent(mpi.missing)
+    for _ in range(rounds):
+        with _folder() as folder:
+            folder.chmod(0o755)
+            argv = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "--basetemp", str(folder / "base")]
+            status, said = _finish(_start([*argv, "-m", "seldom", "tests/integration"], {"HS_TEST_SELDOM": "1"}))
+            if status:
+                raise Failed(said)
+    return f"{rounds} rounds"
+
+
 def lost_hosts(rounds: int) -> str:
     """Each host that can be lost, in each way, under each MPI, `rounds` times."""
     from tests.integration.lost_hosts import ALL, lose_host
@@ -285,6 +300,7 @@ CHECKS: Sequence[Check] = (
     Check("hosts", "hosts crash or are cut off under MPI", 5, 1, lost_hosts),
     Check("mpich", "oversubscribed ranks, MPICH", 20_000, 300, many_ranks("mpich")),
     Check("openmpi", "oversubscribed ranks, Open MPI", 20_000, 300, many_ranks("openmpi")),
+    Check("seldom", "tests of one MPI under the other", 3, 1, seldom),
     Check("limits-mpich", "time limits of Slurm, MPICH", 3, 1, time_limits("mpich")),
     Check("limits-openmpi", "time limits of Slurm, Open MPI", 3, 1, time_limits("openmpi")),
 )

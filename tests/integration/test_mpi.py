@@ -248,7 +248,7 @@ def test_usr1_to_rank_0_drains(job: Job) -> None:
     assert job.hs.states()["pending"] >= 4  # one more may have been queued at the client and started
 
 
-@each_mpi()
+@each_mpi(seldom="mpich")
 def test_64_ranks_oversubscribed(job: Job) -> None:
     job.hs.file([f"echo {n}" for n in range(2000)])
     done = job.run(64, "tasks.in")

@@ -59,7 +59,7 @@ def test_mpirun_inside_the_allocation(jobs: Jobs) -> None:
     assert jobs.hs.rows("SELECT ranks FROM run", db=jobs.db) == [(4,)]
 
 
-@each_mpi()
+@each_mpi(seldom="openmpi")
 def test_slurm_tells_when_the_job_ends(jobs: Jobs) -> None:
     """A task whose limit is beyond the end does not begin, and the status says that one is left."""
     known = "until grep -q '\"ends\": [0-9]' status.json; do sleep 0.1; done"
@@ -74,7 +74,7 @@ def test_slurm_tells_when_the_job_ends(jobs: Jobs) -> None:
     assert isinstance(ends, float) and isinstance(started, float) and 0 < ends - started <= 601
 
 
-@each_mpi()
+@each_mpi(seldom="openmpi")
 def test_a_job_submits_itself_until_all_is_done(jobs: Jobs) -> None:
     jobs.hs.file(["echo >>ran", "until test -e go; do sleep 0.1; done; echo >>ran.too"])
     jobs.env["HYPERSHELL_SERVER_WALLTIME"] = "5"
@@ -124,7 +124,7 @@ def test_usr1_of_slurm_drains(jobs: Jobs) -> None:
     assert jobs.status()["reason"] == "drained"
 
 
-@each_mpi()
+@each_mpi(seldom="openmpi")
 def test_a_job_that_is_requeued_goes_on(jobs: Jobs) -> None:
     """Slurm starts it again with SLURM_RESTART_COUNT, and the command need not say ``--restart``."""
     os.mkfifo(jobs.folder / "up")
@@ -143,7 +143,7 @@ def test_a_job_that_is_requeued_goes_on(jobs: Jobs) -> None:
     assert jobs.states() == {"succeeded": 2} and (jobs.folder / "ran").read_text() == "\n"
 
 
-@each_mpi()
+@each_mpi(seldom="openmpi")
 def test_outside_clients_join_the_hybrid_job(jobs: Jobs) -> None:
     """A client from outside does what the ranks cannot: tasks with its label."""
     jobs.hs.file(["echo in $SLURM_JOB_ID", "echo out $SLURM_JOB_ID # HYPERSHELL: label:desk"])

@@ -65,19 +65,22 @@ def environments() -> list[Mpi]:
     return [_find(name) for name in _MARKS]
 
 
-def each_mpi(*, both: bool = False, only: str | None = None) -> pytest.MarkDecorator:
+def each_mpi(*, both: bool = False, only: str | None = None, seldom: str | None = None) -> pytest.MarkDecorator:
     """Run a test under both wheels as parameter ``mpi``; one that is missing fails it in CI, else skips it.
 
-    `both`: the test needs the other wheel as well; `only`: it is for the wheel of this name.
+    `both`: the test needs the other wheel as well; `only`: it is for the wheel of this name; `seldom`: under the
+    wheel of this name only the soak runs it (``HS_TEST_SELDOM``), since what it tests is much the same under both.
     """
     known = environments()
+    rare = [] if os.environ.get("HS_TEST_SELDOM") else [seldom]
     parameters = []
     for mpi in known:
-        if only is not None and mpi.name != only:
+        if (only is not None and mpi.name != only) or mpi.name in rare:
             continue
         missing = mpi.missing or (next((found.missing for found in known if found.missing), "") if both else "")
         skip = bool(missing) and os.environ.get("CI") != "true"
-        marks = [pytest.mark.mpi, *([pytest.mark.skip(reason=missing)] if skip else [])]
+        rarely = [pytest.mark.seldom] if mpi.name == seldom else []
+        marks = [pytest.mark.mpi, *rarely, *([pytest.mark.skip(reason=missing)] if skip else [])]
         parameters.append(pytest.param(mpi, id=mpi.name, marks=marks))
     return pytest.mark.parametrize("mpi", parameters)
 
