@@ -89,8 +89,9 @@ def test_the_status_shows_both() -> None:
     tasks = dict.fromkeys(("pending", "dispatched", "succeeded", "failed", "cancelled"), 0)
     status = Status(
         "run", "h0", 1, "0", "mpi", 0.0, 10.0, "running", tasks, True, 0.0, None, 0, "all at once", "none", [],
-        ["h1", "h2"], "1 rank was lost",
+        ["h1", "h2"], "1 rank was lost", 0, 75.0,
     )  # fmt: skip
     lines = to_lines(status)
+    assert "ends:     in 0:01:05" in lines
     assert "aside:    h1, h2 (all that ran there failed at once)" in lines
     assert "lost:     1 rank was lost" in lines

@@ -52,6 +52,7 @@ def to_lines(status: Status) -> list[str]:
     lines = [
         f"server:   {status.host} (pid {status.pid}, {status.transport}, version {status.version})",
         f"run:      {status.run}, {status.state} for {format_duration(status.now - status.started)}",
+        *([] if status.ends is None else [f"ends:     in {format_duration(max(0.0, status.ends - status.now))}"]),
         f"database: {status.database}",
         f"tasks:    {counted}{'' if status.complete else ' (the input is not read to its end)'}",
         f"rate:     {status.rate:.1f} tasks/s"

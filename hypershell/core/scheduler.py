@@ -141,6 +141,10 @@ class Scheduler(Recalling):
         """How clients get their first work, for people."""
         return self._ramp.words()
 
+    def allocation_end(self) -> float | None:
+        """When the allocation ends, seconds since the epoch; None where that is not known."""
+        return None if self._walltime is None else self.epoch + self._walltime.end
+
     def clients(self) -> list[Client]:
         """The clients that are here; to be read only."""
         return self._clients.all()

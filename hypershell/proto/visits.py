@@ -134,6 +134,8 @@ class Status(Struct, frozen=True):
     """The ranks that were lost, in words."""
     late: int = 0
     """Results that came of executions that were given up before, and were not applied."""
+    ends: float | None = None
+    """When the allocation of the server ends; None where that is not known."""
 
 
 class Told(Struct, array_like=True, frozen=True, tag=35):

@@ -95,6 +95,7 @@ def make_status(
         aside=[node.host for node in scheduler.set_aside()[0]],
         lost=lost,
         late=counts.stale,
+        ends=scheduler.allocation_end(),
     )
 
 

@@ -65,6 +65,16 @@ def status(hs: Hs) -> dict[str, object]:
 # -- the whole way -------------------------------------------------------------------------------------------
 
 
+def test_the_status_tells_when_the_allocation_ends(hs: Hs) -> None:
+    hs.file(["true"])
+    with server(hs, "tasks.in", "--walltime", "1h") as process:
+        ends, now = (status(hs)[name] for name in ("ends", "now"))
+        assert isinstance(ends, float) and isinstance(now, float) and 3500 < ends - now <= 3600
+        assert "ends:     in 0:59:" in hs.run("status", "--connect", "c.json").out
+        process.terminate()
+        assert ended(process).status == 75
+
+
 def test_a_file_is_run_by_clients_that_come(hs: Hs) -> None:
     hs.file([f"echo {n}" for n in range(40)])
     with server(hs, "tasks.in") as process:
