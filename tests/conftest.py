@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,14 @@ import pytest
 
 from tests.testbed.cli import Hs
 from tests.testbed.postgres import PostgresHs, Server, binaries
+
+
+def pytest_configure() -> None:
+    """Let what the tests start be interrupted, also where a shell in the background has these signals ignored."""
+    for name in ("SIGHUP", "SIGINT", "SIGQUIT"):  # the first and the last are not on Windows
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler if name == "SIGINT" else signal.SIG_DFL)
 
 
 @pytest.fixture

@@ -144,6 +144,21 @@ def test_a_job_that_is_requeued_goes_on(jobs: Jobs) -> None:
 
 
 @each_mpi(seldom="openmpi")
+def test_a_rank_that_dies_under_srun_ends_the_job_and_the_same_command_does_the_rest(jobs: Jobs) -> None:
+    os.mkfifo(jobs.folder / "up")
+    jobs.hs.file(["true", "test -e go && exit; touch go; exec 3>up; echo up >&3; kill -9 $PPID; exec sleep 1000"])
+    script = jobs.write(f"exec {SRUN} --db tasks.db -b1")
+    job = jobs.submit(script, "--nodes=1")
+    with open(jobs.folder / "up") as up:
+        assert up.readline() == "up\n"
+        assert up.read() == ""  # nothing of the lost rank stays behind
+    assert jobs.slurm.wait(job)[0] == "FAILED", jobs.output()
+    assert jobs.slurm.wait(jobs.submit(script, "--nodes=1")) == ("COMPLETED", "0:0"), jobs.output()
+    assert jobs.states() == {"succeeded": 2}
+    assert jobs.hs.rows("SELECT max(attempt), max(execution) > 1 FROM task", db=jobs.db) == [(1, 1)]
+
+
+@each_mpi(seldom="openmpi")
 def test_outside_clients_join_the_hybrid_job(jobs: Jobs) -> None:
     """A client from outside does what the ranks cannot: tasks with its label."""
     jobs.hs.file(["echo in $SLURM_JOB_ID", "echo out $SLURM_JOB_ID # HYPERSHELL: label:desk"])
