@@ -102,10 +102,15 @@ def kill_rounds_postgres(rounds: int) -> str:
 
 def _rounds(test: str, rounds: int, folder: Path) -> None:
     seed = time.time_ns() % 10**6
-    argv = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "--basetemp", str(folder / "base"), test]
-    status, said = _finish(_start(argv, {"HS_TEST_KILL_ROUNDS": str(rounds), "HS_TEST_SEED": str(seed)}))
+    _pytest(folder, [test], {"HS_TEST_KILL_ROUNDS": str(rounds), "HS_TEST_SEED": str(seed)}, f"seed {seed}: ")
+
+
+def _pytest(folder: Path, words: Sequence[str], environ: dict[str, str], prefix: str = "") -> None:
+    """Tests of the suite in a folder of our own; raises ``Failed`` with `prefix` before what they said."""
+    argv = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "--basetemp", str(folder / "base"), *words]
+    status, said = _finish(_start(argv, environ))
     if status:
-        raise Failed(f"seed {seed}: {said}")
+        raise Failed(f"{prefix}{said}")
 
 
 def seldom(rounds: int) -> str:
@@ -116,10 +121,7 @@ def seldom(rounds: int) -> str:
     for _ in range(rounds):
         with _folder() as folder:
             folder.chmod(0o755)
-            argv = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "--basetemp", str(folder / "base")]
-            status, said = _finish(_start([*argv, "-m", "seldom", "tests/integration"], {"HS_TEST_SELDOM": "1"}))
-            if status:
-                raise Failed(said)
+            _pytest(folder, ["-m", "seldom", "tests/integration"], {"HS_TEST_SELDOM": "1"})
     return f"{rounds} rounds"
 
 

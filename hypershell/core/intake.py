@@ -59,7 +59,7 @@ class Intake(Release):
         number = min(task.group for task in tasks)
         waiting = self._groups.waiting()
         lower = waiting is not None and waiting.number < number
-        if lower or not self._may_start(number) or self._groups.holder(number):
+        if lower or not self._is_free(number):
             return None
         group = self._groups.get(number)
         if group is not self._groups.current:

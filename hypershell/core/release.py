@@ -18,6 +18,10 @@ class Release(Ledger):
     def _may_start(self, number: int) -> bool:
         return not (self.policy.barrier_at_end and self._feeds and number > 0)
 
+    def _is_free(self, number: int) -> bool:
+        """Whether neither the input nor a failed group holds back the group `number`."""
+        return self._may_start(number) and self._groups.holder(number) is None
+
     def _start_group(self, group: Group) -> None:
         previous = self._groups.current
         self._groups.current = group
@@ -49,9 +53,7 @@ class Release(Ledger):
     def _turn_back(self, group: Group) -> bool:
         """Go on with a lower group, where one waits: nobody here can take what the current `group` has left."""
         lower = self._groups.waiting()
-        if lower is None or lower.number > group.number or self._groups.holder(lower.number):
-            return False
-        if not self._may_start(lower.number):
+        if lower is None or lower.number > group.number or not self._is_free(lower.number):
             return False
         aside = group.take_out(lambda task: True)
         self._known.difference_update(task.id for task in aside)
@@ -61,7 +63,6 @@ class Release(Ledger):
         text = f"Task group {group.number} waits - going on with task group {lower.number}"
         self._out.append(act.Note("info", "server", text))
         self._start_group(lower)
-        self._want_more()
         return True
 
     def _enter(self, client: Client, now: float) -> None:

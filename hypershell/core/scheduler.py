@@ -72,11 +72,10 @@ class Scheduler(Recalling):
         self._recall(now)
         if walltime is not None:
             self._end_in_time(walltime)
-        self._want_more()
         current = self._groups.current
-        vain = current is not None and not current.inflight and self._waits_in_vain(current)
-        if vain and current is not None and not self._turn_back(current):
+        if current is not None and not current.inflight and self._waits_in_vain(current):
             self._give_up_waiting(current, walltime)
+        self._want_more()
         self._brake()
         self._emit_record()
         if self._outbox:
@@ -210,8 +209,8 @@ class Scheduler(Recalling):
             self._stop(reason)
 
     def _give_up_waiting(self, group: Group, walltime: Walltime | None) -> None:
-        """Tasks are left that nobody here can take: end where nobody else can come."""
-        if self._feeds or not self._all_have_come():
+        """Tasks are left that nobody here can take: go to a lower group, or end where nobody else can come."""
+        if self._turn_back(group) or self._feeds or not self._all_have_come():
             return
         if walltime is not None and group.late():  # some they could have taken, with more time
             self._stop_in_time(walltime, group.late())
