@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import sqlite3
 from contextlib import closing
 
@@ -33,6 +34,24 @@ def test_clients_of_runs(hs: Hs) -> None:
     rows = list(csv.DictReader(io.StringIO(hs.run("clients", "--csv").out)))
     assert [row["id"] for row in rows] == [newest["id"], older["id"]]
     assert hs.run("clients", "-f", "normal").out.count("---\n") == 2
+
+
+def test_one_that_is_here_has_no_end_yet(hs: Hs) -> None:
+    os.mkfifo(hs.folder / "gate")
+    hs.file(["echo up; read x <gate"])
+    process = hs.start("cluster", "tasks.in")
+    try:
+        assert process.stdout is not None and process.stdout.readline() == b"up\n"
+        while not hs.rows("SELECT 1 FROM client"):  # whose record is written with others
+            assert process.poll() is None
+        (row,) = json.loads(hs.run("clients", "--json").out)
+        assert (row["disconnected"], row["ended"], row["reason"]) == (None, None, None)
+        assert row["id"][:13] in hs.run("clients", "-f", "table").out
+        (hs.folder / "gate").write_text("go\n")
+        process.communicate(timeout=60)
+        assert process.returncode == 0
+    finally:
+        process.kill()
 
 
 def test_one_that_was_lost_says_why(hs: Hs) -> None:

@@ -78,7 +78,7 @@ def _made(row: Mapping[str, Any]) -> ClientRow:
         run=get("server_id"),
         server_host=get("server_host"),
         connected=stamp(get("connected_at")),
-        disconnected=stamp(gone),
+        disconnected=None if gone is None else stamp(gone),
         ended="lost" if evicted else None if gone is None else "left",
         reason=reason if evicted else None,
     )
