@@ -50,7 +50,8 @@ SQL = {"additions", "bulk", "change", "chosen", "clients", "columns", "connected
 LATE = {"hypershell.config"} | {f"hypershell.data.{module}" for module in SQL}
 PARTS = ["", "core", "proto", "executor", "data", "mpi", "net", "server", "cluster", "apps"]
 
-MOST_LINES = 450
+#: A guard against heaps, not a measure of quality: cut a file where an idea ends.
+MOST_LINES = 600
 MOST_FUNCTION_LINES = 70
 #: Longer for a reason.
 LONG: dict[str, int] = {}
