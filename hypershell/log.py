@@ -15,6 +15,7 @@ from typing import Protocol, TextIO
 
 from hypershell.color import wants_color
 from hypershell.errors import ConfigError
+from hypershell.ostext import escaped
 
 __all__ = ["DEVEL", "STYLES", "TRACE", "LogSettings", "rotate", "setup"]
 
@@ -208,7 +209,7 @@ class _Formatter(logging.Formatter):
             ansi_level=_level_color(record.levelno) if self._color else "",
         )
         self._last = milliseconds
-        return super().format(record)
+        return escaped(super().format(record))
 
 
 def _stderr_handler(values: LogSettings, app_id: str) -> _Stderr:
@@ -271,7 +272,7 @@ def _hms(milliseconds: float) -> str:
 
 def _hostname() -> str:
     if hasattr(os, "uname"):
-        return os.uname().nodename
+        return escaped(os.uname().nodename)
     return os.environ.get("COMPUTERNAME", "localhost")
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
-import platform
 import random
 import sys
 import time
 from typing import TYPE_CHECKING
 
 from hypershell.errors import ExitStatus, TransportError, UsageError
+from hypershell.hosts import host_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -74,7 +74,7 @@ def _run(settings: JoinSettings, dial: DialSettings, config: Config, slots: int)
     reconnect = settings.reconnect or None
     info = ClientInfo(
         IdSource().task(),
-        platform.node(),
+        host_name(),
         os.getpid(),
         slots,
         __version__,
@@ -105,6 +105,8 @@ def _adapting(own: JoinSettings) -> Callable[[ClientSettings], ClientSettings]:
     """What holds here: our own words go before the server's."""
     from msgspec.structs import replace
 
+    from hypershell.ostext import to_bytes
+
     def adapt(given: ClientSettings) -> ClientSettings:
         changes = {
             "bundlesize": own.client_bundlesize,
@@ -117,9 +119,9 @@ def _adapting(own: JoinSettings) -> Callable[[ClientSettings], ClientSettings]:
         return replace(
             given,
             capture=own.capture,
-            capture_dir=own.capture_dir,
+            capture_dir=to_bytes(own.capture_dir),
             # The server's directories need not exist here.
-            task_cwd=own.task_cwd or os.getcwd(),
+            task_cwd=to_bytes(own.task_cwd or os.getcwd()),
             task_env=own.task_env,
             task_bind=own.task_bind,
             **{name: value for name, value in changes.items() if value is not None},

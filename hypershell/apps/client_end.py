@@ -11,6 +11,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from hypershell.ostext import to_bytes
 from hypershell.proto import messages as msg
 from hypershell.reactor import Poller
 from hypershell.server.output import Sink
@@ -117,7 +118,7 @@ class ClientEnd:
         if type(message) is msg.Welcome:
             return msg.Welcome(self._adapt(message.settings))
         if type(message) is msg.Work and self._template != "{}":
-            own = self._template
-            contexts = [replace(one, template=own) if one.template == "{}" else one for one in message.contexts]
+            own = to_bytes(self._template)
+            contexts = [replace(one, template=own) if one.template == b"{}" else one for one in message.contexts]
             return msg.Work(message.tasks, contexts)
         return message

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-import platform
 import sys
+
+from hypershell.hosts import host_name
 
 __all__ = ["available_cores", "main"]
 
@@ -53,7 +54,7 @@ def _cluster(argv: list[str]) -> int:
     from hypershell.server.run import Place, Run
 
     slots = settings.slots or available_cores()
-    host = platform.node()
+    host = host_name()
     poller = reactor.Poller()
     server_end, client_end = loopback()
     place = Place("loopback", 1, 1, slots, host, job_id(os.environ))

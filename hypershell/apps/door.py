@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import platform
 from typing import TYPE_CHECKING
 
 from hypershell.errors import UsageError
+from hypershell.hosts import host_name
 
 if TYPE_CHECKING:
     from hypershell.config import Config
@@ -84,7 +84,7 @@ def open_door(poller: Poller, door: DoorSettings, config: Config) -> OpenDoor:
     key = key or generate_key()
     tls = None
     if not door.no_tls:
-        cert = door.tls_cert or ensure_certificate(os.path.join(config.sites.default.lib, "tls"), platform.node())
+        cert = door.tls_cert or ensure_certificate(os.path.join(config.sites.default.lib, "tls"), host_name())
         tls = server_tls(cert, door.tls_key, minimum=door.tls_minimum, ciphers=door.tls_ciphers)
     elif not is_loopback(host):
         log.warning("No TLS (--no-tls): everybody on the way can read and change what is sent")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from hypershell.core.model import FeedMark, Submission, Task
 from hypershell.errors import StoreError, TransportError
+from hypershell.ostext import to_bytes
 from hypershell.proto.visits import HandIn, Line, Lines, Refused, Taken
 
 if TYPE_CHECKING:
@@ -90,8 +91,9 @@ class LiveSubmitter:
         if self._begun is None:
             self._begun = submission.id
             source = submission.path or submission.source
+            cwd, options = to_bytes(submission.cwd), submission.options
             self._need.send(
-                HandIn(source, submission.options, submission.cwd, submission.submit_id, submission.submit_host)
+                HandIn(to_bytes(source), options, cwd, submission.submit_id, submission.submit_host)
             )
 
     @property

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-import platform
+
+from hypershell.hosts import host_name
 
 __all__ = ["main"]
 
@@ -25,7 +26,7 @@ def _server(argv: list[str]) -> int:
     settings, door, config = parse_server(argv)
     poller = reactor.Poller()
     with open_door(poller, door, config) as way_in:
-        place = Place("tcp", 1, 0, 0, platform.node(), job_id(os.environ), is_open=True)
+        place = Place("tcp", 1, 0, 0, host_name(), job_id(os.environ), is_open=True)
         run = Run(poller, way_in.listener, settings, place, ["server", *argv])
         run.receive(way_in.listener)
         run.start()

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterator
 
 from hypershell.errors import HyperShellError
+from hypershell.ostext import escaped
 
 __all__ = ["StdoutError", "checked_stdout", "is_stdout_closed", "silence_stdout", "write_bytes"]
 
@@ -24,11 +25,11 @@ class StdoutError(HyperShellError):
 
 
 class _Checked(io.TextIOWrapper):
-    """Raises `StdoutError`: an ``OSError`` alone does not say of which file it is."""
+    """Raises `StdoutError`: an ``OSError`` alone does not say of which file it is. Takes text with any bytes."""
 
     def write(self, text: str, /) -> int:
         with _told():
-            return super().write(text)
+            return super().write(escaped(text))
 
     def flush(self) -> None:
         with _told():

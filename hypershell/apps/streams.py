@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-import platform
 import sys
 from collections.abc import Mapping
 from typing import IO, TYPE_CHECKING, Any
 
 from hypershell.apps.one import NotFound
+from hypershell.hosts import host_name
 
 if TYPE_CHECKING:
     from hypershell.data.partitions import Tasks
@@ -78,6 +78,6 @@ def _why(task: Mapping[str, Any]) -> str:
 
 
 def _where(host: str | None) -> str:
-    if host is None or host == platform.node():
+    if host is None or host == host_name():
         return "is not there any more"
-    return f"is on host {host}, not on this one ({platform.node()}): look there"
+    return f"is on host {host}, not on this one ({host_name()}): look there"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import platform
 import shlex
 import stat
 import sys
@@ -12,6 +11,8 @@ import time
 from typing import TYPE_CHECKING
 
 from hypershell.errors import ExitStatus, UsageError
+from hypershell.hosts import host_name
+from hypershell.ostext import joined, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -199,7 +200,7 @@ class Opened:
             ranks=0,
             slots=0,
             job=job_id(os.environ),
-            command=shlex.join(["hs", *self._argv]),
+            command=joined(["hs", *self._argv]),
             cwd=os.getcwd(),
             start_time=time.time(),
         )
@@ -213,7 +214,7 @@ class Opened:
             self._submitter,
             ids,
             run.id,
-            platform.node(),
+            host_name(),
             settings.task_cwd or os.getcwd(),
             Terms(settings.expand, given.tags, given.group, given.cores, given.memory, given.timeout),
             self._wishes,
@@ -242,7 +243,7 @@ class Opened:
 
 
 def _about_servers(servers: Servers, settings: SubmitSettings) -> str | None:
-    naming = f" --db {shlex.quote(settings.db)}" if settings.server is None else ""
+    naming = f" --db {quoted(settings.db)}" if settings.server is None else ""
     run_them = f"to run these tasks: hs cluster --restart{naming}"
     if not servers.seen and not servers.unseen:
         return f"No server works on this database now ({run_them})"

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from hypershell.core.states import from_which
 from hypershell.data.where import FIELDS, OPERATORS, check_field
 from hypershell.errors import UsageError
+from hypershell.ostext import escaped, raw_of
 from hypershell.tags import Directives, Scalar, TagError, parse_tags
 from hypershell.units import shown
 
@@ -164,11 +165,7 @@ def _args(word: str, value: str) -> dict[str, Value]:
     """Text of the command line is bytes where it is not UTF-8, as a line of a FILE is."""
     if not value.strip():
         raise EditError(f"{shown(word)}: args cannot be empty")
-    raw = value.encode("utf-8", "surrogateescape")
-    try:
-        return {"args": raw.decode("utf-8"), "args_raw": None}
-    except UnicodeDecodeError:
-        return {"args": raw.decode("utf-8", "backslashreplace"), "args_raw": raw}
+    return {"args": escaped(value), "args_raw": raw_of(value)}
 
 
 def _key(word: str) -> str:

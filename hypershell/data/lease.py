@@ -8,12 +8,13 @@ of SQL. Used by the writer, which waits, and by whoever starts a run.
 from __future__ import annotations
 
 import os
-import platform
 import sys
 from enum import Enum
 from pathlib import Path
 
 from msgspec import Struct
+
+from hypershell.hosts import host_name
 
 __all__ = ["BEAT", "SILENCE", "Life", "Owner", "ProcessIdentity", "Watch", "this_process"]
 
@@ -95,7 +96,7 @@ def this_process() -> ProcessIdentity:
     except OSError:
         namespace = ""
     pid = os.getpid()
-    return ProcessIdentity(platform.node(), f"{boot} {namespace}".strip(), pid, process_start(pid) or 0)
+    return ProcessIdentity(host_name(), f"{boot} {namespace}".strip(), pid, process_start(pid) or 0)
 
 
 class Watch:

@@ -18,6 +18,7 @@ from hypershell.data.schema import run as _run
 from hypershell.data.schema import submission as _submission
 from hypershell.data.schema import task as _task
 from hypershell.data.store import Claim, Taken
+from hypershell.data.submitted import row_of, submission_of
 
 __all__ = ["claims", "count_unfinished", "describe", "next_submission", "owner_of", "take"]
 
@@ -108,7 +109,8 @@ def _unfinished(link: Connection) -> list[int]:
 def _newest_like(link: Connection, like: Submission) -> list[int]:
     if like.path is None:
         return []
-    same = and_(_s.path == like.path, _s.template == like.template, _s.options == like.options, _s.cwd == like.cwd)
+    wanted = row_of(like)  # with the bytes of what is not UTF-8 in its options
+    same = and_(*(_submission.c[name] == wanted[name] for name in ("path", "template", "options", "cwd")))
     query = select(_s.id).where(same, _s.id != like.id).order_by(_s.id.desc()).limit(1)
     return list(link.execute(query).scalars())
 
@@ -173,7 +175,7 @@ def describe(link: Connection, numbers: Sequence[int]) -> Taken:
     taken = Taken([], [], {}, {}, {})
     for number in numbers:
         row = link.execute(select(_submission).where(_s.id == number)).mappings().one()
-        taken.submissions.append(Submission(**{name: row[name] for name in Submission.__struct_fields__}))
+        taken.submissions.append(submission_of(row))
         taken.marks.append(_mark(number, row))
         for query, counts in ((_PER_GROUP["pending"], taken.pending), (_PER_GROUP["failed"], taken.failed)):
             for group, count in link.execute(query, {"number": number}):

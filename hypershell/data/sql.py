@@ -41,6 +41,7 @@ from hypershell.data.connected import RENEW, Connected, Database
 from hypershell.data.lease import Owner
 from hypershell.data.schema import micros
 from hypershell.data.store import Claim, Fenced, RunInfo, Taken
+from hypershell.data.submitted import row_of
 from hypershell.errors import StoreError
 
 __all__ = ["SqlStore"]
@@ -137,7 +138,7 @@ class SqlStore(Connected):
 
     def add_submission(self, submission: Submission) -> None:
         with self._transaction() as link:
-            values = msgspec.structs.asdict(submission)
+            values = row_of(submission)
             link.execute(insert_once(link.dialect, _submission).values(**values, owner=self._me.id, epoch=1))
         self._owned[submission.id] = submission
 

@@ -17,6 +17,7 @@ from hypershell.core.events import CancelRequested, TasksChanged
 from hypershell.core.model import FeedMark, Submission, Task
 from hypershell.data.lease import Owner, this_process
 from hypershell.errors import StoreError
+from hypershell.ostext import escaped
 
 __all__ = [
     "Claim",
@@ -71,8 +72,12 @@ def describe_run(
     cwd: str,
     start_time: float,
 ) -> RunInfo:
-    """The run of the calling process. `job` names the scheduler's job, `start_time` is seconds since the epoch."""
+    """The run of the calling process. `job` names the scheduler's job, `start_time` is seconds since the epoch.
+
+    `command` and `cwd` are for people: bytes that are not UTF-8 become text.
+    """
     me = this_process()
+    command, cwd = escaped(command), escaped(cwd)
     return RunInfo(
         run_id, me.host, me.boot_id, me.pid, me.pid_start, transport, ranks, slots, job, command, cwd, start_time
     )

@@ -22,7 +22,9 @@ from hypershell.data.connected import RENEW, Connected, Database
 from hypershell.data.lease import Life, Owner, ProcessIdentity, Watch
 from hypershell.data.patience import Patience
 from hypershell.data.store import Fenced, RunInfo
+from hypershell.data.submitted import row_of
 from hypershell.errors import StoreError
+from hypershell.ostext import escaped
 
 __all__ = ["TRANSPORT", "Servers", "Submitter", "servers"]
 
@@ -153,7 +155,7 @@ class Submitter(Connected):
 
     def is_half_submitted(self, path: str) -> bool:
         """Whether a submission of the FILE with this real path has not come to its end."""
-        found = select(_submission.c.id).where(_submission.c.path == path, text("NOT complete")).limit(1)
+        found = select(_submission.c.id).where(_submission.c.path == escaped(path), text("NOT complete")).limit(1)
 
         def step() -> bool:
             with self.reading() as link:
@@ -184,7 +186,7 @@ class Submitter(Connected):
         return self._open
 
     def _add_submission(self, link: Connection, submission: Submission, owner: str | None, mark: FeedMark) -> None:
-        values = {**msgspec.structs.asdict(submission), **_read(mark), "complete": mark.complete}
+        values = {**row_of(submission), **_read(mark), "complete": mark.complete}
         epoch = 0 if owner is None else 1
         link.execute(insert_once(link.dialect, _submission).values(**values, owner=owner, epoch=epoch))
 

@@ -15,6 +15,7 @@ from msgspec import json
 
 from hypershell.core.model import ClientInfo, Scalar, Task
 from hypershell.executor.places import ANYWHERE, Place
+from hypershell.ostext import to_bytes
 from hypershell.proto.messages import ClientSettings, Context
 
 __all__ = ["LONGEST", "ORIGINALS", "Environment", "inherited", "scrub"]
@@ -133,15 +134,15 @@ class Environment:
 
     def __init__(self, environ: Mapping[bytes, bytes], settings: ClientSettings, info: ClientInfo) -> None:
         base = inherited(environ, settings.task_env)
-        base.update((_bytes(name), _bytes(value)) for name, value in settings.exports.items())
+        base.update(settings.exports)
         base.update((name, b"null") for name in _OURS - _OWN)
         base[b"TASK_RETRIED"] = b"false"
         base[b"TASK_GROUP"] = b"0"
         base[b"TASK_ATTEMPT"] = b"1"
         base[b"TASK_TAG_PART"] = b"0"
         base[b"TASK_SLOT"] = b"0"
-        base[b"TASK_CLIENT_ID"] = _bytes(info.id)
-        base[b"TASK_CLIENT_HOST"] = _bytes(info.host)
+        base[b"TASK_CLIENT_ID"] = to_bytes(info.id)
+        base[b"TASK_CLIENT_HOST"] = to_bytes(info.host)
         self.base = base
         self.of_server(settings)
         self.error = _too_long(base)
@@ -151,8 +152,8 @@ class Environment:
 
     def of_server(self, settings: ClientSettings) -> None:
         """Tasks that start from now on are those of this server."""
-        self.base[b"TASK_SERVER_ID"] = _bytes(settings.server_id)
-        self.base[b"TASK_SERVER_HOST"] = _bytes(settings.server_host)
+        self.base[b"TASK_SERVER_ID"] = to_bytes(settings.server_id)
+        self.base[b"TASK_SERVER_HOST"] = to_bytes(settings.server_host)
         self._shared: dict[int, tuple[Context, dict[bytes, bytes]]] = {}
 
     def shared(self, context: Context, cwd: str) -> dict[bytes, bytes]:
@@ -162,10 +163,10 @@ class Environment:
             return known[1]
         environ = {
             **self.base,
-            b"TASK_SUBMIT_ID": _bytes(context.submit_id),
-            b"TASK_SUBMIT_HOST": _bytes(context.submit_host),
-            b"TASK_CWD": _bytes(cwd),
-            b"PWD": _bytes(cwd),
+            b"TASK_SUBMIT_ID": to_bytes(context.submit_id),
+            b"TASK_SUBMIT_HOST": to_bytes(context.submit_host),
+            b"TASK_CWD": to_bytes(cwd),
+            b"PWD": to_bytes(cwd),
         }
         self._shared[context.submission] = (context, environ)
         return environ
@@ -209,7 +210,7 @@ class Environment:
         if task.previous_id is not None:
             environ[b"TASK_PREVIOUS_ID"] = task.previous_id.encode()
         if paths is not None:
-            environ[b"TASK_OUTPATH"], environ[b"TASK_ERRPATH"] = _bytes(paths[0]), _bytes(paths[1])
+            environ[b"TASK_OUTPATH"], environ[b"TASK_ERRPATH"] = to_bytes(paths[0]), to_bytes(paths[1])
         if place.slot:
             environ[b"TASK_SLOT"] = b"%d" % place.slot
         if place.cores is not None:
@@ -284,8 +285,4 @@ def _scalar(value: Scalar) -> bytes:
         return b"true"
     if value is False:
         return b"false"
-    return _bytes(str(value))
-
-
-def _bytes(text: str) -> bytes:
-    return text.encode("utf-8", "surrogateescape")
+    return to_bytes(str(value))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hypershell.core.model import Result, Task
 from hypershell.executor.vocabulary import Exited
+from hypershell.ostext import escaped, from_bytes
 from hypershell.proto.messages import Context
 from hypershell.template import Template, TemplateError
 
@@ -37,21 +38,19 @@ class Submission:
         self.error: str | None = None
         self.template: Template | None = None
         try:
-            self.template = Template(context.template)
+            self.template = Template(from_bytes(context.template))
         except TemplateError as error:
             self.error = str(error)
 
 
 def text_of(task: Task) -> str:
     """The line of a task for a template; bytes that are not UTF-8 travel as lone surrogates (PEP 383)."""
-    return task.args if task.raw is None else task.raw.decode("utf-8", "surrogateescape")
+    return task.args if task.raw is None else from_bytes(task.raw)
 
 
-def shown(command: str | None) -> str | None:
-    """A command as text that any encoder takes."""
-    if command is None or command.isascii():
-        return command
-    return command.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+def shown(text: str | None) -> str | None:
+    """A command, a path or a reason as it is reported: as text that any encoder takes."""
+    return None if text is None else escaped(text)
 
 
 def split(results: list[Result], most: int) -> list[list[Result]]:

@@ -25,6 +25,7 @@ from hypershell.executor.spawn import NotStarted
 from hypershell.executor.system import make_spawner
 from hypershell.executor.turns import take_short_turns
 from hypershell.executor.vocabulary import Exited, Expanded, StartFailed
+from hypershell.ostext import from_bytes, to_bytes
 from hypershell.proto.messages import ClientSettings, Context
 
 __all__ = ["Jobs"]
@@ -71,8 +72,8 @@ class Jobs:
         self._output = output
         self._ended = ended
         self._stray = stray
-        self._task_cwd = settings.task_cwd
-        self._capture_dir = os.path.abspath(settings.capture_dir) if settings.capture else None
+        self._task_cwd = None if settings.task_cwd is None else from_bytes(settings.task_cwd)
+        self._capture_dir = os.path.abspath(from_bytes(settings.capture_dir)) if settings.capture else None
         self._by_pid: dict[int, Job] = {}
         self._by_id: dict[str, Job] = {}
         self._unwatched: deque[tuple[float, Job]] = deque()
@@ -102,8 +103,8 @@ class Jobs:
         _, cwd, shared = known
         if self._environment.error is not None:
             raise NotStarted(self._environment.error)
-        line = task.raw if task.raw is not None else task.args.encode("utf-8", "surrogateescape")
-        line_to_run = line if command is None else command.encode("utf-8", "surrogateescape")
+        line = task.raw if task.raw is not None else task.args.encode()
+        line_to_run = line if command is None else to_bytes(command)
         if b"\0" in line or b"\0" in line_to_run:
             raise NotStarted("the command contains a NUL byte")
         if self._capture_dir is not None:
@@ -117,7 +118,7 @@ class Jobs:
 
     def _enter(self, context: Context) -> tuple[Context, str | None, dict[bytes, bytes]]:
         """What the tasks of a submission share: where to run (None: here), and variables."""
-        cwd = self._task_cwd or context.cwd
+        cwd = self._task_cwd or from_bytes(context.cwd)
         try:
             same = os.path.samefile(cwd, ".")
         except (OSError, ValueError):
@@ -199,7 +200,7 @@ class Jobs:
 
     def _expand_next(self, id: str, commands: tuple[str, ...], outputs: list[str]) -> None:
         text = commands[0]
-        command = text.encode("utf-8", "surrogateescape")
+        command = to_bytes(text)
         try:
             job = self._spawn(id, command, self._environment.base, {}, None, time.time())
         except NotStarted as error:
@@ -305,7 +306,7 @@ class Jobs:
             how = f"ended with status {status}" if status > 0 else f"died by signal {-status}"
             self._ended(Expanded(job.id, error=f"{_named(job.text)} {how}"))
         else:
-            outputs = [*job.outputs, kept.decode("utf-8", "surrogateescape").strip()]
+            outputs = [*job.outputs, from_bytes(kept).strip()]
             if job.rest:
                 self._expand_next(job.id, job.rest, outputs)
             else:

@@ -245,9 +245,9 @@ class Machine(Reports):
                 event.start,
                 event.end,
                 shown(run.command),
-                run.error,
-                event.outpath,
-                event.errpath,
+                shown(run.error),
+                shown(event.outpath),
+                shown(event.errpath),
                 event.utime,
                 event.stime,
                 event.maxrss,
@@ -280,7 +280,7 @@ class Machine(Reports):
         self._waited_for |= self._is_waited_for(task)
         self._note_oldest(now)
         wall = now + self._epoch
-        self._results.append(Result(task.id, task.execution, status, wall, wall, shown(command), error))
+        self._results.append(Result(task.id, task.execution, status, wall, wall, shown(command), shown(error)))
 
     def _not_started(self, task: Task, now: float) -> None:
         """A result for a task that was cancelled before it ran."""

@@ -16,6 +16,7 @@ from typing import Any
 from hypershell.errors import LaunchError
 from hypershell.mpi.environ import claims, launcher_name
 from hypershell.mpi.failures import survives
+from hypershell.ostext import escaped
 
 __all__ = ["World", "check_launcher", "check_protocol", "library_version", "open_world", "short_name", "two_wheels"]
 
@@ -34,7 +35,7 @@ class World:
         self.rank: int = self.comm.Get_rank()
         self.size: int = self.comm.Get_size()
         self.library = short_name(mpi.Get_library_version())
-        self.host: str = mpi.Get_processor_name()
+        self.host = escaped(mpi.Get_processor_name())
         self.survives = survives(self.library, os.environ if environ is None else environ)
         """The job goes on without ranks that die (ULFM)."""
         for comm in (self.comm, mpi.COMM_SELF):

@@ -34,11 +34,14 @@ __all__ = [
     "Work",
 ]
 
-PROTOCOL_VERSION = 5
+PROTOCOL_VERSION = 6
 
 
 class ClientSettings(Struct, array_like=True, frozen=True):
-    """All that a client must know; a worker rank reads no configuration of its own. Times in seconds."""
+    """All that a client must know; a worker rank reads no configuration of its own. Times in seconds.
+
+    What the system has as bytes (folders, variables) travels as these bytes.
+    """
 
     slots: int
     bundlesize: int | None
@@ -46,10 +49,10 @@ class ClientSettings(Struct, array_like=True, frozen=True):
     signalwait: float
     idle_timeout: float | None
     task_timeout: float | None
-    task_cwd: str | None
-    exports: dict[str, str]
+    task_cwd: bytes | None
+    exports: dict[bytes, bytes]
     capture: bool
-    capture_dir: str
+    capture_dir: bytes
     log_level: str
     log_style: str
     server_id: str
@@ -66,8 +69,8 @@ class Context(Struct, array_like=True, frozen=True):
     """What all tasks of a submission share; sent to a client once, before the first of them."""
 
     submission: int
-    template: str
-    cwd: str
+    template: bytes
+    cwd: bytes
     submit_id: str
     submit_host: str
     keep_output: bool = False

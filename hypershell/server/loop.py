@@ -18,6 +18,7 @@ from hypershell.core.model import FeedMark, Submission, Task
 from hypershell.core.scheduler import Scheduler
 from hypershell.data.writer import Adopted, Opened, Told, Waiting, WriterLike
 from hypershell.errors import InputError
+from hypershell.ostext import to_bytes
 from hypershell.proto import messages as msg
 from hypershell.reactor import Poller
 from hypershell.server.feed import Feed
@@ -227,7 +228,13 @@ class Server:
         for one in submissions:
             wishes = Wishes.of_options(one.options)
             self.contexts[one.id] = msg.Context(
-                one.id, one.template, one.cwd, one.submit_id, one.submit_host, wishes.keep_output, wishes.waited_for
+                one.id,
+                to_bytes(one.template),
+                to_bytes(one.cwd),
+                one.submit_id,
+                one.submit_host,
+                wishes.keep_output,
+                wishes.waited_for,
             )
             if wishes.waited_for:
                 self._waited_for.add(one.id)

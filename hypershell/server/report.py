@@ -41,7 +41,7 @@ class Failures:
 
     def add(self, changes: Sequence[act.Finished]) -> None:
         lines = [
-            task.raw if task.raw is not None else task.args.encode("utf-8", "surrogateescape")
+            task.raw if task.raw is not None else task.args.encode()
             for change in changes
             if change.state == FAILED and change.next_id is None and (task := change.task) is not None
         ]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shlex
 import stat
 import sys
 import time
@@ -28,6 +27,7 @@ from hypershell.data.store import Fenced, describe_run
 from hypershell.data.writer import Plan, Writer, WriterLike
 from hypershell.errors import InputError, UsageError
 from hypershell.ids import IdSource
+from hypershell.ostext import escaped, joined, quoted, to_bytes
 from hypershell.proto.messages import ClientSettings
 from hypershell.proto.visits import Status
 from hypershell.reactor import Poller
@@ -39,7 +39,7 @@ from hypershell.server.output import Sink, open_output
 from hypershell.server.report import Failures, Progress, Reporter, exit_status, last_line
 from hypershell.server.signals import STORE_GRACE, Signals, SignalWatch
 from hypershell.server.status import RunFacts, make_status
-from hypershell.server.terms import Expander, Terms, Wishes
+from hypershell.server.terms import Expander, Terms, Wishes, exports_options
 from hypershell.server.visits import Source, Surroundings, Visits
 from hypershell.settings import RunSettings
 from hypershell.template import Template
@@ -149,7 +149,7 @@ class Run:
     def receive(self, source: Source) -> None:
         """Take in tasks from visitors of `source`, and tell them how this run stands."""
         place, settings, server = self._place, self._settings, self.server
-        database = "none" if settings.no_db else str(settings.place)
+        database = "none" if settings.no_db else escaped(str(settings.place))
         facts = RunFacts(self.id, place.host, os.getpid(), __version__, place.transport, self._wall(), database)
 
         def status() -> Status:
@@ -201,7 +201,7 @@ class Run:
             line = None  # the tasks are another server's, which tells how they end
         for told in (self.server.losses.line(), set_aside_line(*self._scheduler.set_aside()), line):
             if told is not None:
-                sys.stderr.write(f"hs: {told}\n")
+                sys.stderr.write(f"hs: {escaped(told)}\n")
         if lost:
             sys.stderr.write(
                 f"hs: no space left for the rest of what tasks printed to {' and '.join(lost)}; it is lost, "
@@ -234,7 +234,7 @@ class Run:
         options = {
             "task_timeout": settings.task_timeout,
             "capture": settings.capture,
-            "exports": settings.exports,
+            **exports_options(settings.exports),
             **Wishes(settings.keep_output).options,
         }
         return Submission(
@@ -297,7 +297,7 @@ class Run:
             ranks=place.ranks,
             slots=place.slots,
             job=place.job,
-            command=shlex.join(["hs", *self._argv]),
+            command=joined(["hs", *self._argv]),
             cwd=os.getcwd(),
             start_time=self._wall(),
         )
@@ -347,14 +347,14 @@ class Run:
         if self._place.ranks > 1:  # a launcher stands before our words, and we do not know all of its own
             return "the same command" if self._settings.restart else "the same command and --restart"
         words = ["hs", *self._argv]
-        return shlex.join(words if self._settings.restart else [*words, "--restart"])
+        return joined(words if self._settings.restart else [*words, "--restart"])
 
     def _restart_all(self) -> str:
         return f"hs {self._settings.command} --restart {self._naming()}".rstrip()
 
     def _naming(self) -> str:
         """The words that name our database; one on a server is named by the configuration."""
-        return "" if self._settings.server is not None else f"--db {shlex.quote(self._settings.db)}"
+        return "" if self._settings.server is not None else f"--db {quoted(self._settings.db)}"
 
 
 def _open_source(settings: RunSettings) -> _Source | None:
@@ -426,10 +426,10 @@ def _client_settings(settings: RunSettings, place: Place, server_id: str) -> Cli
         signalwait=settings.signalwait,
         idle_timeout=settings.idle_timeout,
         task_timeout=settings.task_timeout,
-        task_cwd=settings.task_cwd,
-        exports=settings.exports,
+        task_cwd=None if settings.task_cwd is None else to_bytes(settings.task_cwd),
+        exports={to_bytes(name): to_bytes(text) for name, text in settings.exports.items()},
         capture=settings.capture,
-        capture_dir=settings.capture_dir,
+        capture_dir=to_bytes(settings.capture_dir),
         log_level=settings.log_level,
         log_style=settings.log_style,
         server_id=server_id,

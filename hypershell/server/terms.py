@@ -7,15 +7,18 @@ submission, so that a server can read the rest of a FILE whose submitter was kil
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 from msgspec import Struct
 
 from hypershell.core.model import Scalar
+from hypershell.ostext import beside, cut_beside, escaped, from_bytes, raw_of, to_bytes
 from hypershell.tags import Directives
 from hypershell.template import ExpansionError, Template
 
-__all__ = ["Expander", "Terms", "Wishes"]
+__all__ = ["Expander", "Terms", "Wishes", "exports_options"]
 
 _KEY = "submit"
 
@@ -41,6 +44,14 @@ class Wishes(Struct, frozen=True):
         return msgspec.json.decode(text, type=cls)
 
 
+def exports_options(exports: Mapping[str, str]) -> dict[str, object]:
+    """The keys for column ``options`` that tell of exports; those that are not UTF-8 are there as bytes too."""
+    shown = {escaped(name): escaped(text) for name, text in exports.items()}
+    pairs = (f"{name}={text}" for name, text in exports.items())
+    raws = [raw.hex() for pair in pairs if (raw := raw_of(pair)) is not None]
+    return {"exports": shown, **({"exports_raw": raws} if raws else {})}
+
+
 class Terms(Struct, frozen=True):
     """Memory in bytes, timeout in seconds; None is not said."""
 
@@ -58,22 +69,30 @@ class Terms(Struct, frozen=True):
 
     def to_options(self, wishes: Wishes) -> str:
         """The text of column ``options``."""
-        return msgspec.json.encode({_KEY: self, **wishes.options}, order="sorted").decode()
+        submit = {**msgspec.structs.asdict(self), **beside({"template": self.template})}
+        return msgspec.json.encode({_KEY: submit, **wishes.options}, order="sorted").decode()
 
     @staticmethod
     def are_in(text: str) -> bool:
         """Whether column ``options`` is that of ``hs submit``, and not that of a run."""
-        return msgspec.json.decode(text, type=_Options).submit is not None
+        return _submitted(text) is not None
 
     @classmethod
     def of_options(cls, text: str) -> Terms:
         """The terms in column ``options``; those that change nothing for a submission of a run."""
-        found = msgspec.json.decode(text, type=_Options).submit
-        return cls() if found is None else found
+        found = _submitted(text)
+        if found is None:
+            return cls()
+        terms = msgspec.convert(found, cls)
+        return msgspec.structs.replace(terms, **cut_beside(found, {"template": terms.template}))
 
 
 class _Options(Struct):
-    submit: Terms | None = None
+    submit: dict[str, Any] | None = None
+
+
+def _submitted(text: str) -> dict[str, Any] | None:
+    return msgspec.json.decode(text, type=_Options).submit
 
 
 class Expander:
@@ -92,7 +111,7 @@ class Expander:
     def _output(self, command: str) -> str:
         try:
             done = subprocess.run(
-                ["/bin/sh", "-c", command.encode("utf-8", "surrogateescape")],
+                ["/bin/sh", "-c", to_bytes(command)],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 cwd=self._cwd,
@@ -104,4 +123,4 @@ class Expander:
             raise ExpansionError(f"template command ended with status {done.returncode}: {command[:60]}")
         if b"\0" in done.stdout:
             raise ExpansionError(f"template command printed a NUL byte: {command[:60]}")
-        return done.stdout.decode("utf-8", "surrogateescape").strip()
+        return from_bytes(done.stdout).strip()

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from msgspec import Struct
 
 from hypershell.core.model import FeedMark, Submission, Task
+from hypershell.ostext import from_bytes
 from hypershell.proto.visits import Ask, HandIn, Line, Lines, Refused, Status, Taken, Told
 from hypershell.tags import Scalar, is_tag
 from hypershell.transport import Lost
@@ -109,10 +110,10 @@ class Visits:
             Submission(
                 here.new_submission(),
                 "live",
-                None if message.source in ("command", "stdin") else message.source,
+                None if message.source in (b"command", b"stdin") else from_bytes(message.source),
                 "{}",
                 message.options,
-                message.cwd,
+                from_bytes(message.cwd),
                 message.submit_id,
                 message.submit_host,
                 here.wall(),
