@@ -13,7 +13,9 @@ __all__ = ["main", "main_cluster"]
 def main(argv: list[str] | None = None) -> int:
     """Run ``hs ARGV`` and return its exit status."""
     _open_standard_streams()
-    argv = sys.argv[1:] if argv is None else argv
+    if argv is None:
+        _begin_in_utf8()
+        argv = sys.argv[1:]
     if argv[:1] == ["mpi"] and sys.platform != "win32":
         from hypershell.apps.mpi import main as main_of_mpi
 
@@ -38,8 +40,21 @@ def _open_standard_streams() -> None:
         sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
 
 
+def _begin_in_utf8() -> None:
+    """Begin anew where Python would read names and arguments in another encoding than ours (a Latin-1 locale).
+
+    Bytes that are not UTF-8 come through in any locale then. Neither the process nor its environment changes.
+    """
+    if sys.getfilesystemencoding() == "utf-8" or sys.flags.utf8_mode or not sys.executable:
+        return
+    import os
+
+    os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
+
+
 def main_cluster() -> int:
     """Run ``hsx ...``, that is ``hs cluster ...``."""
+    _begin_in_utf8()
     return main(["cluster", *sys.argv[1:]])
 
 

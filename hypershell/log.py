@@ -15,7 +15,7 @@ from typing import Protocol, TextIO
 
 from hypershell.color import wants_color
 from hypershell.errors import ConfigError
-from hypershell.ostext import escaped
+from hypershell.ostext import escaped, in_quotes
 
 __all__ = ["DEVEL", "STYLES", "TRACE", "LogSettings", "rotate", "setup"]
 
@@ -240,7 +240,7 @@ def check_format(layout: str) -> None:
         formatter = _Formatter(layout, "", False, "")
         formatter.format(logging.LogRecord(ROOT, logging.INFO, "", 0, "", None, None))
     except (ValueError, TypeError, KeyError) as error:
-        raise ValueError(f"{layout!r} cannot be used: {error}") from None
+        raise ValueError(f"{in_quotes(layout)} cannot be used: {error}") from None
 
 
 def _formatter(layout: str, datefmt: str, color: bool, app_id: str) -> _Formatter:

@@ -17,6 +17,7 @@ __all__ = [
     "escaped",
     "escaped_pattern",
     "from_bytes",
+    "in_quotes",
     "joined",
     "quoted",
     "raw_of",
@@ -25,6 +26,8 @@ __all__ = [
 
 #: Lone surrogates that stand for bytes.
 _BYTES = re.compile("[\udc80-\udcff]+")
+#: What ``repr`` makes of one; a backslash of the text itself it doubles.
+_HALF = re.compile(r"(?<!\\)((?:\\\\)*)\\udc([89a-f][0-9a-f])")
 _HEX_DIGIT = re.compile("[0-9a-fA-F]")
 _RAW = "_raw"
 
@@ -45,6 +48,11 @@ def to_bytes(text: str) -> bytes:
 def escaped(text: str) -> str:
     """The text as people and every encoder take it: bytes that are not UTF-8 are written as ``\\xNN``."""
     return text if text.isascii() else to_bytes(text).decode("utf-8", "backslashreplace")
+
+
+def in_quotes(text: str) -> str:
+    """The text as ``repr`` shows it, where bytes that are not UTF-8 are written as ``\\xNN``."""
+    return repr(text) if text.isascii() else _HALF.sub(r"\1\\x\2", repr(from_bytes(to_bytes(text))))
 
 
 def raw_of(text: str) -> bytes | None:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from enum import Enum
 
 from hypershell.errors import HyperShellError, UsageError
+from hypershell.ostext import in_quotes
 
 __all__ = ["ExpansionError", "Template", "TemplateError"]
 
@@ -75,7 +76,7 @@ def _all_args(args: str) -> str:
 
 
 def _shown(text: str) -> str:
-    return repr(text if len(text) <= 60 else text[:57] + "...")
+    return in_quotes(text if len(text) <= 60 else text[:57] + "...")
 
 
 def _seams(parts: list[_Part]) -> list[str] | None:

@@ -11,6 +11,8 @@ import math
 import os
 from collections.abc import Callable
 
+from hypershell.ostext import in_quotes
+
 __all__ = [
     "Loader",
     "as_list",
@@ -313,5 +315,8 @@ def _kind(value: object) -> str:
 
 def _shown(value: object) -> str:
     """The value as it can stand in a message of one line."""
-    shown = ("false", "true")[value] if isinstance(value, bool) else repr(value)
+    if isinstance(value, str):
+        shown = in_quotes(value)
+    else:
+        shown = ("false", "true")[value] if isinstance(value, bool) else repr(value)
     return shown if len(shown) <= 80 else shown[:77] + "..."

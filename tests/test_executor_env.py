@@ -22,12 +22,12 @@ COLUMNS = """
 
 def environment(environ: dict[bytes, bytes] | None = None, **exports: str) -> Environment:
     info = ClientInfo(CLIENT_ID, "client-host", 1, 1, "0", sys.platform)
-    return Environment(environ or {}, make_settings(exports=exports), info)
+    return Environment(environ or {}, make_settings(exports={os.fsencode(name): os.fsencode(text) for name, text in exports.items()}), info)
 
 
 def environ_of(task: Task, line: bytes = b"x", command: bytes = b"y", **exports: str) -> dict[bytes, bytes]:
     made = environment(**exports)
-    context = Context(1, "{}", "/", "submit-id", "submit-host")
+    context = Context(1, b"{}", b"/", "submit-id", "submit-host")
     return {**made.shared(context, "/work"), **made.of(task, line, command, 86400.0)}
 
 
@@ -192,7 +192,7 @@ def test_long_lines_are_left_out() -> None:
 
 def test_tasks_do_not_see_each_others_values() -> None:
     made = environment()
-    shared = made.shared(Context(1, "{}", "/", "a", "b"), "/")
+    shared = made.shared(Context(1, b"{}", b"/", "a", "b"), "/")
     made.of(Task("one", "x", 1, tag={"t": 1}, cores=2), b"x", b"x", 0.0)
     second = {**shared, **made.of(Task("two", "x", 1), b"x", b"x", 0.0)}
     assert b"TASK_TAG_T" not in second and second[b"TASK_CORES"] == b"null"
@@ -203,14 +203,14 @@ def test_exports_that_no_process_can_get_are_named() -> None:
     assert error is not None and "BIG" in error and "131,076 bytes" in error
     assert environment(NUL="a\0b").error is not None
     assert environment(FINE="x" * 131_066).error is None
-    server = run_tasks(["true"], exports={"BIG": "x" * 131_072})
+    server = run_tasks(["true"], exports={b"BIG": b"x" * 131_072})
     assert server.result().exit_status == Special.NOT_STARTED
     assert server.result().error == error
 
 
 def test_a_task_sees_all_of_it() -> None:
     environ = {**os.environb, b"HYPERSHELL_EXPORT_MINE": b"\xfe", b"HYPERSHELL_KEY": b"secret", b"PMI_RANK": b"1"}
-    server = run_tasks(["env -0"], environ=environ, exports={"THEIRS": "007"}, fields={"tag": {"a.b": 1}})
+    server = run_tasks(["env -0"], environ=environ, exports={b"THEIRS": b"007"}, fields={"tag": {"a.b": 1}})
     pairs = dict(item.split(b"=", 1) for item in server.out.split(b"\0") if item)
     assert pairs[b"MINE"] == b"\xfe"
     assert pairs[b"THEIRS"] == b"007"

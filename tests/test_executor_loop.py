@@ -115,7 +115,7 @@ def test_the_working_directory_is_that_of_the_submission(tmp_path: Path) -> None
 
 
 def test_task_cwd_overrides_it(tmp_path: Path) -> None:
-    assert run_tasks(["pwd"], task_cwd=str(tmp_path)).out == str(tmp_path).encode() + b"\n"
+    assert run_tasks(["pwd"], task_cwd=bytes(tmp_path)).out == str(tmp_path).encode() + b"\n"
 
 
 def test_a_missing_working_directory_is_named(tmp_path: Path) -> None:

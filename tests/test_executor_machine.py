@@ -48,7 +48,7 @@ SETTINGS: dict[str, Any] = {
     "task_cwd": None,
     "exports": {},
     "capture": False,
-    "capture_dir": "",
+    "capture_dir": b"",
     "log_level": "warning",
     "log_style": "default",
     "server_id": "server",
@@ -61,7 +61,7 @@ def make(**changes: Any) -> Machine:
 
 
 def context(template: str = "{}", submission: int = 1) -> Context:
-    return Context(submission, template, "/", "me", "host")
+    return Context(submission, template.encode(), b"/", "me", "host")
 
 
 def work(*ids: str, template: str = "{}", execution: int = 1, **fields: Any) -> WorkArrived:

@@ -28,7 +28,7 @@ DEFAULTS: dict[str, Any] = {
     "task_cwd": None,
     "exports": {},
     "capture": False,
-    "capture_dir": "",
+    "capture_dir": b"",
     "log_level": "warning",
     "log_style": "default",
     "server_id": "server-id",
@@ -82,7 +82,7 @@ class Server:
         self.takes_output = True
         self.on_output: Callable[[Server], None] | None = None
         self._tasks = tasks
-        self._context = messages.Context(1, template, cwd or os.getcwd(), "submit-id", "submit-host")
+        self._context = messages.Context(1, template.encode(), (cwd or os.getcwd()).encode(), "submit-id", "submit-host")
 
     def send(self, message: messages.ServerMessage) -> None:
         self.end.send(1, message)

@@ -38,7 +38,9 @@ def main(argv: list[str]) -> int:
     try:
         return _rank(argv, None, began)
     except HyperShellError as error:
-        sys.stderr.write(f"CRITICAL [hypershell] {error}\n")
+        from hypershell.ostext import escaped
+
+        sys.stderr.write(f"CRITICAL [hypershell] {escaped(str(error))}\n")
         return error.exit_status
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from hypershell.data.files import ANOTHER, check_file, denied, folder_denied, is_full, obstacle
 from hypershell.data.store import Transient
 from hypershell.errors import StoreError
+from hypershell.ostext import from_bytes
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
@@ -47,7 +48,7 @@ _PASSING = frozenset({5, 6, 7, 10, 13, 14, 15})
 def file_system(path: Path) -> str:
     """The type of the file system that holds `path` as proc_mounts(5) names it; empty where that is unknown."""
     try:
-        lines = Path("/proc/self/mounts").read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = from_bytes(Path("/proc/self/mounts").read_bytes()).splitlines()
     except OSError:
         return ""
     target = os.path.realpath(path)

@@ -12,9 +12,12 @@ from pathlib import Path
 
 from hypershell.errors import StoreError
 
-__all__ = ["ANOTHER", "check_file", "denied", "folder_denied", "is_full", "obstacle"]
+__all__ = ["ANOTHER", "SQL_PATH", "check_file", "denied", "folder_denied", "is_full", "obstacle"]
 
 ANOTHER = "name another file with --db PATH"
+
+#: A path in SQL whose parameter is bytes: Python gives sqlite3 no text that is not UTF-8.
+SQL_PATH = "CAST(? AS TEXT)"
 
 #: Bytes that SQLite needs at once for the index of a write-ahead log and its first pages.
 _ROOM = 64 * 1024

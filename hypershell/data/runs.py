@@ -23,6 +23,7 @@ from hypershell.data.schema import task as _task
 from hypershell.data.times import Stamper
 from hypershell.data.walk import Walk
 from hypershell.errors import UsageError
+from hypershell.ostext import escaped
 from hypershell.units import shown
 
 __all__ = ["FIELDS", "Run", "as_row", "find", "newest"]
@@ -95,7 +96,7 @@ def find(connection: Connection, prefix: str) -> Run:
     Raises:
         UsageError: there is none, or more than one.
     """
-    query = select(_run).where(_run.c.id.startswith(prefix, autoescape=True)).order_by(_run.c.id).limit(2)
+    query = select(_run).where(_run.c.id.startswith(escaped(prefix), autoescape=True)).order_by(_run.c.id).limit(2)
     rows = connection.execute(query).mappings().all()
     if not rows:
         raise UsageError(f"no run has an id that begins with {shown(prefix)} (hs runs lists them)")

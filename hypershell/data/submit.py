@@ -22,7 +22,7 @@ from hypershell.data.connected import RENEW, Connected, Database
 from hypershell.data.lease import Life, Owner, ProcessIdentity, Watch
 from hypershell.data.patience import Patience
 from hypershell.data.store import Fenced, RunInfo
-from hypershell.data.submitted import row_of
+from hypershell.data.submitted import row_of, submission_of
 from hypershell.errors import StoreError
 from hypershell.ostext import escaped
 
@@ -155,11 +155,11 @@ class Submitter(Connected):
 
     def is_half_submitted(self, path: str) -> bool:
         """Whether a submission of the FILE with this real path has not come to its end."""
-        found = select(_submission.c.id).where(_submission.c.path == escaped(path), text("NOT complete")).limit(1)
+        found = select(_submission).where(_submission.c.path == escaped(path), text("NOT complete"))
 
         def step() -> bool:
             with self.reading() as link:
-                return link.execute(found).first() is not None
+                return any(submission_of(row).path == path for row in link.execute(found).mappings())
 
         return self._try(step)
 

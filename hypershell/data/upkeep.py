@@ -19,7 +19,7 @@ from msgspec import Struct
 
 from hypershell.address import Where
 from hypershell.data.engine import check_schema, explain, preflight
-from hypershell.data.files import check_file
+from hypershell.data.files import SQL_PATH, check_file
 from hypershell.data.lease import SILENCE, Life, Owner, Watch, this_process
 from hypershell.errors import StoreError
 
@@ -110,7 +110,7 @@ def back_up(path: Path, target: Path) -> int:
             os.close(os.open(aside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
             try:
                 try:
-                    link.execute("VACUUM INTO ?", (str(aside),))
+                    link.execute(f"VACUUM INTO {SQL_PATH}", (bytes(aside),))
                 except sqlite3.Error as error:
                     raise explain(error, aside) from error
                 size = aside.stat().st_size

@@ -15,7 +15,7 @@ from msgspec import json
 
 from hypershell.core.model import ClientInfo, Scalar, Task
 from hypershell.executor.places import ANYWHERE, Place
-from hypershell.ostext import to_bytes
+from hypershell.ostext import escaped, from_bytes, in_quotes, to_bytes
 from hypershell.proto.messages import ClientSettings, Context
 
 __all__ = ["LONGEST", "ORIGINALS", "Environment", "inherited", "scrub"]
@@ -265,12 +265,13 @@ def _leave_out_long(environ: dict[bytes, bytes]) -> None:
 def _too_long(environ: dict[bytes, bytes]) -> str | None:
     """Why no task can start with these variables, if so."""
     for name, value in environ.items():
-        shown = name[:60].decode(errors="backslashreplace")
         if b"\0" in name or b"\0" in value or b"=" in name or not name:
-            return f"bad variable {shown!r}: a NUL byte, or no usable name; correct the export"
+            named = in_quotes(from_bytes(name[:60]))
+            return f"bad variable {named}: a NUL byte, or no usable name; correct the export"
         size = len(name) + 1 + len(value)
         if size > LONGEST:
-            return f"too long: variable {shown} of {size:,} bytes, the limit is {LONGEST:,}"
+            named = escaped(from_bytes(name[:60]))
+            return f"too long: variable {named} of {size:,} bytes, the limit is {LONGEST:,}"
     return None
 
 

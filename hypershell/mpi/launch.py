@@ -18,6 +18,7 @@ from hypershell.mpi.environ import launcher_name, rank_hint
 from hypershell.mpi.launcher_end import remind_launcher
 from hypershell.mpi.transport import MpiClientEnd, MpiServerEnd
 from hypershell.mpi.world import World, library_version, open_world, short_name, two_wheels
+from hypershell.ostext import escaped
 
 __all__ = ["CRASH_GRACE", "Launcher", "command", "find_launcher", "run_mpi", "start_under_launcher"]
 
@@ -262,7 +263,7 @@ def _status_of(error: BaseException) -> int:
 
 def _to_stderr(text: str) -> None:
     """One write, so that launchers do not mix it with lines of other ranks."""
-    sys.stderr.write(f"hs: {text}\n")
+    sys.stderr.write(f"hs: {escaped(text)}\n")
     sys.stderr.flush()
 
 

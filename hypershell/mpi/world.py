@@ -35,7 +35,7 @@ class World:
         self.rank: int = self.comm.Get_rank()
         self.size: int = self.comm.Get_size()
         self.library = short_name(mpi.Get_library_version())
-        self.host = escaped(mpi.Get_processor_name())
+        self.host = _host_name(mpi)
         self.survives = survives(self.library, os.environ if environ is None else environ)
         """The job goes on without ranks that die (ULFM)."""
         for comm in (self.comm, mpi.COMM_SELF):
@@ -92,6 +92,15 @@ def open_world(environ: Mapping[str, str]) -> World:
         raise
     world.init_times = (began, ended)
     return world
+
+
+def _host_name(mpi: Any) -> str:
+    try:
+        return escaped(mpi.Get_processor_name())
+    except UnicodeDecodeError:  # mpi4py takes it for UTF-8, the kernel takes any bytes
+        from hypershell.hosts import host_name
+
+        return host_name()
 
 
 def library_version() -> str:

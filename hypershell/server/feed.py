@@ -304,7 +304,7 @@ class Feed:
     def _too_long(self, line: _Overlong, now: float, rejected: list[tuple[Task, str]]) -> None:
         self._lines += 1
         reason = f"the line has {line.length} bytes, more than the {MAX_LINE} that are read"
-        self._reject(line.start.decode("utf-8", "backslashreplace"), reason, now, rejected)
+        self._reject(from_bytes(line.start), reason, now, rejected)
 
     def _learn(self, block: bytes) -> None:
         """Take up the global directives of lines that were read before a restart."""

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["SUBMISSION", "Server"]
 
 SUBMISSION = 77
-_CONTEXT = msg.Context(SUBMISSION, "{}", "/", "me", "here")
+_CONTEXT = msg.Context(SUBMISSION, b"{}", b"/", "me", "here")
 
 
 class Server:
@@ -188,7 +188,7 @@ class Server:
             task_cwd=None,
             exports={},
             capture=False,
-            capture_dir="",
+            capture_dir=b"",
             log_level="warning",
             log_style="default",
             server_id="s",
