@@ -11,7 +11,7 @@ import math
 import os
 from collections.abc import Callable
 
-from hypershell.ostext import in_quotes
+from hypershell.ostext import in_quotes, raw_of
 
 __all__ = [
     "Loader",
@@ -37,6 +37,7 @@ __all__ = [
     "size",
     "text",
     "tls_version",
+    "utf8",
     "whole",
 ]
 
@@ -61,6 +62,14 @@ def text(value: object) -> str:
     return value
 
 
+def utf8(value: object) -> str:
+    """Text for others than this system (hosts, servers), which take no bytes that are not UTF-8."""
+    word = text(value)
+    if raw_of(word) is not None:
+        raise ValueError(f"{_shown(word)} is not UTF-8")
+    return word
+
+
 def path(value: object) -> str:
     """A path; ``~`` is the home directory."""
     name = text(value)
@@ -81,7 +90,7 @@ def database_url(value: object) -> str:
     """A URL of a database that we can use. It may hold a password, so no message shows it."""
     from hypershell.address import scheme_of
 
-    if not isinstance(value, str) or "\0" in value:
+    if not isinstance(value, str) or not _is_sayable(value):
         raise ValueError(f"expected a URL, not {_kind(value)}")
     url = value.strip()
     scheme_of(url)
@@ -92,7 +101,7 @@ def secret(value: object) -> str:
     """Text that no message shows; a number without quotes is meant as text."""
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
-    if not isinstance(value, str) or "\0" in value:
+    if not isinstance(value, str) or not _is_sayable(value):
         raise ValueError(f"expected text, not {_kind(value)}")
     return value
 
@@ -306,10 +315,14 @@ def _seconds(value: object) -> float:
         raise ValueError(str(error)) from None
 
 
+def _is_sayable(word: str) -> bool:
+    return "\0" not in word and raw_of(word) is None
+
+
 def _kind(value: object) -> str:
     """What a value is, without the value."""
     if isinstance(value, str):
-        return "text with a NUL byte"
+        return "text with a NUL byte, or with bytes that are not UTF-8"
     return {bool: "true or false", list: "a list", dict: "a table"}.get(type(value), "this")
 
 

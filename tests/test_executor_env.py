@@ -22,7 +22,8 @@ COLUMNS = """
 
 def environment(environ: dict[bytes, bytes] | None = None, **exports: str) -> Environment:
     info = ClientInfo(CLIENT_ID, "client-host", 1, 1, "0", sys.platform)
-    return Environment(environ or {}, make_settings(exports={os.fsencode(name): os.fsencode(text) for name, text in exports.items()}), info)
+    found = {os.fsencode(name): os.fsencode(text) for name, text in exports.items()}
+    return Environment(environ or {}, make_settings(exports=found), info)
 
 
 def environ_of(task: Task, line: bytes = b"x", command: bytes = b"y", **exports: str) -> dict[bytes, bytes]:
@@ -90,6 +91,11 @@ def test_levels_of_the_launchers_variables() -> None:
 def test_originals_that_are_too_long_are_left_out_the_longest_first() -> None:
     made = inherited({b"LSB_HOSTS": b"h" * 100_000, b"LSB_MCPU_HOSTS": b"h" * 50_000, b"PMI_RANK": b"1"}, "job")
     assert json.loads(made[b"HS_LAUNCHER_ENV"]) == {"LSB_MCPU_HOSTS": "h" * 50_000, "PMI_RANK": "1"}
+
+
+def test_originals_that_are_not_utf8_are_shown_as_in_lines() -> None:
+    made = inherited({b"PMIX_caf\xe9": b"/caf\xe9"})
+    assert json.loads(made[b"HS_LAUNCHER_ENV"]) == {r"PMIX_caf\xe9": r"/caf\xe9"}
 
 
 def test_steps_inside_a_slurm_job_may_overlap() -> None:

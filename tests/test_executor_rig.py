@@ -82,7 +82,8 @@ class Server:
         self.takes_output = True
         self.on_output: Callable[[Server], None] | None = None
         self._tasks = tasks
-        self._context = messages.Context(1, template.encode(), (cwd or os.getcwd()).encode(), "submit-id", "submit-host")
+        folder = os.fsencode(cwd or os.getcwd())
+        self._context = messages.Context(1, template.encode(), folder, "submit-id", "submit-host")
 
     def send(self, message: messages.ServerMessage) -> None:
         self.end.send(1, message)

@@ -89,7 +89,8 @@ def test_programs_are_looked_up_in_the_path_of_the_task(tmp_path: Path) -> None:
     program = tmp_path / "my-own-program"
     program.write_text("#!/bin/sh\necho mine\n")
     program.chmod(0o755)
-    server = run_tasks(["my-own-program", "my-own-program;"], exports={b"PATH": b"%b:/usr/bin:/bin" % bytes(tmp_path)})
+    path = b"%b:/usr/bin:/bin" % bytes(tmp_path)
+    server = run_tasks(["my-own-program", "my-own-program;"], exports={b"PATH": path})
     assert server.out == b"mine\nmine\n"
 
 

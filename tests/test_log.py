@@ -171,6 +171,14 @@ def log_to(tmp_path: Path, **more: str) -> LogSettings:
     return LogSettings(file=str(tmp_path / "sub" / "a.log"), file_style="default", **more)  # type: ignore[arg-type]
 
 
+def test_bytes_that_are_not_utf8_are_shown_as_in_lines(tmp_path: Path, stderr: Captured) -> None:
+    path = tmp_path / os.fsdecode(b"caf\xe9.log")
+    setup(LogSettings(file=str(path)))
+    logging.getLogger("hypershell.data").warning("cannot open %s", path.name)
+    assert r" cannot open caf\xe9.log" in stderr.getvalue()
+    assert path.read_text(encoding="utf-8").endswith(" cannot open caf\\xe9.log\n")
+
+
 def test_file_has_its_own_level(tmp_path: Path, stderr: Captured) -> None:
     setup(log_to(tmp_path, level="error", file_level="debug"))
     logging.getLogger("hypershell").debug("quiet")

@@ -92,9 +92,7 @@ class LiveSubmitter:
             self._begun = submission.id
             source = submission.path or submission.source
             cwd, options = to_bytes(submission.cwd), submission.options
-            self._need.send(
-                HandIn(to_bytes(source), options, cwd, submission.submit_id, submission.submit_host)
-            )
+            self._need.send(HandIn(to_bytes(source), options, cwd, submission.submit_id, submission.submit_host))
 
     @property
     def _need(self) -> Asking:

@@ -73,9 +73,7 @@ def _pattern(names: str) -> re.Pattern[bytes]:
     return re.compile("|".join(escaped).encode(), re.DOTALL)
 
 
-def scrub(
-    environ: Mapping[bytes, bytes], level: str = "rank"
-) -> tuple[dict[bytes, bytes], dict[bytes, bytes]]:
+def scrub(environ: Mapping[bytes, bytes], level: str = "rank") -> tuple[dict[bytes, bytes], dict[bytes, bytes]]:
     """`environ` without the variables of a launcher, and those variables.
 
     In a Slurm job ``SLURM_OVERLAP=1`` is added where it is missing: else any srun inside a task waits for ever for
@@ -120,7 +118,7 @@ def inherited(environ: Mapping[bytes, bytes], level: str = "rank") -> dict[bytes
 
 def _as_json(removed: Mapping[bytes, bytes]) -> bytes:
     """The removed variables as one; where they are too long for it (lists of hosts), without the longest."""
-    originals = {name.decode(errors="replace"): text.decode(errors="replace") for name, text in removed.items()}
+    originals = {escaped(from_bytes(name)): escaped(from_bytes(text)) for name, text in removed.items()}
     while len(text := json.encode(originals)) > LONGEST - len(ORIGINALS) - 1:
         del originals[max(originals, key=lambda name: len(originals[name]))]
     return text

@@ -443,6 +443,15 @@ def test_a_submission_is_known_by_path_template_options_and_cwd(shared: Place) -
     assert other.store.claims(new_submission(path=None)) == []
 
 
+@pytest.mark.parametrize("name", ["path", "template", "cwd"])
+def test_a_submission_of_bytes_is_not_that_of_the_text_that_shows_them(shared: Place, name: str) -> None:
+    bytes_, text = (replace(new_submission(), **{name: word}) for word in ("/caf\udce9", r"/caf\xe9"))
+    one, two = Session(shared.store(), bytes_), Session(shared.store(), replace(text, id=text.id + 1))
+    assert [claim.submission for claim in two.store.claims(replace(bytes_, id=0))] == [bytes_.id]
+    assert [claim.submission for claim in one.store.claims(replace(text, id=0))] == [text.id + 1]
+    assert two.store.take(two.store.claims(replace(bytes_, id=0))).submissions == [bytes_]
+
+
 def test_the_newest_of_several_like_it_is_meant(shared: Place) -> None:
     first = Session(shared.store())
     again = replace(first.submission, id=first.submission.id + 1)
