@@ -45,11 +45,15 @@ def _begin_in_utf8() -> None:
 
     Bytes that are not UTF-8 come through in any locale then. Neither the process nor its environment changes.
     """
-    if sys.getfilesystemencoding() == "utf-8" or sys.flags.utf8_mode or not sys.executable:
+    is_utf8 = sys.getfilesystemencoding() == "utf-8" or sys.flags.utf8_mode
+    if is_utf8 or sys.platform == "win32" or not sys.executable:
         return
     import os
 
-    os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
+    try:
+        os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
+    except OSError:  # in an odd place, where only names in that encoding will do
+        return
 
 
 def main_cluster() -> int:

@@ -15,6 +15,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from hypershell import ostext
+from hypershell.core.model import Submission
+from hypershell.data.submitted import row_of, submission_of
 from hypershell.data.where import parse_condition
 from hypershell.hosts import host_name
 from hypershell.net.addresses import advertised
@@ -74,6 +76,19 @@ def test_json_holds_text_and_the_bytes_beside_it(found: dict[str, bytes]) -> Non
 @pytest.mark.parametrize("raw", ["no hex", "e9", 7, None])
 def test_bytes_that_are_not_those_of_the_text_are_not_believed(raw: object) -> None:
     assert ostext.cut_beside({"cwd_raw": raw}, {"cwd": r"caf\xe9"}) == {"cwd": r"caf\xe9"}
+
+
+@given(PLAIN | st.none(), PLAIN, PLAIN, st.sampled_from(["{}", '{"exports":{"a_raw":"e9"}}']))
+def test_a_submission_comes_back_from_its_row(
+    path: bytes | None, template: bytes, cwd: bytes, options: str
+) -> None:
+    of_file, of_template, of_cwd = (ostext.from_bytes(data or b"") for data in (path, template, cwd))
+    name = None if path is None else of_file
+    one = Submission(1, "file", name, of_template, options, of_cwd, "run", "host", 0.0)
+    row = row_of(one)
+    for column in ("path", "template", "cwd", "options"):
+        (row[column] or "").encode()  # fails for what is no text
+    assert submission_of(row) == one
 
 
 @given(PLAIN)

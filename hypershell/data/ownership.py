@@ -109,7 +109,7 @@ def _unfinished(link: Connection) -> list[int]:
 def _newest_like(link: Connection, like: Submission) -> list[int]:
     if like.path is None:
         return []
-    wanted = row_of(like)  # with the bytes of what is not UTF-8 in its options
+    wanted = row_of(like)  # its options hold the bytes of what is not UTF-8: text alone is not the same work
     same = and_(*(_submission.c[name] == wanted[name] for name in ("path", "template", "options", "cwd")))
     query = select(_s.id).where(same, _s.id != like.id).order_by(_s.id.desc()).limit(1)
     return list(link.execute(query).scalars())

@@ -73,7 +73,9 @@ def _pattern(names: str) -> re.Pattern[bytes]:
     return re.compile("|".join(escaped).encode(), re.DOTALL)
 
 
-def scrub(environ: Mapping[bytes, bytes], level: str = "rank") -> tuple[dict[bytes, bytes], dict[bytes, bytes]]:
+def scrub(
+    environ: Mapping[bytes, bytes], level: str = "rank"
+) -> tuple[dict[bytes, bytes], dict[bytes, bytes]]:
     """`environ` without the variables of a launcher, and those variables.
 
     In a Slurm job ``SLURM_OVERLAP=1`` is added where it is missing: else any srun inside a task waits for ever for
