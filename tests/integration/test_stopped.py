@@ -4,28 +4,44 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from pathlib import Path
+
+import pytest
 
 from tests.testbed.cli import Hs
 from tests.testbed.mpi import Mpi, clean_environ, each_mpi, finish, start
 from tests.testbed.waiting import until
 
-#: Both have a limit of 0.8 s. Each says who it is, then becomes its sleep.
-_LINE = "echo $$ $PPID >{0}.new && mv {0}.new {0} && exec sleep {1}"
-TASKS = [_LINE.format("a", 0.3), _LINE.format("b", 1.2)]
+LIMIT = 2.5
+
+#: Each says who it is, then waits for a word.
+_LINE = "echo $$ $PPID >{0}.new && mv {0}.new {0} && read word <go.{0}"
+TASKS = [_LINE.format("a"), _LINE.format("b")]
 
 
-def stop_until_both_ended(folder: Path) -> None:
-    """Stop the client of the tasks, wait for the end of both, and let it go on."""
+def end_both_while_the_client_is_stopped(folder: Path) -> None:
+    """The first at once, the second after its limit; then the client goes on."""
     files = [folder / "a", folder / "b"]
     until(lambda: all(file.exists() for file in files))
+    over = time.monotonic() + LIMIT + 0.3
     tasks, clients = zip(*(map(int, file.read_text().split()) for file in files), strict=True)
     os.kill(clients[0], signal.SIGSTOP)
     try:
         assert clients[0] == clients[1]
-        until(lambda: all(has_ended(task) for task in tasks))
+        (folder / "go.a").write_text("go\n")
+        until(lambda: has_ended(tasks[0]))
+        until(lambda: time.monotonic() > over)
+        (folder / "go.b").write_text("go\n")
+        until(lambda: has_ended(tasks[1]))
     finally:
         os.kill(clients[0], signal.SIGCONT)
+
+
+@pytest.fixture(autouse=True)
+def words(hs: Hs) -> None:
+    for name in ("go.a", "go.b"):
+        os.mkfifo(hs.folder / name)
 
 
 def has_ended(pid: int) -> bool:
@@ -38,12 +54,12 @@ def check(hs: Hs, stderr: str) -> None:
     assert (first, in_time[:2]) == ("succeeded", [0, None])
     assert (second, late[0]) == ("failed", 0), stderr
     assert late[1].startswith("timeout, noticed late: its client could not look from ")
-    assert in_time[2] < 0.8 < 1.2 <= late[2] < 3.0
+    assert in_time[2] < LIMIT < late[2]
 
 
-def test_of_hs_cluster(hs: Hs) -> None:
-    process = hs.start("cluster", hs.file(TASKS), "-N2", "-W", "0.8")
-    stop_until_both_ended(hs.folder)
+def test_hs_cluster(hs: Hs) -> None:
+    process = hs.start("cluster", hs.file(TASKS), "-N2", "-W", str(LIMIT))
+    end_both_while_the_client_is_stopped(hs.folder)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 7
     check(hs, err.decode())
@@ -51,9 +67,9 @@ def test_of_hs_cluster(hs: Hs) -> None:
 
 @each_mpi(seldom="openmpi")
 def test_a_worker_rank(hs: Hs, mpi: Mpi) -> None:
-    words = ["-m", "hypershell", "mpi", hs.file(TASKS), "-N2", "--rank0-tasks", "0", "-W", "0.8"]
+    words = ["-m", "hypershell", "mpi", hs.file(TASKS), "-N2", "--rank0-tasks", "0", "-W", str(LIMIT)]
     process = start(mpi, 2, words, clean_environ(hs.environ()), cwd=hs.folder)
-    stop_until_both_ended(hs.folder)
+    end_both_while_the_client_is_stopped(hs.folder)
     done = finish(process)
     assert done.status == 7
     check(hs, done.stderr)
