@@ -48,7 +48,7 @@ def test_a_task_that_ran_past_its_limit_while_nobody_looked_is_a_timeout() -> No
 
 
 def test_where_it_cannot_be_told_the_error_says_what_is_known() -> None:
-    unknown = f"not known to have ended within its time limit: {AWAY}; its end lies between "
+    unknown = f"timeout not ruled out: {AWAY}; its end lies between "
     assert errors(ended("a")) == [(0, unknown + "00:16:40.5 and 00:16:43.0 UTC")]
     assert errors(ended("a", 1.9, 2.1)) == [(0, unknown + "00:16:41.9 and 00:16:42.1 UTC")]
     assert errors(ended("a"), limit=3.5) == [(0, None)], "it ended before its limit in any case"

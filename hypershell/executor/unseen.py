@@ -45,7 +45,7 @@ def verdict(due: float, unseen: Unseen, epoch: float) -> str | None:
     if earliest > due:
         return timed_out(due, unseen, epoch)
     between = f"its end lies between {_time_of_day(earliest + epoch)} and {_time_of_day(latest + epoch)} UTC"
-    return f"not known to have ended within its time limit: {_away(unseen, epoch)}; {between}"
+    return f"{TIMED_OUT} not ruled out: {_away(unseen, epoch)}; {between}"
 
 
 def timed_out(due: float, unseen: Unseen | None, epoch: float) -> str:

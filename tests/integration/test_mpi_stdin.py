@@ -49,10 +49,11 @@ def test_a_file_is_read_from_where_the_shell_stands(hs: Hs, mpi: Mpi) -> None:
 
 @each_mpi()
 def test_lines_run_as_they_come_and_their_end_is_passed_on(hs: Hs, mpi: Mpi) -> None:
+    """What tells rank 0 where they are is nothing for tasks."""
     process = start(hs, mpi, subprocess.PIPE)
     assert process.stdin is not None and process.stdout is not None
     for number in range(3):
-        process.stdin.write(f"echo {number}\n")
+        process.stdin.write(f"echo {number}${{HS_MPI_STDIN-}}\n")
         process.stdin.flush()
         assert process.stdout.readline() == f"{number}\n"
     assert process.communicate(timeout=90) == ("", "")
