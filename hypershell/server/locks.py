@@ -63,8 +63,11 @@ def holder(fd: int) -> str:
             words = file.read().split(b"\0")[:-1]
     except OSError:
         words = []
-    command = shlex.join(word.decode("utf-8", "backslashreplace") for word in words)
-    return f"process {pid} ({command[:_SHOWN]})" if command else f"process {pid}"
+    text = shlex.join(word.decode("utf-8", "backslashreplace") for word in words)
+    command = " ".join("".join(one if one.isprintable() else " " for one in text).split())
+    if len(command) > _SHOWN:
+        command = f"{command[:_SHOWN]}..."
+    return f"process {pid} ({command})" if command else f"process {pid}"
 
 
 def _pid_of(file: os.stat_result) -> int | None:
