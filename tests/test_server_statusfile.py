@@ -78,7 +78,7 @@ def test_what_is_no_status_file_is_not_replaced(bench: Bench, text: str) -> None
 def test_what_is_no_regular_file_is_not_replaced(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     for path in (tmp_path, tmp_path / "fifo", "/dev/null"):
-        with pytest.raises(InputError, match="no regular file|Is a directory|No such"):
+        with pytest.raises(InputError, match="is no regular file"):
             StatusFile(str(path), lambda: NOTHING).claim()
     (tmp_path / "link").symlink_to("status.json")
     StatusFile(str(tmp_path / "link"), lambda: NOTHING).begin()
