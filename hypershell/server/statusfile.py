@@ -127,6 +127,7 @@ class StatusFile:
 
     def begin(self) -> None:
         """Write it for the first time. Raises ``InputError`` where that cannot be."""
+        self.claim()  # another run may have begun meanwhile
         self.begun = True
         try:
             self._put(self._tell())
@@ -160,8 +161,13 @@ class StatusFile:
         return True
 
     def end(self, told: Told) -> None:
-        """Write it for the last time, also where it was not begun."""
-        self.begun = True
+        """Write it for the last time; where it was not begun, unless it is another's."""
+        if not self.begun:
+            try:
+                self.claim()
+            except InputError:
+                return
+            self.begun = True
         self.write(told)
         if self._lock is not None:
             os.close(self._lock)

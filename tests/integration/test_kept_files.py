@@ -15,8 +15,11 @@ import pytest
 
 from benchmarks.server_rate import NullClients
 from hypershell import reactor
+from hypershell.core.actions import Record
+from hypershell.proto import messages as msg
 from hypershell.server.run import Place, Run
 from hypershell.settings import RunSettings
+from hypershell.transport import Delivery
 from tests.integration.test_mpi import Job
 from tests.integration.test_net import client, ended, server
 from tests.testbed.cli import Hs
@@ -193,6 +196,55 @@ def test_a_refused_start_spares_the_status_file_of_a_run_that_may_live(hs: Hs) -
             assert hs.run("cluster", "tasks.in", "--restart", "--status-file", "status.json").status == 5
             assert (text(hs, "status.json") == content) == (content == living)
     assert "being worked on by" in json.loads(text(hs, "status.json"))["reason"]
+
+
+class Printing(NullClients):
+    """Clients of which each task has printed its number."""
+
+    def poll(self) -> list[Delivery]:
+        found = super().poll()
+        for peer, message in list(found):
+            if isinstance(message, msg.Results):
+                said = "".join(f"{result.id}\n" for result in message.results)
+                found.append(Delivery(peer, msg.Output(said.encode(), b"")))
+        return found
+
+
+@pytest.mark.parametrize("no_db", [False, True])
+def test_nothing_is_recorded_whose_output_is_not_written(
+    hs: Hs, monkeypatch: pytest.MonkeyPatch, no_db: bool
+) -> None:
+    """A kill right after the commit must not lose the output: such a task does not run again."""
+    settings = RunSettings(
+        file=str(hs.folder / hs.file(["true"] * 50)),
+        db=str(hs.folder / "my.db"),
+        no_db=no_db,
+        output=str(hs.folder / "out"),
+    )
+    poller = reactor.Poller()
+    run = Run(poller, Printing(2), settings, Place("loopback", 1, 2, 1, "here"), ["cluster"])
+    submit, accept = run.writer.submit, run.writer.accept
+    recorded: set[str] = set()
+    missing: list[str] = []
+    accepted: list[set[str]] = []
+
+    def check(record: Record) -> None:
+        recorded.update(one.result.id for one in record.finished)
+        if accepted:
+            missing.extend(recorded - set(text(hs, "out").split()))
+        submit(record)
+
+    def accepting() -> None:
+        accepted.append(recorded - set(text(hs, "out").split()))
+        accept()
+
+    monkeypatch.setattr(run.writer, "submit", check)
+    monkeypatch.setattr(run.writer, "accept", accepting)
+    run.start()
+    reactor.run(poller, [run.server])
+    assert run.close() == 0
+    assert accepted == [set()] and missing == []
+    assert len(recorded) == 50 and sorted(text(hs, "out").split()) == sorted(recorded)
 
 
 @pytest.mark.parametrize("restart", [False, True])
