@@ -188,8 +188,8 @@ RUN_OPTIONS: tuple[Option, ...] = (
     Option(
         "output",
         EXECUTE,
-        "Write the standard output of all tasks to this file. One that is there is appended to by a restart, else kept "
-        "as PATH.1.",
+        "Write the standard output of all tasks to this file. One that is there is appended to by a restart, else "
+        "kept as PATH.1.",
         flags=("-o", "--output"),
         metavar="PATH",
         parse=values.path,

@@ -108,8 +108,8 @@ class Run:
         source: _Source | None = None
         try:
             self._ending.claim()
-            self._outputs.claim(Opening.APPEND if goes_on else Opening.ASIDE)
             source = _open_source(settings)
+            self._outputs.claim(Opening.APPEND if goes_on else Opening.ASIDE)
             if not settings.no_db:
                 preflight(settings.place)
             self._ending.begin()
