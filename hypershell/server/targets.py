@@ -11,6 +11,7 @@ import logging
 import os
 import re
 import stat
+from contextlib import suppress
 from enum import Enum
 
 from hypershell.errors import HyperShellError
@@ -67,7 +68,7 @@ class Target:
             else:
                 self._fd = self._locked(_WRITE)
                 if how is Opening.ASIDE and os.fstat(self._fd).st_size:
-                    self._check_folder()
+                    self._check_folder("renamed")
                 if not locks.ARE_THERE:
                     self.close()  # Windows renames no file that is open
         except OSError as error:
@@ -129,7 +130,8 @@ class Target:
         self._fd = self._locked(_WRITE | os.O_CREAT)
         if locks.ARE_THERE and old is not None:
             os.close(old)
-        os.chmod(self._file, mode)
+        with suppress(OSError):  # some file systems have no modes to set
+            os.chmod(self._file, mode)
         shown = aside if os.path.islink(self.path) else self.path + aside[len(self._file) :]
         log.warning("%s was there before this run: it is kept as %s", self.path, shown)
 
@@ -142,12 +144,12 @@ class Target:
         except OSError:  # an empty file has no last byte
             return False
 
-    def _check_folder(self) -> None:
-        """Files can be made and renamed in it."""
+    def _check_folder(self, done: str = "made") -> None:
+        """Files can be made and renamed in it; `done` is what this one would have to be."""
         folder = os.path.dirname(self._file)
         os.stat(folder)
         if not os.access(folder, os.W_OK | os.X_OK):
-            raise OutputError(f"cannot write {self._what} to {self.path}: no file can be made in {folder}")
+            raise OutputError(f"cannot write {self._what} to {self.path}: no file can be {done} in {folder}")
 
     def _error(self, error: OSError) -> OutputError:
         return OutputError(f"cannot write {self._what} to {self.path}: {error.strerror}")
