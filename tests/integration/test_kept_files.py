@@ -49,12 +49,15 @@ def running(hs: Hs, lines: Sequence[str], *words: str) -> Iterator[subprocess.Po
             os.mkfifo(hs.folder / name)
     hs.file(lines)
     process = hs.start(*words)
-    with open(hs.folder / "up") as up:
-        assert up.readline() == "up\n"
-    yield process
-    if process.poll() is None:
+    try:
+        with open(hs.folder / "up") as up:
+            assert up.readline() == "up\n"
+        yield process
         (hs.folder / "gate").write_text("go\n")
-    process.communicate(timeout=60)
+        process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.wait()
 
 
 @pytest.fixture
