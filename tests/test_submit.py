@@ -176,6 +176,15 @@ def test_a_template_expands_now_and_sees_neither_directives_nor_blank_lines(hs: 
     assert hs.rows("SELECT template FROM submission") == [("{}",)]
 
 
+@pytest.mark.parametrize("template", ["cp {} {slot}", "{= slot =} {}"])
+def test_a_template_that_asks_for_the_slot_waits_for_it(hs: Hs, template: str) -> None:
+    hs.file(["a.txt  # HYPERSHELL: site:b"])
+    good(hs, "tasks.in", "--template", template)
+    good(hs, "--template", template, "--", "x y")
+    assert [args.split(" #")[0].strip() for args in args_of(hs)] == ["a.txt", "x y"]
+    assert hs.rows("SELECT template FROM submission") == [(template,)] * 2
+
+
 def test_the_closest_source_of_resources_wins(hs: Hs) -> None:
     (hs.folder / "site").mkdir()
     (hs.folder / "site" / "config.toml").write_text('[task]\ncores = 1\nmemory = "1K"\ntimeout = 9\n')

@@ -337,7 +337,7 @@ class Executor:
         if type(action) is Start:
             if self._info_on:
                 self._log_start(action)
-            jobs.start(action.task, action.command, action.context, self._now)
+            jobs.start(action.task, action.command, action.context, self._now, action.slot)
         elif isinstance(action, Report):
             self._output.flush()
             self._endpoint.send(SERVER, messages.Results(action.results, action.returned, action.leaving))
@@ -346,7 +346,7 @@ class Executor:
         elif isinstance(action, SignalTask):
             jobs.signal(action.id, action.signal)
         elif isinstance(action, Expand):
-            jobs.expand(action.id, action.commands)
+            jobs.expand(action.id, action.commands, action.slot)
         elif isinstance(action, Warn):
             _log.warning(action.text)
         elif isinstance(action, Say):

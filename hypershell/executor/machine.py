@@ -37,7 +37,7 @@ from hypershell.executor.vocabulary import (
     WorkArrived,
 )
 from hypershell.proto.messages import Leave
-from hypershell.template import ExpansionError
+from hypershell.template import ExpansionError, Slot
 
 __all__ = ["Machine"]
 
@@ -150,25 +150,30 @@ class Machine(Reports):
             if limit is not None and not limit > 0:
                 self._fail(task, Special.NOT_STARTED, f"timeout of {limit} s: it must be positive", now)
                 continue
-            run = Run(task)
+            run = Run(task, self._free_slots.take())
             if not template.trivial:
                 try:
                     commands = template.commands(text_of(task))
                     if not commands:
-                        run.command = template.expand(text_of(task))
+                        run.command = template.expand(text_of(task), slot=self._slot_of(run))
                 except ExpansionError as error:
+                    self._free_slots.give(run.slot)
                     self._fail(task, Special.TEMPLATE_FAILED, f"template: {error}", now)
                     continue
                 if commands:
                     run.expanding = True
-                    actions.append(Expand(task.id, commands))
+                    actions.append(Expand(task.id, commands, run.slot))
             running[task.id] = run
             if rate is not None:
                 self._start_at = now + 1.0 / rate
             if limit is not None:
                 self._due[task.id] = now + limit
             if not run.expanding:
-                actions.append(Start(task, run.command, submission.context))
+                actions.append(Start(task, run.command, submission.context, run.slot))
+
+    def _slot_of(self, run: Run) -> Slot:
+        """The slot of a task as templates see it."""
+        return Slot(run.slot, self.settings.slots)
 
     def _limit(self, task: Task) -> float | None:
         """The smaller of the task's and the client's time limits, seconds."""
@@ -185,7 +190,7 @@ class Machine(Reports):
         submission = self._submissions[task.submission]
         if run.steps is None and event.error is None and submission.template is not None:
             try:
-                run.command = submission.template.expand(text_of(task), event.outputs)
+                run.command = submission.template.expand(text_of(task), event.outputs, self._slot_of(run))
             except ExpansionError as error:
                 self._close(run, now)
                 self._fail(task, Special.TEMPLATE_FAILED, f"template: {error}", now)
@@ -194,7 +199,7 @@ class Machine(Reports):
             limit = self._limit(task)
             if limit is not None:
                 self._due[task.id] = now + limit
-            actions.append(Start(task, run.command, submission.context))
+            actions.append(Start(task, run.command, submission.context, run.slot))
             return
         self._close(run, now)
         if run.returning:
@@ -269,6 +274,7 @@ class Machine(Reports):
         """The slot is free again."""
         id = run.task.id
         del self._running[id]
+        self._free_slots.give(run.slot)
         self._held.pop(id, None)
         if self._due:
             self._due.pop(id, None)

@@ -184,6 +184,7 @@ class Expand(Struct, frozen=True, gc=False):
 
     id: str
     commands: tuple[str, ...]
+    slot: int = 0
 
 
 class Start(Struct, frozen=True, gc=False):
@@ -192,6 +193,7 @@ class Start(Struct, frozen=True, gc=False):
     task: Task
     command: str | None
     context: Context
+    slot: int = 0
 
 
 class SignalTask(Struct, frozen=True, gc=False):

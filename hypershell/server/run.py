@@ -39,7 +39,7 @@ from hypershell.server.output import Sink, open_output
 from hypershell.server.report import Failures, Progress, Reporter, exit_status, last_line
 from hypershell.server.signals import STORE_GRACE, Signals, SignalWatch
 from hypershell.server.status import RunFacts, make_status
-from hypershell.server.terms import Expander, Terms, Wishes
+from hypershell.server.terms import Terms, Wishes
 from hypershell.server.visits import Source, Surroundings, Visits
 from hypershell.settings import RunSettings
 from hypershell.template import Template
@@ -258,7 +258,6 @@ class Run:
         """The rest of a FILE that was left half read. Raises ``InputError`` where it is gone or changed."""
         path = submission.path or ""
         terms = Terms.of_options(submission.options)
-        template = Template(terms.template)
         feed = Feed(
             open_file(path),
             path,
@@ -266,7 +265,7 @@ class Run:
             self._ids.task,
             self._wall,
             terms.defaults,
-            None if template.trivial else Expander(template, submission.cwd),
+            terms.expander(submission.cwd),
         )
         if Terms.are_in(submission.options):
             feed.way_out = "restore it, or hand its new lines over with hs submit"

@@ -19,8 +19,8 @@ from hypershell.data.store import Fenced
 from hypershell.errors import InputError, StoreError
 from hypershell.ids import IdSource
 from hypershell.server.feed import Feed, task_of
-from hypershell.server.terms import Expander, Terms, Wishes
-from hypershell.template import ExpansionError, Template
+from hypershell.server.terms import Terms, Wishes
+from hypershell.template import ExpansionError
 
 __all__ = ["Handing", "Handover", "Shown"]
 
@@ -90,8 +90,7 @@ class Handing:
         self._rows = rows
         self._wait = wait
         self._bar = bar
-        self._expander = Expander(Template(terms.template), cwd)
-        self._expand = None if Template(terms.template).trivial else self._expander
+        self._expand = terms.expander(cwd)
 
     def command(self, line: str, task_id: str | None = None) -> str:
         """Hand over a single command; its id: a new one, or `task_id`.
@@ -145,7 +144,8 @@ class Handing:
 
     def _check(self, fd: int, name: str, size: int) -> FeedMark:
         """Read all of a FILE; how far that is. Commands of a template do not run for that."""
-        feed = self._feed(fd, name, 0, None if self._expander.runs_commands else self._expand, _no_id)
+        expand = None if self._expand is not None and self._expand.runs_commands else self._expand
+        feed = self._feed(fd, name, 0, expand, _no_id)
         bar = self._bar("checking", size)
         count = 0
         try:
@@ -265,7 +265,7 @@ class Handing:
             self._ids.submission(),
             source,
             path,
-            "{}",
+            self._terms.template_of_clients,
             self._terms.to_options(self._wishes),
             self._cwd,
             self._submit_id,

@@ -1,7 +1,8 @@
 """What a submission lays over the lines of its FILE before they are stored: tags, resources, a template.
 
-``hs submit`` expands its template at once, so the rows hold finished commands; its terms are kept with the
-submission, so that a server can read the rest of a FILE whose submitter was killed. Knows nothing of databases.
+``hs submit`` expands its template at once, so the rows hold finished commands, unless it asks for the slot of a
+task: then clients do. Its terms are kept with the submission, so that a server can read the rest of a FILE whose
+submitter was killed. Knows nothing of databases.
 """
 
 from __future__ import annotations
@@ -55,6 +56,16 @@ class Terms(Struct, frozen=True):
     def defaults(self) -> Directives:
         """What directives of lines are laid over."""
         return Directives(dict(self.tags), self.group, self.cores, self.memory, self.timeout)
+
+    @property
+    def template_of_clients(self) -> str:
+        """What clients make commands with: a template that asks for a slot; any other is done with before."""
+        return self.template if Template(self.template).needs_slot else "{}"
+
+    def expander(self, cwd: str) -> Expander | None:
+        """What makes the commands that are stored; None: lines are stored as they are."""
+        template = Template(self.template)
+        return None if template.trivial or template.needs_slot else Expander(template, cwd)
 
     def to_options(self, wishes: Wishes) -> str:
         """The text of column ``options``."""
