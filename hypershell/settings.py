@@ -187,6 +187,7 @@ class Selection(Placed, frozen=True, kw_only=True):
     failed: bool = False
     succeeded: bool = False
     completed: bool = False
+    cancelled: bool = False
     remaining: bool = False
     retries: bool = False
     limit: int | None = None
@@ -210,11 +211,15 @@ class ListSettings(OrderedSelection, frozen=True, kw_only=True):
     tag_keys: bool = False
     tag_values: str | None = None
     ignore_partitions: bool = False
+    all_rows: bool = False
 
     @property
     def is_bare(self) -> bool:
         """Whether nothing was asked for but the tasks."""
-        return self == ListSettings(db=self.db, server=self.server, ignore_partitions=self.ignore_partitions)
+        bare = ListSettings(
+            db=self.db, server=self.server, ignore_partitions=self.ignore_partitions, all_rows=self.all_rows
+        )
+        return self == bare
 
 
 class SubmitSettings(Placed, frozen=True, kw_only=True):
@@ -284,6 +289,7 @@ class UpdateSettings(OrderedSelection, frozen=True, kw_only=True):
     changes: tuple[str, ...] = ()
     remove_tags: tuple[str, ...] = ()
     cancel: bool = False
+    signal: str | None = None
     revert: bool = False
     delete: bool = False
     no_confirm: bool = False

@@ -582,6 +582,45 @@ def test_a_cancelled_task_is_stopped_by_the_ladder_and_reported_at_once() -> Non
     assert machine.handle(CancelOrdered([("a", 1)]), 22.0) == []
 
 
+@pytest.mark.parametrize(
+    ("first", "grace", "sent"),
+    [
+        (12, 1.0, [(0.0, 12), (1.0, INT), (2.0, TERM), (3.0, KILL)]),
+        (INT, 1.0, [(0.0, INT), (1.0, TERM), (2.0, KILL)]),
+        (TERM, 1.0, [(0.0, TERM), (1.0, KILL)]),
+        (KILL, 1.0, [(0.0, KILL)]),
+        (12, 0.0, [(0.0, 12), (0.0, KILL)]),
+        (None, 0.0, [(0.0, KILL)]),
+    ],
+)
+def test_a_cancelled_task_gets_the_users_signal_first(
+    first: int | None, grace: float, sent: list[tuple[float, int]]
+) -> None:
+    machine = make(signalwait=grace)
+    machine.handle(work("a"), 0.0)
+    got = [(0.0, number) for _, number in signals(machine.handle(CancelOrdered([("a", 1)], first), 0.0))]
+    while (due := machine.deadline()) is not None:
+        got += [(due, number) for _, number in signals(machine.handle(TimePassed(), due))]
+    assert got == sent
+
+
+def test_a_second_cancel_may_bring_another_signal() -> None:
+    machine = make()
+    machine.handle(work("a"), 0.0)
+    assert signals(machine.handle(CancelOrdered([("a", 1)]), 0.0)) == [("a", INT)]
+    assert signals(machine.handle(CancelOrdered([("a", 1)]), 1.0)) == []
+    assert signals(machine.handle(CancelOrdered([("a", 1)], 12), 1.0)) == [("a", 12)]
+    assert machine.deadline() == 10.0, "the ladder goes on"
+    assert signals(machine.handle(CancelOrdered([("a", 1)], KILL), 2.0)) == [("a", KILL)]
+    assert machine.deadline() is None
+
+
+def test_commands_of_a_template_are_killed_whatever_the_signal() -> None:
+    machine = make()
+    machine.handle(work("a", template="{% y %}"), 0.0)
+    assert signals(machine.handle(CancelOrdered([("a", 1)], 12), 0.0)) == [("a", KILL)]
+
+
 def test_a_queued_task_is_cancelled_before_it_starts() -> None:
     machine = make(slots=1)
     machine.handle(work("a", "b", "c"), 0.0)

@@ -51,6 +51,7 @@ from hypershell.executor.vocabulary import (
 )
 from hypershell.proto import messages
 from hypershell.reactor import Poller
+from hypershell.signal_names import signal_number
 from hypershell.transport import SERVER, Again, Cut, Endpoint, Lost
 
 __all__ = ["Executor"]
@@ -219,7 +220,7 @@ class Executor:
         elif kind is messages.Interrupt:
             self._tell(Interrupted(message.grace))
         elif kind is messages.Cancel:
-            self._tell(CancelOrdered(message.tasks))
+            self._cancel(message)
         elif kind is messages.KeptTaken:
             self._tell(KeptDurable(message.size))
         elif kind is messages.Bye:
@@ -237,6 +238,12 @@ class Executor:
             self._tell(ServerLost(message.reason))
         else:
             _log.warning("Rejected a message of the server: %s is not for clients", kind.__name__)
+
+    def _cancel(self, message: messages.Cancel) -> None:
+        number = None if message.signal is None else signal_number(message.signal)
+        if number is None and message.signal is not None:
+            _log.warning("This system has no signal %s: tasks get INT", message.signal[:20])
+        self._tell(CancelOrdered(message.tasks, number))
 
     def _server_away(self, reason: str) -> None:
         """Without a first welcome there is nothing that goes on, but a server to wait for."""

@@ -77,7 +77,7 @@ class Machine(Reports):
         elif isinstance(event, DrainOrdered):
             self._drain(event.leave, "drained")
         elif isinstance(event, CancelOrdered):
-            self._cancel(event.tasks, now, actions)
+            self._cancel(event, now, actions)
         elif isinstance(event, RecallOrdered):
             self._recall(event.tasks, now)
         elif isinstance(event, SignalCame):
@@ -358,9 +358,9 @@ class Machine(Reports):
                 run.steps = [(now, KILL)] if run.expanding else steps.copy()
             self._step(run, now, actions)
 
-    def _cancel(self, tasks: list[tuple[str, int]], now: float, actions: list[Action]) -> None:
+    def _cancel(self, order: CancelOrdered, now: float, actions: list[Action]) -> None:
         """Stop these tasks alone. One that has ended keeps its result, one that goes back is cancelled there."""
-        wanted = {id for id, execution in tasks if self._held.get(id) == execution}
+        wanted = {id for id, execution in order.tasks if self._held.get(id) == execution}
         for task in [task for task in self._queue if task.id in wanted]:
             self._not_started(task, now)
         self._queue = deque(task for task in self._queue if task.id not in wanted)
@@ -369,8 +369,15 @@ class Machine(Reports):
                 continue
             run.error = CANCELLED_BY_USER
             if run.steps is None:
-                run.steps = ladder(0 if run.expanding else self.settings.signalwait, False, now)
-                self._step(run, now, actions)
+                run.steps = (
+                    [(now, KILL)]
+                    if run.expanding
+                    else ladder(self.settings.signalwait, False, now, order.signal)
+                )
+            elif order.signal is not None and not run.expanding:
+                # It is being stopped already: this one comes between, and KILL ends it.
+                run.steps = [*(run.steps if order.signal != KILL else []), (now, order.signal)]
+            self._step(run, now, actions)
 
     def _recall(self, tasks: list[tuple[str, int]], now: float) -> None:
         """Give these back where they wait in the queue; what has begun or ended stays."""

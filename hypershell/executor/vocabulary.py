@@ -98,9 +98,13 @@ class Interrupted(Struct, frozen=True, gc=False):
 
 
 class CancelOrdered(Struct, frozen=True, gc=False):
-    """The user wants these executions (id, execution) stopped or not started; the client goes on."""
+    """The user wants these executions (id, execution) stopped or not started; the client goes on.
+
+    `signal` is the number of the first signal, before those of the ladder; None: the ladder alone.
+    """
 
     tasks: list[tuple[str, int]]
+    signal: int | None = None
 
 
 class RecallOrdered(Struct, frozen=True, gc=False):

@@ -130,8 +130,8 @@ def test_cancel_reaches_a_running_task(pg: PostgresHs) -> None:
         said(pg, "submit", "echo up; exec sleep 1000")
         assert line_of(server) == "up"
         (row,) = pg.rows("SELECT id FROM task")
-        assert "Asked the server of 1 running tasks" in said(pg, "update", "-f", "--cancel", row[0])
-        assert pg.run("wait", row[0], "-s").out != "0\n"
+        assert "Asked the server of 1 running tasks" in said(pg, "update", "-f", "--cancel", "--signal", "USR1", row[0])
+        assert pg.run("wait", row[0], "-s").out == f"{-signal.SIGUSR1}\n"
         assert pg.states() == {"cancelled": 1}
         said(pg, "submit", "echo next")
         assert line_of(server) == "next"
