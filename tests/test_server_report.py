@@ -30,7 +30,7 @@ def finish(succeeded: int = 3, failed: int = 0, held: int = 0, unfinished: int =
         (finish(failed=2, unfinished=1, reason="drained"), True, True, 75),
         (finish(reason="drained"), False, False, 75),
         (finish(reason="drained"), True, False, 0),
-        (finish(unfinished=1, reason="interrupted"), True, False, 4),
+        (finish(unfinished=1, reason="interrupted"), True, False, 75),
         (finish(reason="interrupted"), True, False, 0),
         (finish(reason="store failed"), True, False, 5),
         (finish(unfinished=1, reason="no clients left"), True, False, 75),
@@ -38,6 +38,14 @@ def finish(succeeded: int = 3, failed: int = 0, held: int = 0, unfinished: int =
 )
 def test_exit_status(how: Finish, read: bool, allow: bool, status: int) -> None:
     assert exit_status(how, read, allow) == status
+
+
+@pytest.mark.parametrize("reason", ["drained", "interrupted"])
+def test_ctrl_c_has_a_status_of_its_own_where_something_is_left(reason: str) -> None:
+    assert exit_status(finish(unfinished=1, reason=reason), True, False, was_interrupted=True) == 4
+    assert exit_status(finish(reason=reason), False, False, was_interrupted=True) == 4
+    assert exit_status(finish(failed=1, reason=reason), True, False, was_interrupted=True) == 7
+    assert exit_status(finish(reason=reason), True, False, was_interrupted=True) == 0
 
 
 def test_last_line() -> None:

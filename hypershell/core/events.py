@@ -146,8 +146,6 @@ class DrainRequested(Struct, frozen=True, gc=False):
 class InterruptRequested(Struct, frozen=True, gc=False):
     """Stop running tasks now."""
 
-    reason: str
-
 
 class AllocationEnds(Struct, frozen=True, gc=False):
     """The scheduler of this machine ends us at that (monotonic) time."""

@@ -175,12 +175,14 @@ def _tasks(count: int) -> str:
     return "1 task" if count == 1 else f"{count} tasks"
 
 
-def exit_status(finish: act.Finish, feed_complete: bool, allow_failures: bool) -> int:
-    """The exit status of a run (design: 0, 7, 75, 4; unfinished work outranks failures)."""
+def exit_status(
+    finish: act.Finish, feed_complete: bool, allow_failures: bool, was_interrupted: bool = False
+) -> int:
+    """The exit status of a run (0, 7, 75, 4; unfinished work outranks failures). `was_interrupted`: by Ctrl-C."""
     if finish.reason == "store failed":
         return ExitStatus.RUNTIME_ERROR
     if finish.unfinished or not feed_complete:
-        return ExitStatus.INTERRUPTED if finish.reason == "interrupted" else ExitStatus.UNFINISHED
+        return ExitStatus.INTERRUPTED if was_interrupted else ExitStatus.UNFINISHED
     if (finish.failed or finish.failed_before or finish.held) and not allow_failures:
         return ExitStatus.TASKS_FAILED
     return ExitStatus.SUCCESS

@@ -208,7 +208,7 @@ class Run:
                 "their results are not\n"
             )
             return 5
-        return exit_status(finish, complete, self._settings.allow_failures)
+        return exit_status(finish, complete, self._settings.allow_failures, self.server.was_interrupted)
 
     def on_signal(self, heard: Callable[[int], None]) -> None:
         """Have `heard` told of signals to this process (the executor beside this server)."""
