@@ -243,6 +243,8 @@ class SubmitSettings(Placed, frozen=True, kw_only=True):
     keep_output: bool = False
     task_cwd: str | None = None
     queue: bool = False
+    only_new: bool = False
+    once_more: bool = False
 
 
 class RunTaskSettings(SubmitSettings, frozen=True, kw_only=True):

@@ -108,6 +108,8 @@ FLAGS: dict[str, tuple[list[str], object]] = {
     "tag_values": (["--tag-values", "site"], "site"),
     "words": (["-g1", "ls", "--", "-l"], ("ls", "-l")),
     "task_file": (["-f", "x.in"], "x.in"),
+    "only_new": (["--update", "x.in"], True),
+    "once_more": (["--repeat", "x.in"], True),
     "expand": (["--template", "echo {}"], "echo {}"),
     "tag": (["-t", "a", "b:1", "-t", "c"], ("a", "b:1", "c")),
     "task_group": (["-g", "3"], 3),

@@ -253,7 +253,7 @@ def test_no_tasks_no_question(idle: Hs, tmp_path: Path) -> None:
         (["a:1", "-s", "id"], "requires -l/--limit"),
         ([ID, "--cancel", "-l1"], "with the id of a task"),
         (["state=pending"], "belongs to the program"),
-        (["--cancel", "--signal", "NOPE"], "argument --signal: expected a signal as USR1, SIGUSR1 or 10, not 'NOPE'"),
+        (["--cancel", "--signal", "NOPE"], "--signal: expected a signal as USR1, SIGUSR1 or 10, not 'NOPE'"),
         (["--cancel", "--signal", "0"], "expected a signal"),
         (["--cancel", "--signal", "99999"], "expected a signal"),
         (["--revert", "--signal", "USR1"], "Using --signal without --cancel is invalid"),

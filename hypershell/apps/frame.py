@@ -62,6 +62,7 @@ _EXCLUSIVE = (
     ("forever", "no_db"),
     ("restart", "no_db"),
     ("update", "repeat"),
+    ("only_new", "once_more"),
     ("db", "no_db"),
     ("keep_output", "no_db"),
     ("auth", "auth_file"),

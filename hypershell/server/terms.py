@@ -67,9 +67,16 @@ class Terms(Struct, frozen=True):
         template = Template(self.template)
         return None if template.trivial or template.needs_slot else Expander(template, cwd)
 
-    def to_options(self, wishes: Wishes) -> str:
-        """The text of column ``options``."""
-        return msgspec.json.encode({_KEY: self, **wishes.options}, order="sorted").decode()
+    def to_options(self, wishes: Wishes, is_update: bool = False) -> str:
+        """The text of column ``options``; `is_update`: of a submission that has only the new lines of its FILE."""
+        more = {"update": True} if is_update else {}
+        return msgspec.json.encode({_KEY: self, **wishes.options, **more}, order="sorted").decode()
+
+    @staticmethod
+    def submitted(text: str) -> tuple[Terms | None, bool]:
+        """The terms in column ``options``, None where it is that of a run; and whether it is an update."""
+        found = msgspec.json.decode(text, type=_Options)
+        return found.submit, found.update
 
     @staticmethod
     def are_in(text: str) -> bool:
@@ -85,6 +92,7 @@ class Terms(Struct, frozen=True):
 
 class _Options(Struct):
     submit: Terms | None = None
+    update: bool = False
 
 
 class Expander:
