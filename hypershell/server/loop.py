@@ -424,6 +424,7 @@ class Server:
 
     def _wind_up(self, now: float) -> bool:
         """After ``Finish``: late output is taken, the farewells leave, the store closes."""
+        self._reporter.end_progress()
         for name in self._signals.take():
             meaning = self._table.meaning(name, now)
             if meaning is DRAIN_FOR and self._term_due is None:

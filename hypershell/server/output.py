@@ -13,7 +13,7 @@ import select
 import stat
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from hypershell.errors import HyperShellError
 from hypershell.reactor import Poller
@@ -21,7 +21,7 @@ from hypershell.reactor import Poller
 if TYPE_CHECKING:
     from hypershell.server.behind import Behind
 
-__all__ = ["OutputError", "Sink", "open_output"]
+__all__ = ["OutputError", "Screen", "Sink", "open_output"]
 
 log = logging.getLogger("hypershell.server")
 
@@ -54,10 +54,23 @@ def _behind(fd: int, poller: Poller, ready: Callable[[], None]) -> Behind | None
     return Behind(fd, poller, ready)
 
 
+class Screen(Protocol):
+    """A terminal on which something else stands; ``progress.Progress`` is one."""
+
+    def holds(self) -> bool:
+        """Whether output should wait a moment."""
+
+    def clear(self) -> None:
+        """Make room for output."""
+
+    def printed(self, data: bytes) -> None:
+        """It was written."""
+
+
 class Sink:
     """One descriptor and what still has to be written to it.
 
-    `taken(peer, size)` hears of every written piece; `before` is called before something is written to a terminal.
+    `taken(peer, size)` hears of every written piece; `screen` is what else is written to the same terminal.
     """
 
     def __init__(
@@ -66,13 +79,13 @@ class Sink:
         name: str,
         poller: Poller,
         taken: Callable[[int, int], None],
-        before: Callable[[], None] | None = None,
+        screen: Screen | None = None,
     ) -> None:
         self.name = name
         self._fd = fd
         self._poller = poller
         self._taken = taken
-        self._before = before if os.isatty(fd) else None
+        self._screen = screen
         self._queue: deque[tuple[memoryview, int, int]] = deque()
         self._waiting = False
         self._gone = False
@@ -105,12 +118,19 @@ class Sink:
         """Write as much as can be written without waiting."""
         if self.stuck:
             return
-        queue = self._queue
-        if queue and self._before is not None:
-            self._before()
+        queue, screen = self._queue, self._screen
+        if queue and screen is not None:
+            if not self._waiting and screen.holds():
+                return
+            if self._probe is not None and not self._probe.poll(0):
+                self._wait(True)
+                return
+            screen.clear()
         while queue:
             data, peer, size = queue[0]
             written = self._write(data)
+            if screen is not None and written > 0:
+                screen.printed(bytes(data[:written]))
             if written < len(data):
                 if written >= 0:
                     queue[0] = (data[written:], peer, size)

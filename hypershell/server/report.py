@@ -1,4 +1,4 @@
-"""What a run tells people: log lines for each end of a task, the failures file, progress, the last line.
+"""What a run tells people: log lines for each end of a task, the failures file, the last line.
 
 Reads counts of the scheduler; decides nothing.
 """
@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
-import sys
 import time
 from collections.abc import Sequence
 from typing import IO
@@ -17,12 +15,12 @@ from hypershell.core import actions as act
 from hypershell.core.scheduler import Scheduler
 from hypershell.core.states import FAILED
 from hypershell.errors import ExitStatus
-from hypershell.server.output import OutputError
+from hypershell.server.output import OutputError, Screen
+from hypershell.server.progress import Progress
 from hypershell.server.status import Pace
 from hypershell.server.statusfile import StatusFile
-from hypershell.units import format_duration
 
-__all__ = ["Failures", "Progress", "Reporter", "exit_status", "last_line"]
+__all__ = ["Failures", "Reporter", "exit_status", "last_line"]
 
 log = logging.getLogger("hypershell.server")
 
@@ -33,6 +31,8 @@ class Failures:
     def __init__(self, path: str) -> None:
         self._path = "stdout" if path == "-" else path
         self._told = False
+        self.screen: Screen | None = None
+        """Where it is a terminal: what else stands there."""
         try:
             place = os.dup(1) if path == "-" else path
             self._file: IO[bytes] = open(place, "wb", buffering=0)  # noqa: SIM115 - lives as long as the run
@@ -47,6 +47,9 @@ class Failures:
         ]
         if not lines:
             return
+        if self.screen is not None:
+            self.screen.clear()
+            self.screen.printed(b"\n")
         try:
             self._file.write(b"\n".join(lines) + b"\n")
         except OSError as error:
@@ -54,65 +57,11 @@ class Failures:
                 log.error("%s: %s; failures are missing there, the database has them", self._path, error.strerror)
             self._told = True
 
+    def fileno(self) -> int:
+        return self._file.fileno()
+
     def close(self) -> None:
         self._file.close()
-
-
-class Progress:
-    """One line on a terminal, rewritten twice a second; silent where stderr is none.
-
-    The cursor stays at its beginning and `erase` takes it away, so that output and log lines stand alone.
-    """
-
-    PERIOD = 0.5
-
-    def __init__(self, stream: IO[str] | None = None) -> None:
-        self._stream = sys.stderr if stream is None else stream
-        self._on = self._stream.isatty() and os.environ.get("TERM") != "dumb"
-        self._started: float | None = None
-        self._due = 0.0
-        self._shown = False
-
-    def turn(self, now: float, scheduler: Scheduler, complete: bool) -> None:
-        """Show the line when it is due; the first time after a second."""
-        if not self._on:
-            return
-        if self._started is None:
-            self._started = now
-            self._due = now + 1.0
-        if now < self._due:
-            return
-        self._due = now + self.PERIOD
-        width = shutil.get_terminal_size().columns
-        self._write(f"\x1b[2K{self.text(now - self._started, scheduler, complete)[: width - 1]}\r")
-        self._shown = True
-
-    @staticmethod
-    def text(elapsed: float, scheduler: Scheduler, complete: bool) -> str:
-        """The line itself; `elapsed` seconds, `complete`: the whole input has been read."""
-        counts, left = scheduler.counts, scheduler.unfinished()
-        done = counts.succeeded + counts.failed + counts.cancelled
-        rate = done / elapsed if elapsed > 0 else 0.0
-        total = f"{done + left}" if complete else f"{done + left}+"
-        parts = [f"{done}/{total} done", f"{scheduler.inflight()} out", f"{counts.failed} failed", f"{rate:.1f}/s"]
-        if counts.cancelled:
-            parts.insert(3, f"{counts.cancelled} cancelled")
-        if complete and rate > 0:
-            parts.append(f"ETA {format_duration(left / rate)}")
-        return "  ".join(parts)
-
-    def deadline(self) -> float | None:
-        return self._due if self._on and self._started is not None else None
-
-    def erase(self) -> None:
-        """Take the line away before something else is written to the terminal."""
-        if self._shown:
-            self._shown = False
-            self._write("\x1b[2K")
-
-    def _write(self, text: str) -> None:
-        self._stream.write(text)
-        self._stream.flush()
 
 
 class Reporter:
@@ -120,6 +69,8 @@ class Reporter:
 
     def __init__(self, failures: Failures | None, progress: Progress, restart_hint: str) -> None:
         self._failures = failures
+        if failures is not None and progress.is_shown_on(failures.fileno()):
+            failures.screen = progress
         self._progress = progress
         self._hint = restart_hint
         self._debug = log.isEnabledFor(logging.DEBUG)
@@ -130,8 +81,6 @@ class Reporter:
 
     def finished(self, changes: Sequence[act.Finished]) -> None:
         """Results that the scheduler has accepted."""
-        if self._warn or self._debug:
-            self._progress.erase()
         for change in changes:
             result = change.result
             if self._debug:
@@ -165,8 +114,12 @@ class Reporter:
         other = self.status_file.deadline()
         return other if due is None else min(due, other)
 
+    def end_progress(self) -> None:
+        """The line that says how far it is goes."""
+        self._progress.close()
+
     def close(self) -> None:
-        self._progress.erase()
+        self._progress.close()
         if self._failures is not None:
             self._failures.close()
 

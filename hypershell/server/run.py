@@ -36,7 +36,8 @@ from hypershell.server.feed import STDIN, Feed, open_file
 from hypershell.server.loop import Server
 from hypershell.server.losses import set_aside_line
 from hypershell.server.output import Sink, open_output
-from hypershell.server.report import Failures, Progress, Reporter, exit_status, last_line
+from hypershell.server.progress import Progress
+from hypershell.server.report import Failures, Reporter, exit_status, last_line
 from hypershell.server.signals import STORE_GRACE, Signals, SignalWatch
 from hypershell.server.status import RunFacts, make_status
 from hypershell.server.terms import Terms, Wishes
@@ -120,6 +121,8 @@ class Run:
                 os.close(source.fd)
             raise
         progress = Progress()
+        if progress.is_on:
+            logs.share_terminal(progress.write)
         self._reporter = Reporter(failures, progress, self._restart_all())
         submission = self._submission(source, place)
         feed = self._feed(source, submission)
@@ -135,8 +138,10 @@ class Run:
             self.writer,
             _client_settings(settings, place, self.id),
             self._reporter,
-            Sink(self._out_fd, settings.output or "stdout", poller, self._taken, progress.erase),
-            Sink(self._err_fd, settings.errors or "stderr", poller, self._taken, progress.erase),
+            Sink(self._out_fd, settings.output or "stdout", poller, self._taken, _screen(progress, self._out_fd)),
+            Sink(
+                self._err_fd, settings.errors or "stderr", poller, self._taken, _screen(progress, self._err_fd)
+            ),
             [feed] if feed is not None else [],
             Signals(self._watch.take, settings.drain_time, place.term_kills, logs.rotate),
             await_store=settings.restart,
@@ -354,6 +359,10 @@ class Run:
     def _naming(self) -> str:
         """The words that name our database; one on a server is named by the configuration."""
         return "" if self._settings.server is not None else f"--db {shlex.quote(self._settings.db)}"
+
+
+def _screen(progress: Progress, fd: int) -> Progress | None:
+    return progress if progress.is_shown_on(fd) else None
 
 
 def _open_source(settings: RunSettings) -> _Source | None:

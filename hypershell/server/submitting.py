@@ -234,7 +234,7 @@ class Handing:
                     del pending[:most]
             if count + len(pending) < difference.new:
                 raise InputError(
-                    f"{name}: only {count} of its new lines were submitted, since the template makes another command "
+                    f"{name}: only {count} of its new lines were submitted: the template makes another command "
                     "of a line each time: submit a file with the new lines"
                 )
             return count + self._add_update(path, pending, checked)
