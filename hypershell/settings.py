@@ -187,6 +187,7 @@ class Selection(Placed, frozen=True, kw_only=True):
     failed: bool = False
     succeeded: bool = False
     completed: bool = False
+    cancelled: bool = False
     remaining: bool = False
     retries: bool = False
     limit: int | None = None
@@ -210,11 +211,15 @@ class ListSettings(OrderedSelection, frozen=True, kw_only=True):
     tag_keys: bool = False
     tag_values: str | None = None
     ignore_partitions: bool = False
+    all_rows: bool = False
 
     @property
     def is_bare(self) -> bool:
         """Whether nothing was asked for but the tasks."""
-        return self == ListSettings(db=self.db, server=self.server, ignore_partitions=self.ignore_partitions)
+        bare = ListSettings(
+            db=self.db, server=self.server, ignore_partitions=self.ignore_partitions, all_rows=self.all_rows
+        )
+        return self == bare
 
 
 class SubmitSettings(Placed, frozen=True, kw_only=True):
@@ -239,6 +244,8 @@ class SubmitSettings(Placed, frozen=True, kw_only=True):
     keep_output: bool = False
     task_cwd: str | None = None
     queue: bool = False
+    only_new: bool = False
+    once_more: bool = False
 
 
 class RunTaskSettings(SubmitSettings, frozen=True, kw_only=True):
@@ -285,6 +292,7 @@ class UpdateSettings(OrderedSelection, frozen=True, kw_only=True):
     changes: tuple[str, ...] = ()
     remove_tags: tuple[str, ...] = ()
     cancel: bool = False
+    signal: str | None = None
     revert: bool = False
     delete: bool = False
     no_confirm: bool = False

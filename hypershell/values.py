@@ -35,6 +35,7 @@ __all__ = [
     "provider",
     "rate",
     "secret",
+    "signal_name",
     "size",
     "text",
     "tls_version",
@@ -277,6 +278,13 @@ def choice(*names: str) -> Callable[[object], str]:
         return word
 
     return load
+
+
+def signal_name(value: object) -> str:
+    """The name of a signal, without ``SIG``."""
+    from hypershell.signal_names import signal_name
+
+    return signal_name(text(value))
 
 
 def log_file(value: object) -> str | None:

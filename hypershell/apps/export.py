@@ -96,7 +96,7 @@ def _words(settings: ExportSettings) -> str:
     for flag, number in (("-g", settings.group), ("-l", settings.limit)):
         if number is not None:
             words += [flag, str(number)]
-    for name in ("failed", "succeeded", "completed", "remaining", "retries"):
+    for name in ("failed", "succeeded", "completed", "cancelled", "remaining", "retries"):
         if getattr(settings, name):
             words.append(f"--{name}")
     return shlex.join(words)

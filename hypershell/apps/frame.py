@@ -63,6 +63,7 @@ _EXCLUSIVE = (
     ("forever", "no_db"),
     ("restart", "no_db"),
     ("update", "repeat"),
+    ("only_new", "once_more"),
     ("db", "no_db"),
     ("idle_initdb", "no_db"),
     ("keep_output", "no_db"),
@@ -77,7 +78,8 @@ _EXCLUSIVE = (
     ("failures", "print_failures"),
     ("capture", "output"),
     ("capture", "errors"),
-    *itertools.combinations(("failed", "succeeded", "completed", "remaining"), 2),
+    ("all_rows", "limit"),
+    *itertools.combinations(("failed", "succeeded", "completed", "cancelled", "remaining"), 2),
     *itertools.combinations(("format", "json", "csv"), 2),
     *itertools.combinations(("upgrade", "vacuum", "backup", "rotate", "truncate"), 2),
     *itertools.combinations(("cancel", "revert", "delete"), 2),
@@ -199,6 +201,8 @@ def parse_update(argv: Sequence[str]) -> tuple[UpdateSettings, Config]:
     given = parse_arguments("update", spread(argv, options, option, is_key))
     if "order_by" in given and "limit" not in given:
         raise UsageError("Using -s/--order-by requires -l/--limit: without it the order changes nothing")
+    if "signal" in given and "cancel" not in given:
+        raise UsageError("Using --signal without --cancel is invalid: it is for tasks that are cancelled")
     config = configure("update", given)
     return UpdateSettings(**collect(UpdateSettings.__struct_fields__, given, config)), config
 

@@ -70,10 +70,14 @@ class TasksLoaded(Struct, frozen=True, gc=False):
 
 
 class CancelRequested(Struct, frozen=True, gc=False):
-    """The user cancelled or deleted tasks. Of those in `settled` the store has the last word already."""
+    """The user cancelled or deleted tasks. Of those in `settled` the store has the last word already.
+
+    `signal` names the first that a running task gets; None: the usual one.
+    """
 
     ids: list[str]
     settled: list[str] = []
+    signal: str | None = None
 
 
 class TasksChanged(Struct, frozen=True, gc=False):
@@ -141,8 +145,6 @@ class DrainRequested(Struct, frozen=True, gc=False):
 
 class InterruptRequested(Struct, frozen=True, gc=False):
     """Stop running tasks now."""
-
-    reason: str
 
 
 class AllocationEnds(Struct, frozen=True, gc=False):

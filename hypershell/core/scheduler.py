@@ -324,8 +324,7 @@ class Scheduler(Recalling):
             self._interrupt_at = when if self._interrupt_at is None else min(self._interrupt_at, when)
 
     def _interrupt_requested(self, event: ev.InterruptRequested, now: float) -> None:
-        self._stop(event.reason)
-        self._stopping = event.reason
+        self._stop("drained")
         self._interrupt()
 
     def _time_passed(self, event: ev.TimePassed, now: float) -> None:
@@ -392,6 +391,8 @@ class Scheduler(Recalling):
 
     def _interrupt(self) -> None:
         self._interrupt_at = None
+        if self._stopping == "drained" and self.inflight():
+            self._stopping = "interrupted"  # what runs does not end by itself
         if not self._interrupted:
             self._interrupted = True
             self._out.append(act.InterruptClients(self._clients.numbers()))

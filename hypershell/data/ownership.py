@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, Connection, and_, bindparam, func, or_, se
 
 from hypershell.core.model import FeedMark, Submission, Task
 from hypershell.core.states import DISPATCHED, PENDING
-from hypershell.data import outliving, requests
+from hypershell.data import formerly, outliving, requests
 from hypershell.data.lease import Owner
 from hypershell.data.schema import run as _run
 from hypershell.data.schema import submission as _submission
@@ -153,6 +153,8 @@ def take(link: Connection, me: str, claim: Claim) -> bool:
     grab = update(_submission).where(_s.id == number, same).values(owner=me, epoch=_s.epoch + 1)
     if not link.execute(grab).rowcount:
         return False
+    if old not in (None, me):
+        formerly.note(link, old, number)
     requests.take_over(link, number)
     again = {
         "state": PENDING,

@@ -277,9 +277,9 @@ class SqlStore(Connected):
         return taken
 
     def lines(self, number: int) -> Iterator[list[Task]]:
-        yield from lines.pages(self.reading, number)
+        yield from lines.pages(self.reading, [number])
         if self._database.file is not None:
-            yield from lines.in_partitions(self._database.file, number)
+            yield from lines.in_partitions(self._database.file, [number])
 
     def left_alone(self, dead: Callable[[Owner], bool]) -> int:
         with self.reading() as link:

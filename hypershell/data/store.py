@@ -20,6 +20,7 @@ from hypershell.errors import StoreError
 
 __all__ = [
     "Claim",
+    "Earlier",
     "Fenced",
     "Owned",
     "Refused",
@@ -50,6 +51,17 @@ class Owned(Refused):
 
 class Transient(StoreError):
     """A write that failed for a reason that may pass: disk full, database locked, connection lost."""
+
+
+class Earlier(Struct, frozen=True):
+    """A submission of a FILE: its terms as they are stored, its folder, when it was made, and the SHA-256 of the
+    FILE up to where it was read."""
+
+    number: int
+    options: str
+    cwd: str
+    submit_time: float
+    digest: str
 
 
 class RunInfo(Struct, frozen=True):

@@ -16,12 +16,12 @@ import msgspec
 from sqlalchemy import Connection, delete, select, text
 
 from hypershell.core.model import FeedMark, Submission, Task
-from hypershell.data import rows, schema
+from hypershell.data import lines, rows, schema
 from hypershell.data.bulk import Bulk, JsonBulk, bulk_insert, insert_once
 from hypershell.data.connected import RENEW, Connected, Database
 from hypershell.data.lease import Life, Owner, ProcessIdentity, Watch
 from hypershell.data.patience import Patience
-from hypershell.data.store import Fenced, RunInfo
+from hypershell.data.store import Earlier, Fenced, RunInfo
 from hypershell.errors import StoreError
 
 __all__ = ["TRANSPORT", "Servers", "Submitter", "servers"]
@@ -160,6 +160,24 @@ class Submitter(Connected):
                 return link.execute(found).first() is not None
 
         return self._try(step)
+
+    def earlier(self, path: str) -> list[Earlier]:
+        """What was submitted whole of the FILE with this real path, the newest first."""
+        s = _submission.c
+        columns = (s.id, s.options, s.cwd, s.submit_time, s.digest)
+        whole = (s.path == path, s.source == "file", s.complete)
+
+        def step() -> list[Earlier]:
+            with self.reading() as link:
+                return [Earlier(*row) for row in link.execute(select(*columns).where(*whole).order_by(s.id.desc()))]
+
+        return self._try(step)
+
+    def lines(self, numbers: Sequence[int]) -> Iterator[list[Task]]:
+        """The tasks of these submissions, as they were submitted, in pieces. Raises as `lines.in_partitions`."""
+        yield from lines.pages(self.reading, numbers)
+        if self._database.file is not None:
+            yield from lines.in_partitions(self._database.file, numbers)
 
     def remains(self, name: str) -> str:
         """What is there of the FILE `name` after a failure, for a message."""

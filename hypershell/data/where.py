@@ -100,6 +100,7 @@ OUTCOMES: dict[str, tuple[str, ...]] = {
     "failed": (FAILED,),
     "succeeded": (SUCCEEDED,),
     "completed": tuple(sorted(FINAL)),
+    "cancelled": (CANCELLED,),
     "remaining": (DISPATCHED, PENDING),
 }
 

@@ -57,7 +57,7 @@ _KEPT_OF_JOB = "SLURM_CONF SLURM_CLUSTERS SLURM_TIME_FORMAT PBS_CONF_FILE PBS_DE
 _NAMES = (
     "ID GROUP ARGS SUBMIT_ID SUBMIT_TIME SUBMIT_HOST CORES MEMORY CORES_MAX MEMORY_MAX TIMEOUT SERVER_ID "
     "SERVER_HOST SCHEDULE_TIME CLIENT_ID CLIENT_HOST COMMAND START_TIME COMPLETION_TIME EXIT_STATUS ATTEMPT "
-    "RETRIED WAITED DURATION PREVIOUS_ID NEXT_ID CWD OUTPATH ERRPATH CSVPATH SLOT CORE_LIST"
+    "RETRIED WAITED DURATION PREVIOUS_ID NEXT_ID CWD OUTPATH ERRPATH CSVPATH SLOT SLOT_COUNT CORE_LIST"
 )
 _OURS = frozenset(b"TASK_" + name.encode() for name in _NAMES.split())
 
@@ -140,6 +140,7 @@ class Environment:
         base[b"TASK_ATTEMPT"] = b"1"
         base[b"TASK_TAG_PART"] = b"0"
         base[b"TASK_SLOT"] = b"0"
+        base[b"TASK_SLOT_COUNT"] = b"%d" % settings.slots
         base[b"TASK_CLIENT_ID"] = _bytes(info.id)
         base[b"TASK_CLIENT_HOST"] = _bytes(info.host)
         self.base = base
@@ -211,12 +212,16 @@ class Environment:
         if paths is not None:
             environ[b"TASK_OUTPATH"], environ[b"TASK_ERRPATH"] = _bytes(paths[0]), _bytes(paths[1])
         if place.slot:
-            environ[b"TASK_SLOT"] = b"%d" % place.slot
+            environ.update(self.of_slot(place.slot))
         if place.cores is not None:
             environ[b"TASK_CORE_LIST"] = place.shown
         if task.tag:
             self._add_tags(task.tag, environ)
         return environ
+
+    def of_slot(self, slot: int) -> dict[bytes, bytes]:
+        """What a process in this slot is told of it, beside what all are told."""
+        return {b"TASK_SLOT": b"%d" % slot}
 
     def _add_tags(self, tags: dict[str, Scalar], environ: dict[bytes, bytes]) -> None:
         names = self._tag_names

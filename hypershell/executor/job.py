@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from hypershell.executor.output import Head, Pipe
-from hypershell.executor.places import ANYWHERE
 from hypershell.executor.vocabulary import Unseen
 
 __all__ = ["Job"]
@@ -28,10 +27,10 @@ class Job:
         "outputs",
         "paths",
         "pid",
-        "place",
         "rest",
         "running",
         "signalled",
+        "slot",
         "start",
         "status",
         "text",
@@ -47,7 +46,6 @@ class Job:
         self.err_fd = err_fd
         self.out: Pipe | None = None
         self.err: Pipe | None = None
-        self.place = ANYWHERE
         self.running = True
         self.signalled = False
         self.rest: tuple[str, ...] | None = None
@@ -68,3 +66,5 @@ class Job:
     outputs: list[str]
     text: str
     """The ``{% %}`` command of this job."""
+    slot: int
+    """Where its task will run."""

@@ -83,20 +83,17 @@ class Jobs:
 
     # Starting
 
-    def start(self, task: Task, command: str | None, context: Context, now: float) -> None:
-        """Start a task; what cannot be started is told as ``StartFailed``."""
+    def start(self, task: Task, command: str | None, context: Context, now: float, slot: int = 0) -> None:
+        """Start a task in a slot; what cannot be started is told as ``StartFailed``."""
         begin = time.time()
-        place = self._places.take()
         try:
-            job = self._start(task, command, context, now, begin, place)
-            job.place = place
+            self._start(task, command, context, now, begin, self._places.of(slot))
         except NotStarted as error:
-            self._places.give(place)
             self._ended(StartFailed(task.id, str(error), begin))
 
     def _start(
         self, task: Task, command: str | None, context: Context, now: float, begin: float, place: Place
-    ) -> Job:
+    ) -> None:
         known = self._folders.get(context.submission)
         if known is None or known[0] is not context:
             known = self._enter(context)
@@ -108,13 +105,13 @@ class Jobs:
         if b"\0" in line or b"\0" in line_to_run:
             raise NotStarted("the command contains a NUL byte")
         if self._capture_dir is not None:
-            return self._start_captured(task, line, line_to_run, cwd, shared, begin, place, context.keep_output)
+            self._start_captured(task, line, line_to_run, cwd, shared, begin, place, context.keep_output)
+            return
         own = self._environment.of(task, line, line_to_run, begin, None, place)
         job = self._spawn(task.id, line_to_run, shared, own, cwd, begin, place)
         if context.keep_output:
             job.heads = (Head(), Head())
         self._unwatched.append((now, job))
-        return job
 
     def _enter(self, context: Context) -> tuple[Context, str | None, dict[bytes, bytes]]:
         """What the tasks of a submission share: where to run (None: here), and variables."""
@@ -173,7 +170,7 @@ class Jobs:
         begin: float,
         place: Place,
         keep: bool,
-    ) -> Job:
+    ) -> None:
         """Start a task that writes to its own files."""
         paths = capture_paths(self._capture_dir or "", task.id)
         own = self._environment.of(task, line, command, begin, paths, place)
@@ -192,23 +189,24 @@ class Jobs:
         job.paths = paths
         job.files = files
         self._by_pid[pid] = self._by_id[task.id] = job
-        return job
 
-    def expand(self, id: str, commands: tuple[str, ...]) -> None:
+    def expand(self, id: str, commands: tuple[str, ...], slot: int = 0) -> None:
         """Run ``{% %}`` commands one after the other; the answer is told as ``Expanded``."""
-        self._expand_next(id, commands, [])
+        self._expand_next(id, commands, [], slot)
 
-    def _expand_next(self, id: str, commands: tuple[str, ...], outputs: list[str]) -> None:
+    def _expand_next(self, id: str, commands: tuple[str, ...], outputs: list[str], slot: int) -> None:
         text = commands[0]
         command = text.encode("utf-8", "surrogateescape")
         try:
-            job = self._spawn(id, command, self._environment.base, {}, None, time.time())
+            own = self._environment.of_slot(slot)
+            job = self._spawn(id, command, self._environment.base, own, None, time.time())
         except NotStarted as error:
             self._ended(Expanded(id, error=str(error)))
             return
         job.rest = commands[1:]
         job.text = text
         job.outputs = outputs
+        job.slot = slot
         self._watch(job, LONGEST)
 
     def _watch(self, job: Job, limit: int = 0) -> None:
@@ -309,7 +307,6 @@ class Jobs:
         if job.rest is not None:
             self._expansion_over(job)
             return
-        self._places.give(job.place)
         utime, stime, maxrss = job.usage
         outpath, errpath = job.paths or (None, None)
         rss = float(maxrss * RSS_UNIT)
@@ -328,7 +325,7 @@ class Jobs:
         else:
             outputs = [*job.outputs, kept.decode("utf-8", "surrogateescape").strip()]
             if job.rest:
-                self._expand_next(job.id, job.rest, outputs)
+                self._expand_next(job.id, job.rest, outputs, job.slot)
             else:
                 self._ended(Expanded(job.id, outputs))
 

@@ -52,6 +52,7 @@ from hypershell.executor.vocabulary import (
 )
 from hypershell.proto import messages
 from hypershell.reactor import Poller
+from hypershell.signal_names import signal_number
 from hypershell.transport import SERVER, Again, Cut, Endpoint, Lost
 
 __all__ = ["Executor"]
@@ -227,7 +228,7 @@ class Executor:
         elif kind is messages.Interrupt:
             self._tell(Interrupted(message.grace))
         elif kind is messages.Cancel:
-            self._tell(CancelOrdered(message.tasks))
+            self._cancel(message)
         elif kind is messages.KeptTaken:
             self._tell(KeptDurable(message.size))
         elif kind is messages.Bye:
@@ -245,6 +246,12 @@ class Executor:
             self._tell(ServerLost(message.reason))
         else:
             _log.warning("Rejected a message of the server: %s is not for clients", kind.__name__)
+
+    def _cancel(self, message: messages.Cancel) -> None:
+        number = None if message.signal is None else signal_number(message.signal)
+        if number is None and message.signal is not None:
+            _log.warning("This system has no signal %s: tasks get INT", message.signal[:20])
+        self._tell(CancelOrdered(message.tasks, number))
 
     def _server_away(self, reason: str) -> None:
         """Without a first welcome there is nothing that goes on, but a server to wait for."""
@@ -345,7 +352,7 @@ class Executor:
         if type(action) is Start:
             if self._info_on:
                 self._log_start(action)
-            jobs.start(action.task, action.command, action.context, self._now)
+            jobs.start(action.task, action.command, action.context, self._now, action.slot)
         elif isinstance(action, Report):
             self._output.flush()
             self._endpoint.send(SERVER, messages.Results(action.results, action.returned, action.leaving))
@@ -354,7 +361,7 @@ class Executor:
         elif isinstance(action, SignalTask):
             jobs.signal(action.id, action.signal)
         elif isinstance(action, Expand):
-            jobs.expand(action.id, action.commands)
+            jobs.expand(action.id, action.commands, action.slot)
         elif isinstance(action, Warn):
             _log.warning(action.text)
         elif isinstance(action, Say):

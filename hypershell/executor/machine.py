@@ -40,7 +40,7 @@ from hypershell.executor.vocabulary import (
     WorkArrived,
 )
 from hypershell.proto.messages import Leave
-from hypershell.template import ExpansionError
+from hypershell.template import ExpansionError, Slot
 
 __all__ = ["Machine"]
 
@@ -82,7 +82,7 @@ class Machine(Reports):
         elif isinstance(event, DrainOrdered):
             self._drain(event.leave, "drained")
         elif isinstance(event, CancelOrdered):
-            self._cancel(event.tasks, now, actions)
+            self._cancel(event, now, actions)
         elif isinstance(event, RecallOrdered):
             self._recall(event.tasks, now)
         elif isinstance(event, SignalCame):
@@ -155,25 +155,30 @@ class Machine(Reports):
             if limit is not None and not limit > 0:
                 self._fail(task, Special.NOT_STARTED, f"timeout of {limit} s: it must be positive", now)
                 continue
-            run = Run(task)
+            run = Run(task, self._free_slots.take())
             if not template.trivial:
                 try:
                     commands = template.commands(text_of(task))
                     if not commands:
-                        run.command = template.expand(text_of(task))
+                        run.command = template.expand(text_of(task), slot=self._slot_of(run))
                 except ExpansionError as error:
+                    self._free_slots.give(run.slot)
                     self._fail(task, Special.TEMPLATE_FAILED, f"template: {error}", now)
                     continue
                 if commands:
                     run.expanding = True
-                    actions.append(Expand(task.id, commands))
+                    actions.append(Expand(task.id, commands, run.slot))
             running[task.id] = run
             if rate is not None:
                 self._start_at = now + 1.0 / rate
             if limit is not None:
                 self._due[task.id] = now + limit
             if not run.expanding:
-                actions.append(Start(task, run.command, submission.context))
+                actions.append(Start(task, run.command, submission.context, run.slot))
+
+    def _slot_of(self, run: Run) -> Slot:
+        """The slot of a task as templates see it."""
+        return Slot(run.slot, self.settings.slots)
 
     def _limit(self, task: Task) -> float | None:
         """The smaller of the task's and the client's time limits, seconds."""
@@ -190,7 +195,7 @@ class Machine(Reports):
         submission = self._submissions[task.submission]
         if run.steps is None and event.error is None and submission.template is not None:
             try:
-                run.command = submission.template.expand(text_of(task), event.outputs)
+                run.command = submission.template.expand(text_of(task), event.outputs, self._slot_of(run))
             except ExpansionError as error:
                 self._close(run, now)
                 self._fail(task, Special.TEMPLATE_FAILED, f"template: {error}", now)
@@ -199,7 +204,7 @@ class Machine(Reports):
             limit = self._limit(task)
             if limit is not None:
                 self._due[task.id] = now + limit
-            actions.append(Start(task, run.command, submission.context))
+            actions.append(Start(task, run.command, submission.context, run.slot))
             return
         self._close(run, now)
         if run.returning:
@@ -291,6 +296,7 @@ class Machine(Reports):
         """The slot is free again."""
         id = run.task.id
         del self._running[id]
+        self._free_slots.give(run.slot)
         self._held.pop(id, None)
         if self._due:
             self._due.pop(id, None)
@@ -374,9 +380,9 @@ class Machine(Reports):
                 run.steps = [(now, KILL)] if run.expanding else steps.copy()
             self._step(run, now, actions)
 
-    def _cancel(self, tasks: list[tuple[str, int]], now: float, actions: list[Action]) -> None:
+    def _cancel(self, order: CancelOrdered, now: float, actions: list[Action]) -> None:
         """Stop these tasks alone. One that has ended keeps its result, one that goes back is cancelled there."""
-        wanted = {id for id, execution in tasks if self._held.get(id) == execution}
+        wanted = {id for id, execution in order.tasks if self._held.get(id) == execution}
         for task in [task for task in self._queue if task.id in wanted]:
             self._not_started(task, now)
         self._queue = deque(task for task in self._queue if task.id not in wanted)
@@ -385,8 +391,15 @@ class Machine(Reports):
                 continue
             run.error = CANCELLED_BY_USER
             if run.steps is None:
-                run.steps = ladder(0 if run.expanding else self.settings.signalwait, False, now)
-                self._step(run, now, actions)
+                run.steps = (
+                    [(now, KILL)]
+                    if run.expanding
+                    else ladder(self.settings.signalwait, False, now, order.signal)
+                )
+            elif order.signal is not None and not run.expanding:
+                # It is being stopped already: this one comes between, and KILL ends it.
+                run.steps = [*(run.steps if order.signal != KILL else []), (now, order.signal)]
+            self._step(run, now, actions)
 
     def _recall(self, tasks: list[tuple[str, int]], now: float) -> None:
         """Give these back where they wait in the queue; what has begun or ended stays."""

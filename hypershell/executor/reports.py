@@ -10,7 +10,7 @@ from collections import deque
 from msgspec.structs import replace
 
 from hypershell.core.model import Result, Task
-from hypershell.executor.held import Run, Submission, split
+from hypershell.executor.held import Run, Slots, Submission, split
 from hypershell.executor.unconfirmed import MOST, Unconfirmed
 from hypershell.executor.vocabulary import (
     Action,
@@ -51,6 +51,7 @@ class Reports:
     ) -> None:
         self.settings = settings
         self.slots = settings.slots
+        self._free_slots = Slots()
         self._epoch = epoch
         self._queue: deque[Task] = deque()
         self._running: dict[str, Run] = {}

@@ -118,9 +118,13 @@ class Interrupted(Struct, frozen=True, gc=False):
 
 
 class CancelOrdered(Struct, frozen=True, gc=False):
-    """The user wants these executions (id, execution) stopped or not started; the client goes on."""
+    """The user wants these executions (id, execution) stopped or not started; the client goes on.
+
+    `signal` is the number of the first signal, before those of the ladder; None: the ladder alone.
+    """
 
     tasks: list[tuple[str, int]]
+    signal: int | None = None
 
 
 class RecallOrdered(Struct, frozen=True, gc=False):
@@ -207,6 +211,7 @@ class Expand(Struct, frozen=True, gc=False):
 
     id: str
     commands: tuple[str, ...]
+    slot: int = 0
 
 
 class Start(Struct, frozen=True, gc=False):
@@ -215,6 +220,7 @@ class Start(Struct, frozen=True, gc=False):
     task: Task
     command: str | None
     context: Context
+    slot: int = 0
 
 
 class SignalTask(Struct, frozen=True, gc=False):

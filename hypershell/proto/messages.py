@@ -34,7 +34,7 @@ __all__ = [
     "Work",
 ]
 
-PROTOCOL_VERSION = 5
+PROTOCOL_VERSION = 6
 
 
 class ClientSettings(Struct, array_like=True, frozen=True):
@@ -148,9 +148,13 @@ class Bye(Struct, array_like=True, frozen=True, tag=38):
 
 
 class Cancel(Struct, array_like=True, frozen=True, tag=39):
-    """Stop these executions (id, execution) by the usual signals; what has ended or is not there is left alone."""
+    """Stop these executions (id, execution); what has ended or is not there is left alone.
+
+    `signal` is the name or number of the first signal, before the usual ones (``signal_names``).
+    """
 
     tasks: list[tuple[str, int]]
+    signal: str | None = None
 
 
 class KeptTaken(Struct, array_like=True, frozen=True, tag=40):

@@ -68,6 +68,8 @@ class Server:
         self.opened = not await_store
         self.unread = 0
         """FILEs of earlier runs whose rest could not be read."""
+        self.was_interrupted = False
+        """Whether INT has come, whatever that stopped."""
         self.contexts: dict[int, msg.Context] = {}
         self._waited_for: set[int] = set()
         """Submissions of which each result is committed at once."""
@@ -173,14 +175,14 @@ class Server:
         if meaning is ROTATE:
             self._signals.rotate()
             return
-        reason = "interrupted" if name == "INT" or self._scheduler.stopping == "interrupted" else "drained"
+        self.was_interrupted |= name == "INT"
         if meaning is INTERRUPT and self._scheduler.stopping and not self._scheduler.inflight():
             self._give_up(name)
             return
         if meaning is INTERRUPT or (name == "TERM" and self._signals.term_kills):
             log.warning("SIG%s: stopping running tasks", name)
             self._term_due = now + self._settings.signalwait * 2 + STORE_GRACE
-            self._tell(ev.InterruptRequested(reason))
+            self._tell(ev.InterruptRequested())
             return
         running = self._scheduler.inflight()
         if running:
@@ -190,7 +192,7 @@ class Server:
             log.warning("SIG%s: no new tasks, waiting until the database has all changes", name)
         limit = self._signals.drain_time if meaning is DRAIN_FOR else None
         self._term_due = self._term_due if limit is None else now + limit + STORE_GRACE
-        self._tell(ev.DrainRequested(reason, limit))
+        self._tell(ev.DrainRequested("drained", limit))
 
     def _term_is_over(self, now: float) -> bool:
         return self._term_due is not None and now >= self._term_due and not self.abandoned
@@ -449,6 +451,7 @@ class Server:
 
     def _wind_up(self, now: float) -> bool:
         """After ``Finish``: late output is taken, the farewells leave, the store closes."""
+        self._reporter.end_progress()
         for name in self._signals.take():
             meaning = self._table.meaning(name, now)
             if meaning is DRAIN_FOR and self._term_due is None:

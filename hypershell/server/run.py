@@ -36,11 +36,12 @@ from hypershell.server.feed import STDIN, Feed, open_file
 from hypershell.server.loop import Server
 from hypershell.server.losses import set_aside_line
 from hypershell.server.output import Sink
-from hypershell.server.report import Failures, Progress, Reporter, exit_status, last_line
+from hypershell.server.progress import Progress
+from hypershell.server.report import Failures, Reporter, exit_status, last_line
 from hypershell.server.signals import STORE_GRACE, Signals, SignalWatch
 from hypershell.server.status import RunFacts, make_status
 from hypershell.server.targets import Opening, Outputs, is_same_file
-from hypershell.server.terms import Expander, Terms, Wishes
+from hypershell.server.terms import Terms, Wishes
 from hypershell.server.visits import Source, Surroundings, Visits
 from hypershell.settings import RunSettings
 from hypershell.template import Template
@@ -120,7 +121,10 @@ class Run:
                 os.close(source.fd)
             raise
         progress = Progress()
-        self._failures = None if failures is None else Failures("stdout" if failures == "-" else failures)
+        if progress.is_on:
+            logs.share_terminal(progress.write)
+        name = "stdout" if failures == "-" else failures
+        self._failures = None if name is None else Failures(name, progress)
         self._reporter = Reporter(self._failures, progress, self._restart_all())
         submission = self._submission(source, place)
         self._submits = submission is not None
@@ -137,8 +141,8 @@ class Run:
             self.writer,
             _client_settings(settings, place, self.id),
             self._reporter,
-            Sink(self._outputs.streams[0], settings.output or "stdout", poller, self._taken, progress.erase),
-            Sink(self._outputs.streams[1], settings.errors or "stderr", poller, self._taken, progress.erase),
+            Sink(self._outputs.streams[0], settings.output or "stdout", poller, self._taken, progress),
+            Sink(self._outputs.streams[1], settings.errors or "stderr", poller, self._taken, progress),
             [feed] if feed is not None else [],
             Signals(self._watch.take, settings.drain_time, place.term_kills, logs.rotate),
             await_store=settings.restart,
@@ -209,7 +213,7 @@ class Run:
                 "their results are not\n"
             )
             return 5
-        return exit_status(finish, complete, self._settings.allow_failures)
+        return exit_status(finish, complete, self._settings.allow_failures, self.server.was_interrupted)
 
     def on_signal(self, heard: Callable[[int], None]) -> None:
         """Have `heard` told of signals to this process (the executor beside this server)."""
@@ -273,7 +277,6 @@ class Run:
         """The rest of a FILE that was left half read. Raises ``InputError`` where it is gone or changed."""
         path = submission.path or ""
         terms = Terms.of_options(submission.options)
-        template = Template(terms.template)
         feed = Feed(
             open_file(path),
             path,
@@ -281,7 +284,7 @@ class Run:
             self._ids.task,
             self._wall,
             terms.defaults,
-            None if template.trivial else Expander(template, submission.cwd),
+            terms.expander(submission.cwd),
         )
         if Terms.are_in(submission.options):
             feed.way_out = "restore it, or hand its new lines over with hs submit"

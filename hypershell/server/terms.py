@@ -1,7 +1,8 @@
 """What a submission lays over the lines of its FILE before they are stored: tags, resources, a template.
 
-``hs submit`` expands its template at once, so the rows hold finished commands; its terms are kept with the
-submission, so that a server can read the rest of a FILE whose submitter was killed. Knows nothing of databases.
+``hs submit`` expands its template at once, so the rows hold finished commands, unless it asks for the slot of a
+task: then clients do. Its terms are kept with the submission, so that a server can read the rest of a FILE whose
+submitter was killed. Knows nothing of databases.
 """
 
 from __future__ import annotations
@@ -56,9 +57,26 @@ class Terms(Struct, frozen=True):
         """What directives of lines are laid over."""
         return Directives(dict(self.tags), self.group, self.cores, self.memory, self.timeout)
 
-    def to_options(self, wishes: Wishes) -> str:
-        """The text of column ``options``."""
-        return msgspec.json.encode({_KEY: self, **wishes.options}, order="sorted").decode()
+    @property
+    def template_of_clients(self) -> str:
+        """What clients make commands with: a template that asks for a slot; any other is done with before."""
+        return self.template if Template(self.template).needs_slot else "{}"
+
+    def expander(self, cwd: str) -> Expander | None:
+        """What makes the commands that are stored; None: lines are stored as they are."""
+        template = Template(self.template)
+        return None if template.trivial or template.needs_slot else Expander(template, cwd)
+
+    def to_options(self, wishes: Wishes, is_update: bool = False) -> str:
+        """The text of column ``options``; `is_update`: of a submission that has only the new lines of its FILE."""
+        more = {"update": True} if is_update else {}
+        return msgspec.json.encode({_KEY: self, **wishes.options, **more}, order="sorted").decode()
+
+    @staticmethod
+    def submitted(text: str) -> tuple[Terms | None, bool]:
+        """The terms in column ``options``, None where it is that of a run; and whether it is an update."""
+        found = msgspec.json.decode(text, type=_Options)
+        return found.submit, found.update
 
     @staticmethod
     def are_in(text: str) -> bool:
@@ -74,6 +92,7 @@ class Terms(Struct, frozen=True):
 
 class _Options(Struct):
     submit: Terms | None = None
+    update: bool = False
 
 
 class Expander:

@@ -562,6 +562,9 @@ class Checker:
             unfit = reason == "no clients left" and self._nobody_fits()
             right = life.policy.closed and all_seen and (not here or unfit)
             self._must(right, f"{reason} with clients {list(life.slots)}")
+        elif reason in ("drained", "interrupted"):  # which of them rests on what ran when the time was over
+            asked = {"drained", "interrupted"} & set(life.stops)
+            self._must(bool(asked), f"over because of {reason}, asked was {life.stops}")
         else:
             self._must(reason in life.stops, f"over because of {reason}, asked was {life.stops}")
 

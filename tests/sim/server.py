@@ -153,7 +153,7 @@ class Server:
     def interrupt(self) -> None:
         if self.begun and not self.over:
             self._world.checker.stop("interrupted")
-            self.tell(ev.InterruptRequested("interrupted"))
+            self.tell(ev.InterruptRequested())
 
     def allocate(self, end: float) -> None:
         """Hear when the allocation ends."""

@@ -114,7 +114,7 @@ class Run:
         return lines
 
     def interrupt(self) -> list[str]:
-        return self.tell(ev.InterruptRequested("interrupted"))
+        return self.tell(ev.InterruptRequested())
 
     # -- words -------------------------------------------------------------------------------------------
 
