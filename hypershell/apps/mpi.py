@@ -91,12 +91,16 @@ def _work(world: World, end: MpiClientEnd, client_id: str, guard: Guard, began: 
     """A worker rank: it learns all that it must know from rank 0; whose end is no failure of this rank."""
     from hypershell.apps.mpi_node import node_of_worker
     from hypershell.executor.client import run_client
+    from hypershell.limits import ENOUGH, raise_descriptors, require_descriptors
     from hypershell.mpi.started import startup_of
 
+    soft_limit = raise_descriptors()
+    require_descriptors(ENOUGH)
     info = _info(world, client_id, 0)
     node = node_of_worker(info, lambda text: _warn(text, world))
     startup = startup_of(world, began)
-    run_client(end, info, guard, launcher_kills=_kills_at_once(world), node=node, startup=startup)
+    kills = _kills_at_once(world)
+    run_client(end, info, guard, launcher_kills=kills, node=node, startup=startup, soft_limit=soft_limit)
     return 0
 
 
@@ -133,10 +137,13 @@ def _serve(
     from hypershell.apps.cluster import available_cores
     from hypershell.apps.mpi_node import node_of_server
     from hypershell.executor.loop import Executor
+    from hypershell.limits import ENOUGH, raise_descriptors, require_descriptors
     from hypershell.mpi.environ import job_id
     from hypershell.mpi.started import startup_of
     from hypershell.server.run import Place, Run
 
+    soft_limit = raise_descriptors()
+    require_descriptors(ENOUGH)
     settings, door, config = parsed
     end.evict(door.evict)
     node, warning = node_of_server(settings.task_bind, world.size)
@@ -171,7 +178,9 @@ def _serve(
         if own > 0:
             info = _info(world, client_id, own)
             startup = startup_of(world, began)
-            executor = Executor(poller, end.own_client(), info, guard=guard, node=node, startup=startup)
+            executor = Executor(
+                poller, end.own_client(), info, guard=guard, node=node, startup=startup, soft_limit=soft_limit
+            )
             run.on_signal(executor.heard)
             parts.append(executor)
         run.start()

@@ -7,6 +7,7 @@ machine.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import time
@@ -21,10 +22,11 @@ from hypershell.executor.ladder import KILL
 from hypershell.executor.output import Head, Output, Pipe
 from hypershell.executor.places import ANYWHERE, Place, Places
 from hypershell.executor.reap import RSS_UNIT
-from hypershell.executor.spawn import NotStarted
+from hypershell.executor.spawn import NotStarted, not_started
 from hypershell.executor.system import make_spawner
 from hypershell.executor.turns import take_short_turns
-from hypershell.executor.vocabulary import Exited, Expanded, StartFailed
+from hypershell.executor.vocabulary import Exited, Expanded, Lack, StartFailed
+from hypershell.limits import RESERVE, most_descriptors, move_above
 from hypershell.proto.messages import ClientSettings, Context
 
 __all__ = ["Jobs"]
@@ -39,6 +41,8 @@ UNWATCHED_TIME = 0.005
 #: Pipes of background processes that are kept open; beyond it the oldest is closed.
 BACKGROUND_PIPES = 256
 
+_NO_MEMORY = Lack("cannot start a process: out of memory", shared=True)
+
 Ended = Exited | Expanded | StartFailed
 
 
@@ -50,6 +54,7 @@ class Jobs:
     :param stray: called with the id of an ended child that is no job.
     :param cores: see ``Places``.
     :param exited: see ``WindowsSpawner``.
+    :param soft_limit: see ``Spawner``.
     """
 
     def __init__(
@@ -62,9 +67,14 @@ class Jobs:
         stray: Callable[[int], None] | None = None,
         cores: Sequence[frozenset[int]] = (),
         exited: Callable[[], None] = lambda: None,
+        soft_limit: int | None = None,
     ) -> None:
         self._environment = environment
-        self._spawner = make_spawner(environment.base, threads, exited)
+        self._spawner = make_spawner(environment.base, threads, exited, soft_limit)
+        self._soft_limit = soft_limit
+        most = most_descriptors()
+        self._ceiling = None if most is None else most - RESERVE
+        """No descriptor of a task has this number, or a larger one: the last are for others."""
         if threads:
             take_short_turns()
         self._places = Places(cores)
@@ -91,7 +101,10 @@ class Jobs:
             job.place = place
         except NotStarted as error:
             self._places.give(place)
-            self._ended(StartFailed(task.id, str(error), begin))
+            self._ended(StartFailed(task.id, str(error), begin, error.lack))
+        except MemoryError:
+            self._places.give(place)
+            self._ended(StartFailed(task.id, _NO_MEMORY.reason, begin, _NO_MEMORY))
 
     def _start(
         self, task: Task, command: str | None, context: Context, now: float, begin: float, place: Place
@@ -137,30 +150,36 @@ class Jobs:
         place: Place = ANYWHERE,
     ) -> Job:
         """Start a process with pipes of ours."""
-        try:
-            out, out_end = os.pipe()
-        except OSError as error:
-            raise NotStarted(f"cannot make a pipe: {error.strerror}") from None
-        try:
-            err, err_end = os.pipe()
-        except OSError as error:
-            os.close(out)
-            os.close(out_end)
-            raise NotStarted(f"cannot make a pipe: {error.strerror}") from None
+        out, out_end, err, err_end = self._two_pipes()
         try:
             pid = self._spawner.start(command, shared, out_end, err_end, cwd, own, place.cores)
-        except NotStarted:
+        except BaseException:
             os.close(out)
             os.close(err)
             raise
         finally:
             os.close(out_end)
             os.close(err_end)
+        out, err = move_above(out, self._soft_limit), move_above(err, self._soft_limit)
         self._output.pipes.begin(out)
         self._output.pipes.begin(err)
         job = Job(id, pid, begin, out, err)
         self._by_pid[pid] = self._by_id[id] = job
         return job
+
+    def _two_pipes(self) -> list[int]:
+        """Both ends of one for stdout, both of one for stderr; raises ``NotStarted``."""
+        ends: list[int] = []
+        try:
+            ends += os.pipe()
+            ends += os.pipe()
+            if self._ceiling is not None and max(ends) >= self._ceiling:
+                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        except OSError as error:
+            for fd in ends:
+                os.close(fd)
+            raise not_started("cannot make a pipe", error) from None
+        return ends
 
     def _start_captured(
         self,
@@ -176,12 +195,12 @@ class Jobs:
         """Start a task that writes to its own files."""
         paths = capture_paths(self._capture_dir or "", task.id)
         own = self._environment.of(task, line, command, begin, paths, place)
-        out, err = open_capture(paths)
+        out, err = open_capture(paths, self._ceiling)
         files: tuple[int, int] | None = None
         try:
             files = open_again(paths) if keep else None
             pid = self._spawner.start(command, shared, out, err, cwd, own, place.cores)
-        except NotStarted:
+        except BaseException:
             _close(files)
             raise
         finally:
@@ -189,7 +208,8 @@ class Jobs:
             os.close(err)
         job = Job(task.id, pid, begin, -1, -1)
         job.paths = paths
-        job.files = files
+        if files is not None:
+            job.files = move_above(files[0], self._soft_limit), move_above(files[1], self._soft_limit)
         self._by_pid[pid] = self._by_id[task.id] = job
         return job
 
@@ -203,7 +223,10 @@ class Jobs:
         try:
             job = self._spawn(id, command, self._environment.base, {}, None, time.time())
         except NotStarted as error:
-            self._ended(Expanded(id, error=str(error)))
+            self._ended(Expanded(id, error=str(error), lack=error.lack))
+            return
+        except MemoryError:
+            self._ended(Expanded(id, error=_NO_MEMORY.reason, lack=_NO_MEMORY))
             return
         job.rest = commands[1:]
         job.text = text

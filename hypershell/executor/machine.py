@@ -25,6 +25,7 @@ from hypershell.executor.vocabulary import (
     Expanded,
     Interrupted,
     KeptDurable,
+    Lack,
     RecallOrdered,
     Say,
     ServerLost,
@@ -56,7 +57,8 @@ class Machine(Reports):
     @property
     def hungry(self) -> bool:
         """Whether more work could start at once."""
-        return not self._queue and len(self._running) < self.slots and not self._draining and not self._full
+        free = len(self._running) < self._headroom.usable
+        return not self._queue and free and not self._draining and not self._full
 
     def handle(self, event: Event, now: float) -> list[Action]:
         """What to do after `event`; `now` never decreases. Facts about tasks that are not here are ignored."""
@@ -70,6 +72,7 @@ class Machine(Reports):
             self._work_arrived(event, actions)  # type: ignore[arg-type]
         elif kind is TimePassed:
             self._climb(now, actions)
+            self._announce = self._announce or self._news is not None
         elif isinstance(event, Expanded):
             self._expanded(event, now, actions)
         elif isinstance(event, StartFailed):
@@ -94,7 +97,9 @@ class Machine(Reports):
             self._end(event.reason, now, actions)
         elif self._unconfirmed is not None:
             self._server_came_or_went(event, self._unconfirmed, now, actions)
-        if self._queue and len(self._running) < self.slots and not self._full:
+        if self._headroom.is_short:
+            self._mind_room(now)
+        if self._queue and len(self._running) < self._headroom.usable and not self._full:
             self._fill(now, actions)
         if (self._results or self._returned or self._announce) and self._away is None:
             self._pack(now, actions)
@@ -109,8 +114,13 @@ class Machine(Reports):
             due = min(due, self._give_up_at)
         elif (self._results or self._returned) and self._oldest + self.settings.bundlewait < due:
             due = self._oldest + self.settings.bundlewait
-        if self._start_at < due and self._queue and len(self._running) < self.slots and not self._full:
+        headroom, running = self._headroom, len(self._running)
+        if self._start_at < due and self._queue and running < headroom.usable and not self._full:
             due = self._start_at
+        if headroom.is_short and not self._draining:
+            due = min(due, headroom.due(running))
+        if self._news is not None and self._away is None:
+            due = min(due, self._news)
         if not self._held and self.settings.idle_timeout is not None and self._ending is None:
             due = min(due, self._idle_since + self.settings.idle_timeout)
         return None if due == NEVER else due
@@ -139,8 +149,9 @@ class Machine(Reports):
     def _fill(self, now: float, actions: list[Action]) -> None:
         """Take tasks from the queue while slots are free, and the rate allows it."""
         queue, running, rate = self._queue, self._running, self.settings.ratelimit
-        while queue and len(running) < self.slots and now >= self._start_at:
+        while queue and len(running) < self._headroom.usable and now >= self._start_at:
             task = queue.popleft()
+            self._again = 0
             submission = self._submissions[task.submission]
             template = submission.template
             if template is None:
@@ -201,6 +212,8 @@ class Machine(Reports):
             self._give_back(task, now)
         elif run.error == CANCELLED_BY_USER:
             self._not_started(task, now)
+        elif event.lack is not None and run.error is None:
+            self._try_later(task, event.lack, now)
         else:
             error_text = run.error or event.error or "no output"
             self._fail(task, Special.TEMPLATE_FAILED, f"template: {error_text}", now)
@@ -262,8 +275,35 @@ class Machine(Reports):
         self._close(run, now)
         if run.returning:
             self._give_back(run.task, now)
+        elif run.error == CANCELLED_BY_USER:
+            self._not_started(run.task, now)
+        elif event.lack is not None:
+            self._try_later(run.task, event.lack, now)
         else:
             self._fail(run.task, Special.NOT_STARTED, event.error, now, run.command)
+
+    # The machine is short of something
+
+    def _try_later(self, task: Task, lack: Lack, now: float) -> None:
+        """The task is not to blame: it waits at the head of the queue, behind others that met the same just now."""
+        self._headroom.falls(len(self._running), lack, now)
+        self._news = now
+        if self._draining:
+            self._give_back(task, now)
+            return
+        self._held[task.id] = task.execution
+        self._queue.insert(self._again, task)
+        self._again += 1
+
+    def _mind_room(self, now: float) -> None:
+        """Try more where it is time to. What waits here while nothing can be started is for others."""
+        headroom, running = self._headroom, len(self._running)
+        if not self._draining and headroom.grows(running, now):
+            self._news = now
+        if headroom.usable == 0 and not running and self._queue:
+            for task in self._queue:
+                self._give_back(task, now)
+            self._queue.clear()
 
     def _close(self, run: Run, now: float) -> None:
         """The slot is free again."""
