@@ -17,6 +17,7 @@ from hypershell.errors import LaunchError
 
 __all__ = [
     "ENOUGH",
+    "ENOUGH_FOR_MPI",
     "NO_ROOM",
     "RESERVE",
     "lowered",
@@ -35,7 +36,10 @@ RESERVE = 8
 
 #: Free descriptors without which no command begins that runs tasks or serves them: what it opens itself, the
 #: reserve and those of one task.
-ENOUGH = 32
+ENOUGH = 24
+
+#: The same before MPI_Init, which opens some itself; without them it ends the job in its own words.
+ENOUGH_FOR_MPI = 40
 
 #: We never ask for more: some libraries walk over all numbers that could be in use.
 _MOST = 1 << 20
@@ -50,7 +54,7 @@ _PLENTY = 1024
 def raise_descriptors() -> int | None:
     """Raise the soft limit of descriptors to the hard one; what it was before, None where it stays.
 
-    To be called when everything has been started that is no task: the guard, MPI.
+    Called before much is opened; the guard has been started by then.
     """
     if sys.platform == "win32":
         return None
@@ -82,7 +86,8 @@ def lowered(soft: int | None) -> Iterator[None]:
     import resource
 
     now, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    least = soft if hard == resource.RLIM_INFINITY else min(soft, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (least, hard))
     try:
         yield
     finally:

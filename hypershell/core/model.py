@@ -127,8 +127,8 @@ class Room(Struct, array_like=True, frozen=True):
 
     slots: Annotated[int, Meta(ge=0, le=2**31 - 1)]
     """Of those that it announced."""
-    running: Annotated[int, Meta(ge=0, le=2**31 - 1)]
-    """How many run now; 0: its last attempt to start one was in vain."""
+    in_vain: bool
+    """Nothing runs there, and its last attempt to start a task failed; its next one is not answered yet."""
     reason: Annotated[str, Meta(max_length=1000)]
     """What is, or was, missing."""
 

@@ -36,11 +36,11 @@ class Shortage(Recalling):
         self._clients.resize(client, room.slots)
         if len(client.holding) > client.slots:
             self._queued = True
-        if room.running or not room.reason:
-            self._unstick(client)
-        else:
+        if room.in_vain:
             client.stuck = room.reason
             self._stuck[client.number] = client
+        else:
+            self._unstick(client)
 
     def _unstick(self, client: Client) -> None:
         """Something ran there, or it is gone."""
@@ -57,7 +57,7 @@ class Shortage(Recalling):
             self._stuck_since = None
         elif self._stuck_since is None:
             self._stuck_since = now
-        elif now >= self._stuck_since + self.policy.room_wait:
+        elif now >= self._stuck_since + self.policy.room_wait and not self.inflight():
             hosts = list(dict.fromkeys(client.info.host for client in stuck))
             where = hosts[0] if len(hosts) == 1 else f"{len(hosts)} hosts, such as {hosts[0]}"
             text = f"No task could be started for {self.policy.room_wait:g} s on {where}: {stuck[0].stuck}"
@@ -72,7 +72,7 @@ class Shortage(Recalling):
         return bool(client.holding) or (group is not None and group.for_kind(client.kind) > 0)
 
     def _gives_up_at(self) -> float | None:
-        """When the run ends unless something can be started."""
-        if self._stuck_since is None or self._stopping is not None:
+        """When the run ends unless something can be started; the answer to an attempt is waited for."""
+        if self._stuck_since is None or self._stopping is not None or self.inflight():
             return None
         return self._stuck_since + self.policy.room_wait

@@ -27,12 +27,14 @@ _MOST_TOLD = 8
 class Headroom:
     """For how many of `slots` there is room: `usable`."""
 
-    __slots__ = ("_due", "_failed", "_pause", "_step", "_told", "_untold", "lack", "slots", "usable")
+    __slots__ = ("_due", "_failed", "_pause", "_step", "_told", "_untold", "in_vain", "lack", "slots", "usable")
 
     def __init__(self, slots: int) -> None:
         self.slots = self.usable = slots
         self.lack: Lack | None = None
         """What was missing last."""
+        self.in_vain = False
+        """Nothing could be started, and since then nothing is known to have run."""
         self._due = NEVER
         self._pause = PAUSE
         self._step = 1
@@ -50,6 +52,7 @@ class Headroom:
         Where tasks need of it themselves (a shell starts programs), half of what there is is left to them.
         """
         self.lack = lack
+        self.in_vain = self.in_vain or not running
         self.usable = (running + 1) // 2 if lack.shared else running
         self._step, self._failed = 1, True
         self._due = now + max(self._pause, SHARED_PAUSE if lack.shared and running else 0.0)

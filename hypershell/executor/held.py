@@ -13,10 +13,12 @@ __all__ = ["Run", "Submission", "shown", "split", "text_of"]
 class Run:
     """A task in a slot: expanding, running, or being stopped."""
 
-    __slots__ = ("command", "dead", "error", "expanding", "returning", "steps", "task")
+    __slots__ = ("command", "dead", "error", "expanding", "returning", "since", "steps", "task")
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: Task, since: float) -> None:
         self.task = task
+        self.since = since
+        """When its start was ordered."""
         self.command: str | None = None
         self.error: str | None = None
         self.expanding = False

@@ -50,6 +50,9 @@ LAUNCHER_DEATHS = frozenset({-2, -10, -12, -15})
 SUSPECT_TIME = 0.25
 SIGNAL_TIME = 2.0
 
+#: Seconds after which a task that was ordered to start, and did not fail to, runs.
+PROOF = 0.1
+
 
 class Machine(Reports):
     """The state of one client. Parameters: see ``Reports``."""
@@ -72,7 +75,7 @@ class Machine(Reports):
             self._work_arrived(event, actions)  # type: ignore[arg-type]
         elif kind is TimePassed:
             self._climb(now, actions)
-            self._announce = self._announce or self._news is not None
+            self._announce = self._announce or (self._news is not None and now >= self._news)
         elif isinstance(event, Expanded):
             self._expanded(event, now, actions)
         elif isinstance(event, StartFailed):
@@ -97,7 +100,7 @@ class Machine(Reports):
             self._end(event.reason, now, actions)
         elif self._unconfirmed is not None:
             self._server_came_or_went(event, self._unconfirmed, now, actions)
-        if self._headroom.is_short:
+        if self._headroom.is_short or self._headroom.in_vain:
             self._mind_room(now)
         if self._queue and len(self._running) < self._headroom.usable and not self._full:
             self._fill(now, actions)
@@ -119,6 +122,8 @@ class Machine(Reports):
             due = self._start_at
         if headroom.is_short and not self._draining:
             due = min(due, headroom.due(running))
+        if headroom.in_vain and running:
+            due = min(due, next(iter(self._running.values())).since + PROOF)
         if self._news is not None and self._away is None:
             due = min(due, self._news)
         if not self._held and self.settings.idle_timeout is not None and self._ending is None:
@@ -161,7 +166,7 @@ class Machine(Reports):
             if limit is not None and not limit > 0:
                 self._fail(task, Special.NOT_STARTED, f"timeout of {limit} s: it must be positive", now)
                 continue
-            run = Run(task)
+            run = Run(task, now)
             if not template.trivial:
                 try:
                     commands = template.commands(text_of(task))
@@ -224,6 +229,7 @@ class Machine(Reports):
         run = self._running.get(event.id)
         if run is None or run.expanding or run.dead is not None:
             return
+        self._headroom.in_vain = False
         if event.status in LAUNCHER_DEATHS and run.steps is None:
             if now - self._signals.get(event.status, -SIGNAL_TIME) < SIGNAL_TIME:
                 run.returning = True
@@ -300,10 +306,14 @@ class Machine(Reports):
         headroom, running = self._headroom, len(self._running)
         if not self._draining and headroom.grows(running, now):
             self._news = now
+        if headroom.in_vain and running and now >= next(iter(self._running.values())).since + PROOF:
+            headroom.in_vain = False  # a failure to start it would be known by now
+            self._news = now
         if headroom.usable == 0 and not running and self._queue:
             for task in self._queue:
                 self._give_back(task, now)
             self._queue.clear()
+            self._news = now
 
     def _close(self, run: Run, now: float) -> None:
         """The slot is free again."""

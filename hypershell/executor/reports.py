@@ -151,7 +151,7 @@ class Reports:
         self._news = None
         lack = self._headroom.lack
         reason = "" if lack is None else (shown(lack.reason) or "")[:1000]
-        return Room(self._headroom.usable, len(self._running), reason)
+        return Room(self._headroom.usable, self._headroom.in_vain, reason)
 
     def _in_parts(self, results: list[Result]) -> list[list[Result]]:
         """The results in messages that are not too long."""
