@@ -52,10 +52,7 @@ _PLENTY = 1024
 
 
 def raise_descriptors() -> int | None:
-    """Raise the soft limit of descriptors to the hard one; what it was before, None where it stays.
-
-    Called before much is opened; the guard has been started by then.
-    """
+    """Raise the soft limit of descriptors to the hard one; what it was before, None where it stays."""
     if sys.platform == "win32":
         return None
     import resource

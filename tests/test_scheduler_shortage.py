@@ -6,6 +6,7 @@ import pytest
 
 from hypershell.core import events as ev
 from hypershell.core.model import Room
+from hypershell.server.status import state_of
 from tests.sim.trace import Run
 
 REASON = "cannot make a pipe: Too many open files"
@@ -66,6 +67,19 @@ def test_nobody_is_judged_by_what_could_not_be_started() -> None:
         stuck(run, 1, "a")
         say(run, 1, 1, in_vain=True)
     assert run.scheduler.set_aside() == ([], [])
+
+
+def test_status_shows_it() -> None:
+    run = Run()
+    run.join(1, 4)
+    run.submit("a b")
+    say(run, 1, 2)
+    (client,) = run.scheduler.clients()
+    assert (client.slots, state_of(client)) == (2, "running")
+    stuck(run, 1, "a b")
+    assert state_of(client) == "no room"
+    run.drain()
+    assert state_of(client) == "draining"
 
 
 # A run that stands still

@@ -42,6 +42,7 @@ def _cluster(argv: list[str]) -> int:
     from hypershell.apps.frame import parse
     from hypershell.limits import ENOUGH, raise_descriptors, require_descriptors
 
+    soft_limit = raise_descriptors()
     require_descriptors(ENOUGH)
     settings, _ = parse("cluster", argv)
     _warn_of_copies()
@@ -54,7 +55,6 @@ def _cluster(argv: list[str]) -> int:
     from hypershell.mpi.environ import job_id
     from hypershell.server.run import Place, Run
 
-    soft_limit = raise_descriptors()
     slots = settings.slots or available_cores()
     host = platform.node()
     poller = reactor.Poller()

@@ -81,9 +81,10 @@ def _rank(argv: list[str], parsed: Parsed | None, began: float) -> int:
     from hypershell.mpi.launch import run_mpi
 
     client_id = IdSource().task()
+    soft_limit = raise_descriptors()
     require_descriptors(ENOUGH_FOR_MPI)
     guard = start_guard(client_id)
-    start = Start(client_id, guard, began, raise_descriptors())
+    start = Start(client_id, guard, began, soft_limit)
 
     def serve(world: World, end: MpiServerEnd) -> int:
         from hypershell.apps.frame import run_command

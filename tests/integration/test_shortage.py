@@ -90,7 +90,7 @@ def theirs() -> Iterator[Hs]:
 
 def test_a_machine_without_processes_runs_fewer_at_a_time(theirs: Hs) -> None:
     hs = theirs
-    hs.file(["sleep 0.1"] * 40)
+    hs.file(["/bin/sleep 0.1"] * 40)  # a shell would need a second process for each
     done = run(hs, few_processes(hs.command("cluster", "tasks.in", "-N", "50"), 12, hs.folder))
     assert done.status == 0, done.err
     assert " of 50 slots until there is room for more: cannot start a process: Resource temp" in done.err
@@ -129,3 +129,9 @@ def test_ranks_with_few_descriptors_run_fewer_at_a_time(hs: Hs, mpi: Mpi, hard: 
     assert (done.returncode, done.stdout) == (0, "64\n" * 150), done.stderr
     assert hs.states() == {"succeeded": 150}
     assert done.stderr.count("until there is room") == (3 if hard == 64 else 0)
+
+
+def test_a_soft_limit_that_is_too_low_does_not_matter(hs: Hs) -> None:
+    hs.file(["ulimit -Sn"])
+    done = run(hs, descriptors(hs.command("cluster", "tasks.in"), 16, PLENTY))
+    assert done == Done(0, "16\n", "")
