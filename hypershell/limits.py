@@ -92,15 +92,15 @@ def lowered(soft: int | None) -> Iterator[None]:
 
 
 def move_above(fd: int, soft: int | None) -> int:
-    """`fd` under a number above `soft` where half of those below are in use, else as it is."""
+    """`fd` under a number above `soft` where half of those below are in use, else as it is.
+
+    Raises ``OSError`` where there is none; `fd` stays open then.
+    """
     if soft is None or fd < soft // 2 or sys.platform == "win32":
         return fd
     import fcntl
 
-    try:
-        moved = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, soft)
-    except OSError:
-        return fd
+    moved = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, soft)
     os.close(fd)
     return moved
 

@@ -223,6 +223,15 @@ def test_the_server_hears_that_something_runs_again(slots: int) -> None:
     assert rooms(client.wait(PROOF)) == [Room(1, False, LACK.reason)]
 
 
+def test_results_do_not_wait_where_nothing_can_be_started() -> None:
+    client = Client(1, slots=3)
+    client.machine.settings = ClientSettings(**{**SETTINGS, "slots": 3, "bundlesize": 100})
+    client.tell(work("a", "b"))
+    client.capacity = 0
+    assert results(client.end("a")) == [("a", 0)]
+    assert returned(client.actions) == [("b", 1)]
+
+
 # Beside other things
 
 

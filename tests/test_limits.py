@@ -109,6 +109,23 @@ def test_low_numbers_stay_free_for_other_threads() -> None:
     os.close(moved)
 
 
+def test_without_numbers_above_nothing_more_is_started() -> None:
+    """Else the low ones would be used up, with those that are kept free for others."""
+    code = """
+import os
+before = raise_descriptors()
+fd = os.open("/dev/null", os.O_RDONLY)
+high = []
+try:
+    while True:
+        high.append(move_above(os.dup(fd), 2))
+except OSError as error:
+    os.fstat(fd)
+    print(json.dumps([max(high), error.strerror]))
+"""
+    assert told_by(code, 64, 100) == [99, "Too many open files"]
+
+
 def test_with_many_running_tasks_other_threads_can_open_files() -> None:
     """400 tasks need 800 descriptors, the user's limit is 256: the numbers below stay half empty."""
     code = """

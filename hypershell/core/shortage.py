@@ -37,7 +37,7 @@ class Shortage(Recalling):
         if len(client.holding) > client.slots:
             self._queued = True
         if room.in_vain:
-            client.stuck = room.reason
+            client.stuck = "".join(letter if letter.isprintable() else "?" for letter in room.reason)
             self._stuck[client.number] = client
         else:
             self._unstick(client)

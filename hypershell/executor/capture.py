@@ -7,6 +7,7 @@ import os
 
 from hypershell.core.model import KEPT_MOST, Kept
 from hypershell.executor.spawn import NotStarted, not_started
+from hypershell.limits import move_above
 
 __all__ = ["capture_paths", "kept_of", "open_again", "open_capture"]
 
@@ -56,20 +57,23 @@ def open_capture(paths: tuple[str, str], ceiling: int | None = None) -> tuple[in
     return opened[0], opened[1]
 
 
-def open_again(paths: tuple[str, str]) -> tuple[int, int]:
+def open_again(paths: tuple[str, str], soft_limit: int | None = None) -> tuple[int, int]:
     """Descriptors that read both files.
 
+    :param soft_limit: see ``limits.move_above``.
     :raises NotStarted: they cannot be opened.
     """
-    first = -1
+    opened: list[int] = []
     try:
-        first = os.open(paths[0], os.O_RDONLY | _PRIVATE)
-        return first, os.open(paths[1], os.O_RDONLY | _PRIVATE)
+        for path in paths:
+            opened.append(os.open(path, os.O_RDONLY | _PRIVATE))
+            opened[-1] = move_above(opened[-1], soft_limit)
     except OSError as error:
-        if first >= 0:
-            os.close(first)
+        for fd in opened:
+            os.close(fd)
         shown = "cannot read the files that capture what a task prints"
-        raise not_started(f"cannot read {error.filename}", error, shown) from None
+        raise not_started(f"cannot read {path}", error, shown) from None
+    return opened[0], opened[1]
 
 
 def kept_of(files: tuple[int, int]) -> Kept:

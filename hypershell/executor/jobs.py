@@ -160,7 +160,6 @@ class Jobs:
         finally:
             os.close(out_end)
             os.close(err_end)
-        out, err = move_above(out, self._soft_limit), move_above(err, self._soft_limit)
         self._output.pipes.begin(out)
         self._output.pipes.begin(err)
         job = Job(id, pid, begin, out, err)
@@ -173,6 +172,8 @@ class Jobs:
         try:
             ends += os.pipe()
             ends += os.pipe()
+            for place in (0, 2):  # ours, which stay open
+                ends[place] = move_above(ends[place], self._soft_limit)
             if self._ceiling is not None and max(ends) >= self._ceiling:
                 raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
         except OSError as error:
@@ -198,7 +199,7 @@ class Jobs:
         out, err = open_capture(paths, self._ceiling)
         files: tuple[int, int] | None = None
         try:
-            files = open_again(paths) if keep else None
+            files = open_again(paths, self._soft_limit) if keep else None
             pid = self._spawner.start(command, shared, out, err, cwd, own, place.cores)
         except BaseException:
             _close(files)
@@ -208,8 +209,7 @@ class Jobs:
             os.close(err)
         job = Job(task.id, pid, begin, -1, -1)
         job.paths = paths
-        if files is not None:
-            job.files = move_above(files[0], self._soft_limit), move_above(files[1], self._soft_limit)
+        job.files = files
         self._by_pid[pid] = self._by_id[task.id] = job
         return job
 

@@ -121,7 +121,7 @@ class Reports:
         """
         queued = len(self._queue)
         if (
-            queued < self._headroom.usable
+            queued < max(1, self._headroom.usable)
             or len(self._results) >= (self.settings.bundlesize or queued / 2)
             or self._returned
             or self._waited_for
