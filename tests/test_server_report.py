@@ -32,6 +32,7 @@ def finish(succeeded: int = 3, failed: int = 0, held: int = 0, unfinished: int =
         (finish(reason="interrupted"), True, False, 0),
         (finish(reason="store failed"), True, False, 5),
         (finish(unfinished=1, reason="no clients left"), True, False, 75),
+        (finish(unfinished=1, failed=1, reason="no room"), True, False, 75),
     ],
 )
 def test_exit_status(how: Finish, read: bool, allow: bool, status: int) -> None:

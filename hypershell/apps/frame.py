@@ -316,6 +316,11 @@ def _run(work: Callable[[], int]) -> int:
             return ExitStatus.SUCCESS
         return _unexpected(error)
     except Exception as error:
+        from hypershell.limits import shortage_line
+
+        if (line := shortage_line(error)) is not None:
+            _logger.critical("%s", line)
+            return ExitStatus.RUNTIME_ERROR
         return _unexpected(error)
 
 

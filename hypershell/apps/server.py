@@ -19,10 +19,13 @@ def _server(argv: list[str]) -> int:
     from hypershell import reactor
     from hypershell.apps.door import open_door
     from hypershell.apps.parse_net import parse_server
+    from hypershell.limits import ENOUGH, raise_descriptors, require_descriptors
     from hypershell.mpi.environ import job_id
     from hypershell.server.feed import check_file
     from hypershell.server.run import Place, Run
 
+    raise_descriptors()
+    require_descriptors(ENOUGH)
     settings, door, config = parse_server(argv)
     if settings.file is not None:
         check_file(settings.file)

@@ -6,7 +6,7 @@ from typing import TypeAlias
 
 from msgspec import Struct
 
-from hypershell.core.model import ClientInfo, FeedMark, Result, Task
+from hypershell.core.model import ClientInfo, FeedMark, Result, Room, Task
 
 __all__ = [
     "AllocationEnds",
@@ -114,6 +114,8 @@ class ResultsReceived(Struct, frozen=True, gc=False):
     returned: list[tuple[str, int]] = []
     leaving: bool = False
     """The client starts nothing more and leaves when what it runs has ended."""
+    room: Room | None = None
+    """How many tasks can run there, where that has changed."""
 
 
 class Durable(Struct, frozen=True, gc=False):

@@ -77,6 +77,14 @@ class Ledger:
         self._finished = False
         self._wall = 0.0
 
+    def inflight(self) -> int:
+        """Executions that clients have in hand."""
+        current = self._groups.current
+        count = current.inflight if current is not None else 0
+        if self._groups.early:
+            count += sum(group.inflight for group in self._groups.early.values() if group is not current)
+        return count
+
     def _changes(self) -> act.Record:
         """The Record of this call; made at the first change."""
         if self._record is None:

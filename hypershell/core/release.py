@@ -103,7 +103,7 @@ class Release(Ledger):
                 count = size(client.slots, len(client.holding), ready + group.stored, clients.slots)
                 if count > ready:
                     count = ready
-                if client.first and self.policy.bundlesize is None:
+                if (client.first and self.policy.bundlesize is None) or client.stuck is not None:
                     count = min(count, client.slots - len(client.holding))
                 if self._recalled and count > 0:  # what was taken back goes to where it starts at once
                     count = min(count, max(0, client.slots - len(client.holding)))

@@ -20,14 +20,14 @@ from hypershell.core.intake import NOBODY
 from hypershell.core.model import CANCELLED_BY_USER, Result, Special, Task
 from hypershell.core.policy import Counts, Policy
 from hypershell.core.quarantine import fails_at_once
-from hypershell.core.recall import Recalling
+from hypershell.core.shortage import NO_ROOM, Shortage
 from hypershell.core.states import FAILED, SUCCEEDED
 from hypershell.core.walltime import Walltime, format_seconds
 
 __all__ = ["NOBODY", "Counts", "Policy", "Scheduler"]
 
 
-class Scheduler(Recalling):
+class Scheduler(Shortage):
     """One run. Parameters: `policy`; `new_id` gives ascending task ids; `epoch` + now is the wall clock (UTC)."""
 
     def __init__(self, policy: Policy, new_id: Callable[[], str], epoch: float = 0.0) -> None:
@@ -72,6 +72,8 @@ class Scheduler(Recalling):
         self._recall(now)
         if walltime is not None:
             self._end_in_time(walltime)
+        if self._stuck and self._waited_for_room(now):
+            self._stop(NO_ROOM)
         current = self._groups.current
         if current is not None and not current.inflight and self._waits_in_vain(current):
             self._give_up_waiting(current, walltime)
@@ -95,6 +97,9 @@ class Scheduler(Recalling):
             due = self._reclaims[0][0]
         if self._look_at is not None and (due is None or self._look_at < due):
             due = self._look_at
+        gives_up = self._gives_up_at()
+        if gives_up is not None and (due is None or gives_up < due):
+            due = gives_up
         if self._walltime is not None and self._stopping is None:
             closing = self._walltime.close_at()
             if closing is not None and (due is None or closing < due):
@@ -119,14 +124,6 @@ class Scheduler(Recalling):
     def unfinished(self) -> int:
         """Tasks of this run without a final state, as far as they have been read."""
         return self._groups.unfinished()
-
-    def inflight(self) -> int:
-        """Executions that clients have in hand."""
-        current = self._groups.current
-        count = current.inflight if current is not None else 0
-        if self._groups.early:
-            count += sum(group.inflight for group in self._groups.early.values() if group is not current)
-        return count
 
     def away(self) -> int:
         """Executions that clients of an earlier server have in hand, who may come back."""
@@ -197,6 +194,7 @@ class Scheduler(Recalling):
         if not client.kind.clients:
             self._membership_changed(client.kind)
         self._judged_is_gone(client)
+        self._unstick(client)
         left = "left" if reason is None else f"lost: {reason}"
         self._changes().clients.append(act.ClientChange(number, client.info, self._wall, left))
         held = list(client.holding.values())
@@ -252,6 +250,10 @@ class Scheduler(Recalling):
         self._heard_from(client, len(back), now)
         if count:
             self._sizer.observe(spent, count)
+            self._unstick(client)
+            self._stuck_since = None
+        if event.room is not None:
+            self._has_room(client, event.room)
         if event.leaving:
             client.draining = True
         client.first = False

@@ -36,11 +36,13 @@ class Slots:
 class Run:
     """A task in a slot: expanding, running, or being stopped."""
 
-    __slots__ = ("command", "dead", "error", "expanding", "returning", "slot", "steps", "task")
+    __slots__ = ("command", "dead", "error", "expanding", "returning", "since", "slot", "steps", "task")
 
-    def __init__(self, task: Task, slot: int) -> None:
+    def __init__(self, task: Task, slot: int, since: float) -> None:
         self.task = task
         self.slot = slot
+        self.since = since
+        """When its start was ordered."""
         self.command: str | None = None
         self.error: str | None = None
         self.expanding = False

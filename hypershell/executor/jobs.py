@@ -7,6 +7,7 @@ machine.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import time
@@ -22,10 +23,11 @@ from hypershell.executor.output import Head, Output, Pipe
 from hypershell.executor.places import ANYWHERE, Place, Places
 from hypershell.executor.real_end import RealEnds
 from hypershell.executor.reap import RSS_UNIT
-from hypershell.executor.spawn import NotStarted
+from hypershell.executor.spawn import NotStarted, not_started
 from hypershell.executor.system import make_spawner
 from hypershell.executor.turns import take_short_turns
-from hypershell.executor.vocabulary import Exited, Expanded, LeaderEnded, StartFailed, Unseen
+from hypershell.executor.vocabulary import Exited, Expanded, Lack, LeaderEnded, StartFailed, Unseen
+from hypershell.limits import RESERVE, most_descriptors, move_above
 from hypershell.proto.messages import ClientSettings, Context
 
 __all__ = ["Jobs"]
@@ -40,6 +42,8 @@ UNWATCHED_TIME = 0.005
 #: Pipes of background processes that are kept open; beyond it the oldest is closed.
 BACKGROUND_PIPES = 256
 
+_NO_MEMORY = Lack("cannot start a process: out of memory", shared=True)
+
 Ended = Exited | Expanded | LeaderEnded | StartFailed
 
 
@@ -51,6 +55,7 @@ class Jobs:
     :param stray: called with the id of an ended child that is no job.
     :param cores: see ``Places``.
     :param exited: see ``WindowsSpawner``.
+    :param soft_limit: see ``Spawner``.
     """
 
     def __init__(
@@ -63,9 +68,14 @@ class Jobs:
         stray: Callable[[int], None] | None = None,
         cores: Sequence[frozenset[int]] = (),
         exited: Callable[[], None] = lambda: None,
+        soft_limit: int | None = None,
     ) -> None:
         self._environment = environment
-        self._spawner = make_spawner(environment.base, threads, exited)
+        self._spawner = make_spawner(environment.base, threads, exited, soft_limit)
+        self._soft_limit = soft_limit
+        most = most_descriptors()
+        self._ceiling = None if most is None else most - RESERVE
+        """No descriptor of a task has this number, or a larger one: the last are for others."""
         if threads:
             take_short_turns()
         self._places = Places(cores)
@@ -89,7 +99,9 @@ class Jobs:
         try:
             self._start(task, command, context, now, begin, self._places.of(slot))
         except NotStarted as error:
-            self._ended(StartFailed(task.id, str(error), begin))
+            self._ended(StartFailed(task.id, str(error), begin, error.lack))
+        except MemoryError:
+            self._ended(StartFailed(task.id, _NO_MEMORY.reason, begin, _NO_MEMORY))
 
     def _start(
         self, task: Task, command: str | None, context: Context, now: float, begin: float, place: Place
@@ -135,19 +147,10 @@ class Jobs:
         place: Place = ANYWHERE,
     ) -> Job:
         """Start a process with pipes of ours."""
-        try:
-            out, out_end = os.pipe()
-        except OSError as error:
-            raise NotStarted(f"cannot make a pipe: {error.strerror}") from None
-        try:
-            err, err_end = os.pipe()
-        except OSError as error:
-            os.close(out)
-            os.close(out_end)
-            raise NotStarted(f"cannot make a pipe: {error.strerror}") from None
+        out, out_end, err, err_end = self._two_pipes()
         try:
             pid = self._spawner.start(command, shared, out_end, err_end, cwd, own, place.cores)
-        except NotStarted:
+        except BaseException:
             os.close(out)
             os.close(err)
             raise
@@ -159,6 +162,22 @@ class Jobs:
         job = Job(id, pid, begin, out, err)
         self._by_pid[pid] = self._by_id[id] = job
         return job
+
+    def _two_pipes(self) -> list[int]:
+        """Both ends of one for stdout, both of one for stderr; raises ``NotStarted``."""
+        ends: list[int] = []
+        try:
+            ends += os.pipe()
+            ends += os.pipe()
+            for place in (0, 2):  # ours, which stay open
+                ends[place] = move_above(ends[place], self._soft_limit)
+            if self._ceiling is not None and max(ends) >= self._ceiling:
+                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        except OSError as error:
+            for fd in ends:
+                os.close(fd)
+            raise not_started("cannot make a pipe", error) from None
+        return ends
 
     def _start_captured(
         self,
@@ -174,12 +193,12 @@ class Jobs:
         """Start a task that writes to its own files."""
         paths = capture_paths(self._capture_dir or "", task.id)
         own = self._environment.of(task, line, command, begin, paths, place)
-        out, err = open_capture(paths)
+        out, err = open_capture(paths, self._ceiling)
         files: tuple[int, int] | None = None
         try:
-            files = open_again(paths) if keep else None
+            files = open_again(paths, self._soft_limit) if keep else None
             pid = self._spawner.start(command, shared, out, err, cwd, own, place.cores)
-        except NotStarted:
+        except BaseException:
             _close(files)
             raise
         finally:
@@ -201,7 +220,10 @@ class Jobs:
             own = self._environment.of_slot(slot)
             job = self._spawn(id, command, self._environment.base, own, None, time.time())
         except NotStarted as error:
-            self._ended(Expanded(id, error=str(error)))
+            self._ended(Expanded(id, error=str(error), lack=error.lack))
+            return
+        except MemoryError:
+            self._ended(Expanded(id, error=_NO_MEMORY.reason, lack=_NO_MEMORY))
             return
         job.rest = commands[1:]
         job.text = text

@@ -74,6 +74,7 @@ class Executor:
         ``Again`` (`info.outlives`); None: the client ends with its server.
     :param node: tells who else has slots on this node; None: nobody.
     :param startup: what the first Hello tells of the time before.
+    :param soft_limit: of descriptors, for tasks (``limits.raise_descriptors``); None: as this process has.
     """
 
     def __init__(
@@ -89,6 +90,7 @@ class Executor:
         reconnect: float | None = None,
         node: Callable[[messages.ClientSettings], Node] | None = None,
         startup: messages.Startup | None = None,
+        soft_limit: int | None = None,
     ) -> None:
         self.finished = False
         self.lost: str | None = None
@@ -107,6 +109,7 @@ class Executor:
         self._reconnect = reconnect
         self._node = node
         self._startup = startup
+        self._soft_limit = soft_limit
         self._give_up_at: float | None = None
         """When this client ends unless there is a first welcome."""
         self._reaper = make_reaper(poller)
@@ -294,6 +297,7 @@ class Executor:
             self._child_ended,
             cores,
             self._reaper.exited,
+            self._soft_limit,
         )
         self._machine = Machine(settings, time.time() - self._now, self._now, self._reconnect)
 
@@ -355,7 +359,9 @@ class Executor:
             jobs.start(action.task, action.command, action.context, self._now, action.slot)
         elif isinstance(action, Report):
             self._output.flush()
-            self._endpoint.send(SERVER, messages.Results(action.results, action.returned, action.leaving))
+            self._endpoint.send(
+                SERVER, messages.Results(action.results, action.returned, action.leaving, action.room)
+            )
         elif isinstance(action, Greet):
             self._endpoint.send(SERVER, messages.Hello(messages.PROTOCOL_VERSION, self._info, action.holds))
         elif isinstance(action, SignalTask):

@@ -26,6 +26,7 @@ from hypershell.executor.vocabulary import (
     Expanded,
     Interrupted,
     KeptDurable,
+    Lack,
     LeaderEnded,
     RecallOrdered,
     Say,
@@ -52,6 +53,9 @@ LAUNCHER_DEATHS = frozenset({-2, -10, -12, -15})
 SUSPECT_TIME = 0.25
 SIGNAL_TIME = 2.0
 
+#: Seconds after which a task that was ordered to start, and did not fail to, runs.
+PROOF = 0.1
+
 
 class Machine(Reports):
     """The state of one client. Parameters: see ``Reports``."""
@@ -59,7 +63,8 @@ class Machine(Reports):
     @property
     def hungry(self) -> bool:
         """Whether more work could start at once."""
-        return not self._queue and len(self._running) < self.slots and not self._draining and not self._full
+        free = len(self._running) < self._headroom.usable
+        return not self._queue and free and not self._draining and not self._full
 
     def handle(self, event: Event, now: float) -> list[Action]:
         """What to do after `event`; `now` never decreases. Facts about tasks that are not here are ignored."""
@@ -73,6 +78,7 @@ class Machine(Reports):
             self._work_arrived(event, actions)  # type: ignore[arg-type]
         elif isinstance(event, TimePassed):
             self._climb(now, event.unseen, actions)
+            self._announce = self._announce or (self._news is not None and now >= self._news)
         elif isinstance(event, LeaderEnded):
             self._leader_ended(event)
         elif isinstance(event, Expanded):
@@ -99,7 +105,9 @@ class Machine(Reports):
             self._end(event.reason, now, actions)
         elif self._unconfirmed is not None:
             self._server_came_or_went(event, self._unconfirmed, now, actions)
-        if self._queue and len(self._running) < self.slots and not self._full:
+        if self._headroom.is_short or self._headroom.in_vain:
+            self._mind_room(now)
+        if self._queue and len(self._running) < self._headroom.usable and not self._full:
             self._fill(now, actions)
         if (self._results or self._returned or self._announce) and self._away is None:
             self._pack(now, actions)
@@ -114,8 +122,15 @@ class Machine(Reports):
             due = min(due, self._give_up_at)
         elif (self._results or self._returned) and self._oldest + self.settings.bundlewait < due:
             due = self._oldest + self.settings.bundlewait
-        if self._start_at < due and self._queue and len(self._running) < self.slots and not self._full:
+        headroom, running = self._headroom, len(self._running)
+        if self._start_at < due and self._queue and running < headroom.usable and not self._full:
             due = self._start_at
+        if headroom.is_short and not self._draining:
+            due = min(due, headroom.due(running))
+        if headroom.in_vain and running:
+            due = min(due, next(iter(self._running.values())).since + PROOF)
+        if self._news is not None and self._away is None:
+            due = min(due, self._news)
         if not self._held and self.settings.idle_timeout is not None and self._ending is None:
             due = min(due, self._idle_since + self.settings.idle_timeout)
         return None if due == NEVER else due
@@ -144,8 +159,9 @@ class Machine(Reports):
     def _fill(self, now: float, actions: list[Action]) -> None:
         """Take tasks from the queue while slots are free, and the rate allows it."""
         queue, running, rate = self._queue, self._running, self.settings.ratelimit
-        while queue and len(running) < self.slots and now >= self._start_at:
+        while queue and len(running) < self._headroom.usable and now >= self._start_at:
             task = queue.popleft()
+            self._again = 0
             submission = self._submissions[task.submission]
             template = submission.template
             if template is None:
@@ -155,7 +171,7 @@ class Machine(Reports):
             if limit is not None and not limit > 0:
                 self._fail(task, Special.NOT_STARTED, f"timeout of {limit} s: it must be positive", now)
                 continue
-            run = Run(task, self._free_slots.take())
+            run = Run(task, self._free_slots.take(), now)
             if not template.trivial:
                 try:
                     commands = template.commands(text_of(task))
@@ -211,6 +227,8 @@ class Machine(Reports):
             self._give_back(task, now)
         elif run.error == CANCELLED_BY_USER:
             self._not_started(task, now)
+        elif event.lack is not None and run.error is None:
+            self._try_later(task, event.lack, now)
         else:
             error_text = run.error or event.error or "no output"
             self._fail(task, Special.TEMPLATE_FAILED, f"template: {error_text}", now)
@@ -221,6 +239,7 @@ class Machine(Reports):
         run = self._running.get(event.id)
         if run is None or run.expanding or run.dead is not None:
             return
+        self._headroom.in_vain = False
         if event.unseen is not None:
             self._judge(run, event.unseen)
         if event.status in LAUNCHER_DEATHS and run.steps is None and run.error is None:
@@ -289,8 +308,39 @@ class Machine(Reports):
         self._close(run, now)
         if run.returning:
             self._give_back(run.task, now)
+        elif run.error == CANCELLED_BY_USER:
+            self._not_started(run.task, now)
+        elif event.lack is not None:
+            self._try_later(run.task, event.lack, now)
         else:
             self._fail(run.task, Special.NOT_STARTED, event.error, now, run.command)
+
+    # The machine is short of something
+
+    def _try_later(self, task: Task, lack: Lack, now: float) -> None:
+        """The task is not to blame: it waits at the head of the queue, behind others that met the same just now."""
+        self._headroom.falls(len(self._running), lack, now)
+        self._news = now
+        if self._draining:
+            self._give_back(task, now)
+            return
+        self._held[task.id] = task.execution
+        self._queue.insert(self._again, task)
+        self._again += 1
+
+    def _mind_room(self, now: float) -> None:
+        """Try more where it is time to. What waits here while nothing can be started is for others."""
+        headroom, running = self._headroom, len(self._running)
+        if not self._draining and headroom.grows(running, now):
+            self._news = now
+        if headroom.in_vain and running and now >= next(iter(self._running.values())).since + PROOF:
+            headroom.in_vain = False  # a failure to start it would be known by now
+            self._news = now
+        if headroom.usable == 0 and not running and self._queue:
+            for task in self._queue:
+                self._give_back(task, now)
+            self._queue.clear()
+            self._news = now
 
     def _close(self, run: Run, now: float) -> None:
         """The slot is free again."""

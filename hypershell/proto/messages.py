@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 from msgspec import Struct
 
-from hypershell.core.model import ClientInfo, Int32, Result, Task
+from hypershell.core.model import ClientInfo, Int32, Result, Room, Task
 
 __all__ = [
     "PROTOCOL_VERSION",
@@ -103,6 +103,8 @@ class Results(Struct, array_like=True, frozen=True, tag=2):
     returned: list[tuple[str, int]] = []
     leaving: bool = False
     """The client starts nothing more and leaves when what it runs has ended."""
+    room: Room | None = None
+    """How many tasks can run there, where that has changed."""
 
 
 class Output(Struct, array_like=True, frozen=True, tag=3):

@@ -291,7 +291,9 @@ class Server:
 
     def _from_client(self, peer: int, message: object) -> None:
         if isinstance(message, msg.Results):
-            self._tell(ev.ResultsReceived(peer, message.results, message.returned, message.leaving))
+            self._tell(
+                ev.ResultsReceived(peer, message.results, message.returned, message.leaving, message.room)
+            )
             self._kept.received(peer, message.results, self._seq)
             if not self._scheduler.inflight():
                 self._writer.hurry()  # no other result will share the commit, and somebody may wait for this one

@@ -131,7 +131,9 @@ class Server:
                 self._hello(number, message)
         elif isinstance(message, msg.Results):
             checker.results(number, message)
-            self.tell(ev.ResultsReceived(number, message.results, message.returned, message.leaving))
+            self.tell(
+                ev.ResultsReceived(number, message.results, message.returned, message.leaving, message.room)
+            )
             checker.heard(number)
         elif isinstance(message, msg.Leave):
             checker.client_gone(number, number in self._world.outside)
@@ -249,6 +251,8 @@ class Server:
             self._send(action.client, msg.Acknowledged(action.count))
         elif isinstance(action, act.Note):
             checker.noted(action.text)
+            if action.text.startswith("No task could be started for"):
+                checker.stood_still(self._world.running_at)
         elif isinstance(action, act.LoadMore):
             self._session.put(action)
         elif isinstance(action, act.PauseFeed):
