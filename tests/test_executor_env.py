@@ -20,14 +20,14 @@ COLUMNS = """
 """
 
 
-def environment(environ: dict[bytes, bytes] | None = None, **exports: str) -> Environment:
+def environment(environ: dict[bytes, bytes] | None = None) -> Environment:
     info = ClientInfo(CLIENT_ID, "client-host", 1, 1, "0", sys.platform)
-    return Environment(environ or {}, make_settings(exports=exports), info)
+    return Environment(environ or {}, make_settings(), info)
 
 
 def environ_of(task: Task, line: bytes = b"x", command: bytes = b"y", **exports: str) -> dict[bytes, bytes]:
-    made = environment(**exports)
-    context = Context(1, "{}", "/", "submit-id", "submit-host")
+    made = environment()
+    context = Context(1, "{}", "/", "submit-id", "submit-host", exports=exports)
     return {**made.shared(context, "/work"), **made.of(task, line, command, 86400.0)}
 
 

@@ -46,7 +46,6 @@ SETTINGS: dict[str, Any] = {
     "idle_timeout": None,
     "task_timeout": None,
     "task_cwd": None,
-    "exports": {},
     "capture": False,
     "capture_dir": "",
     "log_level": "warning",

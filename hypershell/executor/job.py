@@ -16,6 +16,7 @@ class Job:
 
     __slots__ = (
         "end",
+        "environ",
         "err",
         "err_fd",
         "files",
@@ -64,3 +65,5 @@ class Job:
     outputs: list[str]
     text: str
     """The ``{% %}`` command of this job."""
+    environ: dict[bytes, bytes]
+    """Of such a command."""

@@ -12,6 +12,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from hypershell.core.model import Kept, Task
 from hypershell.executor.capture import capture_paths, kept_of, open_again, open_capture
@@ -40,6 +41,15 @@ UNWATCHED_TIME = 0.005
 BACKGROUND_PIPES = 256
 
 Ended = Exited | Expanded | StartFailed
+
+
+class _Known(NamedTuple):
+    """What the tasks of a submission share: where they run (None: here), and variables with what is wrong there."""
+
+    context: Context
+    cwd: str | None
+    shared: dict[bytes, bytes]
+    error: str | None
 
 
 class Jobs:
@@ -72,13 +82,14 @@ class Jobs:
         self._ended = ended
         self._stray = stray
         self._task_cwd = settings.task_cwd
-        self._capture_dir = os.path.abspath(settings.capture_dir) if settings.capture else None
+        self._captures = settings.capture
+        self._capture_dir = os.path.abspath(settings.capture_dir) if settings.capture_dir else ""
         self._by_pid: dict[int, Job] = {}
         self._by_id: dict[str, Job] = {}
         self._unwatched: deque[tuple[float, Job]] = deque()
         self._draining: list[Job] = []
         self._background: deque[Pipe] = deque()
-        self._folders: dict[int, tuple[Context, str | None, dict[bytes, bytes]]] = {}
+        self._folders: dict[int, _Known] = {}
 
     # Starting
 
@@ -97,16 +108,16 @@ class Jobs:
         self, task: Task, command: str | None, context: Context, now: float, begin: float, place: Place
     ) -> Job:
         known = self._folders.get(context.submission)
-        if known is None or known[0] is not context:
+        if known is None or known.context is not context:
             known = self._enter(context)
-        _, cwd, shared = known
-        if self._environment.error is not None:
-            raise NotStarted(self._environment.error)
+        cwd, shared = known.cwd, known.shared
+        if known.error is not None:
+            raise NotStarted(known.error)
         line = task.raw if task.raw is not None else task.args.encode("utf-8", "surrogateescape")
         line_to_run = line if command is None else command.encode("utf-8", "surrogateescape")
         if b"\0" in line or b"\0" in line_to_run:
             raise NotStarted("the command contains a NUL byte")
-        if self._capture_dir is not None:
+        if self._captures or context.capture:
             return self._start_captured(task, line, line_to_run, cwd, shared, begin, place, context.keep_output)
         own = self._environment.of(task, line, line_to_run, begin, None, place)
         job = self._spawn(task.id, line_to_run, shared, own, cwd, begin, place)
@@ -115,14 +126,16 @@ class Jobs:
         self._unwatched.append((now, job))
         return job
 
-    def _enter(self, context: Context) -> tuple[Context, str | None, dict[bytes, bytes]]:
-        """What the tasks of a submission share: where to run (None: here), and variables."""
+    def _enter(self, context: Context) -> _Known:
+        """Find out what the tasks of a submission share."""
         cwd = self._task_cwd or context.cwd
         try:
             same = os.path.samefile(cwd, ".")
         except (OSError, ValueError):
             same = False
-        known = (context, None if same else cwd, self._environment.shared(context, cwd))
+        environment = self._environment
+        shared = environment.shared(context, cwd)
+        known = _Known(context, None if same else cwd, shared, environment.error(context))
         self._folders[context.submission] = known
         return known
 
@@ -174,7 +187,7 @@ class Jobs:
         keep: bool,
     ) -> Job:
         """Start a task that writes to its own files."""
-        paths = capture_paths(self._capture_dir or "", task.id)
+        paths = capture_paths(self._capture_dir, task.id)
         own = self._environment.of(task, line, command, begin, paths, place)
         out, err = open_capture(paths)
         files: tuple[int, int] | None = None
@@ -193,19 +206,22 @@ class Jobs:
         self._by_pid[pid] = self._by_id[task.id] = job
         return job
 
-    def expand(self, id: str, commands: tuple[str, ...]) -> None:
+    def expand(self, id: str, commands: tuple[str, ...], context: Context) -> None:
         """Run ``{% %}`` commands one after the other; the answer is told as ``Expanded``."""
-        self._expand_next(id, commands, [])
+        self._expand_next(id, commands, [], self._environment.exported(context))
 
-    def _expand_next(self, id: str, commands: tuple[str, ...], outputs: list[str]) -> None:
+    def _expand_next(
+        self, id: str, commands: tuple[str, ...], outputs: list[str], environ: dict[bytes, bytes]
+    ) -> None:
         text = commands[0]
         command = text.encode("utf-8", "surrogateescape")
         try:
-            job = self._spawn(id, command, self._environment.base, {}, None, time.time())
+            job = self._spawn(id, command, environ, {}, None, time.time())
         except NotStarted as error:
             self._ended(Expanded(id, error=str(error)))
             return
         job.rest = commands[1:]
+        job.environ = environ
         job.text = text
         job.outputs = outputs
         self._watch(job, LONGEST)
@@ -307,7 +323,7 @@ class Jobs:
         else:
             outputs = [*job.outputs, kept.decode("utf-8", "surrogateescape").strip()]
             if job.rest:
-                self._expand_next(job.id, job.rest, outputs)
+                self._expand_next(job.id, job.rest, outputs, job.environ)
             else:
                 self._ended(Expanded(job.id, outputs))
 

@@ -161,7 +161,7 @@ class Machine(Reports):
                     continue
                 if commands:
                     run.expanding = True
-                    actions.append(Expand(task.id, commands))
+                    actions.append(Expand(task.id, commands, submission.context))
             running[task.id] = run
             if rate is not None:
                 self._start_at = now + 1.0 / rate
@@ -171,8 +171,10 @@ class Machine(Reports):
                 actions.append(Start(task, run.command, submission.context))
 
     def _limit(self, task: Task) -> float | None:
-        """The smaller of the task's and the client's time limits, seconds."""
+        """The smaller of the task's time limit and that of the client, or else of its submission; seconds."""
         own, general = task.timeout, self.settings.task_timeout
+        if general is None:
+            general = self._submissions[task.submission].context.timeout
         if own is None or general is None:
             return general if own is None else own
         return min(own, general)

@@ -184,6 +184,7 @@ class Expand(Struct, frozen=True, gc=False):
 
     id: str
     commands: tuple[str, ...]
+    context: Context
 
 
 class Start(Struct, frozen=True, gc=False):

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 from msgspec.structs import replace
 
@@ -16,7 +17,8 @@ from hypershell.core import actions as act
 from hypershell.core import events as ev
 from hypershell.core.model import FeedMark, Submission, Task
 from hypershell.core.scheduler import Scheduler
-from hypershell.data.writer import Adopted, Opened, Told, Waiting, WriterLike
+from hypershell.data.how import How, merged
+from hypershell.data.notices import Adopted, FailedBefore, Opened, Told, Waiting, WriterLike
 from hypershell.errors import InputError
 from hypershell.proto import messages as msg
 from hypershell.reactor import Poller
@@ -60,6 +62,7 @@ class Server:
         signals: Signals,
         *,
         await_store: bool = False,
+        given: Mapping[str, Any] | None = None,
         reopen: Callable[[Submission, FeedMark], Feed],
     ) -> None:
         self.finished = False
@@ -81,6 +84,7 @@ class Server:
         self._feeds = deque(feeds)
         self._reopen = reopen
         self._signals = signals
+        self._given = given or {}
         self._table = SignalTable()
         self._told: dict[int, set[int]] = {}
         self._paused = False
@@ -199,15 +203,17 @@ class Server:
     def _from_writer(self, notice: object) -> None:
         if isinstance(notice, Opened):
             self.opened = self._has_looked = True
-            self.learn(notice.submissions)
+            self._learn_all(notice.submissions)
             self._reporter.left_alone(notice.left_alone)
             self._resume(notice)
             while self._early:
                 peer = next(iter(self._early))
                 self._hello(peer, self._early.pop(peer))
         elif isinstance(notice, Adopted):
-            self.learn(notice.submissions)
+            self._learn_all(notice.submissions)
             self._read_on(notice.submissions, notice.marks)
+        elif isinstance(notice, FailedBefore):
+            self._reporter.failed_before(notice.tasks)
         elif isinstance(notice, Waiting):
             log.warning("%s", notice.text)
         elif isinstance(notice, ev.StoreStalled | ev.StoreResumed):
@@ -222,15 +228,23 @@ class Server:
                     self.visits.durable(notice.seq)
             self._tell(notice)  # type: ignore[arg-type]
 
-    def learn(self, submissions: Iterable[Submission]) -> None:
+    def learn(self, one: Submission) -> None:
         """Remember what all tasks of a submission share; clients are told before their first task of it."""
+        wishes = Wishes.of_options(one.options)
+        how = How.of_options(merged(one.options, self._given))
+        self.contexts[one.id] = msg.Context(
+            one.id, one.template, one.cwd, one.submit_id, one.submit_host, wishes.keep_output, wishes.waited_for,
+            how.task_timeout, how.capture, how.exports,
+        )  # fmt: skip
+        if wishes.waited_for:
+            self._waited_for.add(one.id)
+
+    def _learn_all(self, submissions: Iterable[Submission]) -> None:
+        """Also tell the scheduler of time limits that it does not know of our own settings."""
         for one in submissions:
-            wishes = Wishes.of_options(one.options)
-            self.contexts[one.id] = msg.Context(
-                one.id, one.template, one.cwd, one.submit_id, one.submit_host, wishes.keep_output, wishes.waited_for
-            )
-            if wishes.waited_for:
-                self._waited_for.add(one.id)
+            self.learn(one)
+            if (limit := self.contexts[one.id].timeout) is not None:
+                self._tell(ev.LimitFound(one.id, limit))
 
     def _resume(self, opened: Opened) -> None:
         """Go on where an earlier run of the same FILE stopped reading."""
@@ -303,7 +317,7 @@ class Server:
     def hand_in(self, submission: Submission, tasks: list[Task], mark: FeedMark) -> int:
         """Take tasks of a visitor; the number of the Record that must be durable before they count as taken."""
         if submission.id not in self.contexts:
-            self.learn([submission])
+            self.learn(submission)
             self._writer.own(submission)
         self._tell(ev.TasksSubmitted(tasks, mark))
         self._writer.hurry()

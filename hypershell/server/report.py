@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import IO
 
 from hypershell.core import actions as act
+from hypershell.core.model import Task
 from hypershell.core.scheduler import Scheduler
 from hypershell.core.states import FAILED
 from hypershell.errors import ExitStatus
@@ -41,10 +42,17 @@ class Failures:
 
     def add(self, changes: Sequence[act.Finished]) -> None:
         lines = [
-            task.raw if task.raw is not None else task.args.encode("utf-8", "surrogateescape")
+            _line(task)
             for change in changes
             if change.state == FAILED and change.next_id is None and (task := change.task) is not None
         ]
+        self._write(lines)
+
+    def add_earlier(self, tasks: Sequence[Task]) -> None:
+        """Final failures of an earlier run, which are not tried again."""
+        self._write([_line(task) for task in tasks])
+
+    def _write(self, lines: list[bytes]) -> None:
         if not lines:
             return
         try:
@@ -56,6 +64,10 @@ class Failures:
 
     def close(self) -> None:
         self._file.close()
+
+
+def _line(task: Task) -> bytes:
+    return task.raw if task.raw is not None else task.args.encode("utf-8", "surrogateescape")
 
 
 class Progress:
@@ -142,6 +154,11 @@ class Reporter:
         if self._failures is not None:
             self._failures.add(changes)
 
+    def failed_before(self, tasks: Sequence[Task]) -> None:
+        """Final failures of an earlier run, where the others were given again (``--retry-failed``)."""
+        if self._failures is not None:
+            self._failures.add_earlier(tasks)
+
     def fed(self, lines: int) -> None:
         self._complete = True
         logging.getLogger("hypershell.submit").debug("Read %d lines", lines)
@@ -187,12 +204,19 @@ def exit_status(finish: act.Finish, feed_complete: bool, allow_failures: bool) -
 
 
 def last_line(
-    finish: act.Finish, feed_complete: bool, find: str, resume: str | None, unwritten: int = 0, unread: int = 0
+    finish: act.Finish,
+    feed_complete: bool,
+    find: str,
+    resume: str | None,
+    unwritten: int = 0,
+    unread: int = 0,
+    retry: str | None = None,
 ) -> str | None:
     """What stands on stderr at the end, or None where all is well.
 
     `find` lists the failures, `resume` is the command that finishes the rest (None: nothing can). `unwritten`
-    changes did not reach a store that failed; `unread` files of earlier runs could not be read on.
+    changes did not reach a store that failed; `unread` files of earlier runs could not be read on. `retry` is the
+    command that tries failed tasks again.
     """
     parts = []
     if finish.failed:
@@ -209,6 +233,8 @@ def last_line(
         first = "restore the files named above, then " if unread else ""
         hint = f" ({first}go on with: {resume})" if resume else ""
         parts.append(f"{_tasks(finish.unfinished)} unfinished{more}{hint}")
+    if retry is not None and (finish.failed or finish.failed_before):
+        parts.append(f"failed tasks are tried again by: {retry}")
     if unwritten and finish.reason == "store failed":
         parts.append(f"{unwritten} changes did not reach the database: what they tell of is unfinished there")
     return "; ".join(parts) if parts else None
