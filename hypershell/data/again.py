@@ -37,8 +37,13 @@ _t = _task.c
 _FINAL = (text("state = 'failed' AND next_id IS NULL"), _t.submission == bindparam("number"))
 #: Not a line that no client ever saw, since it cannot be run.
 _COULD_RUN = or_(_t.client_id.is_not(None), _t.exit_status.is_(None), _t.exit_status != Special.NOT_STARTED)
-#: What may succeed. Without an order: what is given again leaves the index, so the next look finds the next ones.
-_FAILED = select(*lines.COLUMNS, _t.attempt, _t.submit_time).where(*_FINAL, _COULD_RUN).limit(bindparam("most"))
+#: What may succeed. What is given again leaves the index, so the next look finds the next ones.
+_FAILED = (
+    select(*lines.COLUMNS, _t.attempt, _t.submit_time)
+    .where(*_FINAL, _COULD_RUN)
+    .order_by(_t.group, _t.id)
+    .limit(bindparam("most"))
+)
 _BEHIND = or_(_t.group > bindparam("grp"), and_(_t.group == bindparam("grp"), _t.id > bindparam("after")))
 _LINES = select(*lines.COLUMNS).where(*_FINAL, _BEHIND).order_by(_t.group, _t.id).limit(_PAGE)
 

@@ -21,8 +21,8 @@ __all__ = ["Recovery"]
 
 #: Seconds between two looks at the lease of another host.
 _GLANCE = 0.5
-#: Failures that are given again in one transaction.
-_ROWS = 4096
+#: Failures that are given again in one transaction, a second's work; each looks at all that are left.
+_ROWS = 20_000
 
 T = TypeVar("T")
 Post = Callable[[Notice], None]

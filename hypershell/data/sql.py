@@ -297,6 +297,7 @@ class SqlStore(Connected):
             again.relink(link.dialect).run(link, [word for one in tasks for word in (one.previous_id, one.id)])
             options = again.note(link, number, submission.options, tasks, number in self._retried)
         self._retried.add(number)
+        self._again[number] = again.ranges_in(options)
         self._owned[number] = msgspec.structs.replace(submission, options=options)
         return len(tasks)
 
