@@ -43,6 +43,7 @@ _FAILED = (
     .where(*_FINAL, _COULD_RUN)
     .order_by(_t.group, _t.id)
     .limit(bindparam("most"))
+    .with_for_update()
 )
 _BEHIND = or_(_t.group > bindparam("grp"), and_(_t.group == bindparam("grp"), _t.id > bindparam("after")))
 _LINES = select(*lines.COLUMNS).where(*_FINAL, _BEHIND).order_by(_t.group, _t.id).limit(_PAGE)
@@ -77,8 +78,10 @@ def relink(dialect: Any) -> Bulk | JsonBulk:
     return bulk_update(dialect, _task, given, {"next_id": v.next_id, "retried": literal(True)}, guards)
 
 
-def note(link: Connection, number: int, options: str, tasks: Sequence[Task], more: bool) -> str:
+def note(link: Connection, number: int, tasks: Sequence[Task], more: bool) -> str:
     """Keep the ids of `tasks` with their submission, `more`: in the last range; column ``options`` then."""
+    # As it is there: a commit that was not acknowledged may have changed it already.
+    options = link.execute(select(_submission.c.options).where(_submission.c.id == number)).scalar_one()
     ranges = ranges_in(options)
     first = ranges.pop()[0] if more else tasks[0].id
     options = merged(options, {"again": [*ranges, (first, tasks[-1].id)][-_MOST_RANGES:]})

@@ -286,7 +286,6 @@ class SqlStore(Connected):
         return taken
 
     def retry_failed(self, number: int, new_id: Callable[[], str], most: int) -> int:
-        submission = self._owned[number]
         with self._transaction() as link:
             tasks = again.next_attempts(link, number, new_id, most)
             if not tasks:
@@ -295,10 +294,9 @@ class SqlStore(Connected):
             self._rows.new(new, tasks, self._owned)
             self._bulk["new"].run(link, new)
             again.relink(link.dialect).run(link, [word for one in tasks for word in (one.previous_id, one.id)])
-            options = again.note(link, number, submission.options, tasks, number in self._retried)
+            options = again.note(link, number, tasks, number in self._retried)
         self._retried.add(number)
         self._again[number] = again.ranges_in(options)
-        self._owned[number] = msgspec.structs.replace(submission, options=options)
         return len(tasks)
 
     def failures(self, number: int) -> Iterator[list[Task]]:

@@ -143,6 +143,7 @@ class Run:
             [feed] if feed is not None else [],
             Signals(self._watch.take, settings.drain_time, place.term_kills, logs.rotate),
             await_store=settings.restart,
+            # Also for what is handed in or adopted meanwhile, except that each of those says what it keeps.
             given={name: value for name, value in _given(settings).items() if name != "keep_output"},
             reopen=self._reopen,
         )
