@@ -177,6 +177,6 @@ def test_over_mpi(hs: Hs, mpi: Mpi) -> None:
     second = job.run(2, "tasks.in", "--restart", "--retry-failed")
     assert second.status == 7 and second.stdout == "a\n"
     assert "the same command" in second.stderr
-    assert hs.rows("SELECT attempt, state, error FROM task ORDER BY attempt, state") == [
+    assert hs.rows("SELECT attempt, state, error FROM task ORDER BY attempt, state, error") == [
         (1, "failed", None), (1, "failed", "timeout"), (2, "failed", "timeout"), (2, "succeeded", None),
     ]  # fmt: skip
