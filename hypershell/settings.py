@@ -85,6 +85,7 @@ class RunSettings(Placed, frozen=True, kw_only=True):
     take_over: bool = False
     update: bool = False
     repeat: bool = False
+    retry_failed: bool = False
     allow_failures: bool = False
     drain_time: float = 60.0
     walltime: float | None = None
@@ -100,6 +101,8 @@ class RunSettings(Placed, frozen=True, kw_only=True):
     task_bind: str = "share"
     startup_report: bool = False
     exports: dict[str, str] = {}
+    given_how: tuple[str, ...] = ()
+    """What of ``task_timeout capture keep_output exports`` somebody has said; the rest is as built in."""
     log_level: str = "warning"
     log_style: str = "default"
     site: str = ""

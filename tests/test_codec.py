@@ -37,10 +37,13 @@ infos = st.builds(
     ClientInfo, text, text, integer, integer, text, text, integer, st.booleans(),
     st.lists(text, max_size=3).map(tuple),
 )  # fmt: skip
-contexts = st.builds(msg.Context, integer, text, text, text, text, st.booleans(), st.booleans())
+contexts = st.builds(
+    msg.Context, integer, text, text, text, text, st.booleans(), st.booleans(), st.none() | real, st.booleans(),
+    st.dictionaries(text, text, max_size=3),
+)  # fmt: skip
 settings = st.builds(
     msg.ClientSettings, integer, st.none() | integer, real, real, st.none() | real, st.none() | real,
-    st.none() | text, st.dictionaries(text, text, max_size=3), st.booleans(), text, text, text, text, text,
+    st.none() | text, st.booleans(), text, text, text, text, text,
 )  # fmt: skip
 
 CLIENT: dict[type, Any] = {

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from hypershell.core.model import Special, Task
 from hypershell.executor.ladder import INT, KILL, TERM
@@ -46,7 +47,6 @@ SETTINGS: dict[str, Any] = {
     "idle_timeout": None,
     "task_timeout": None,
     "task_cwd": None,
-    "exports": {},
     "capture": False,
     "capture_dir": "",
     "log_level": "warning",
@@ -323,6 +323,14 @@ def test_a_task_that_ends_in_time_is_left_alone() -> None:
     machine.handle(exited("a"), 2.9)
     assert machine.deadline() is None
     assert machine.handle(TimePassed(), 3.0) == []
+
+
+def test_the_limit_of_a_submission_counts_unless_the_client_has_its_own() -> None:
+    limited = [replace(context(), timeout=5.0)]
+    for own, timeout, due in ((None, None, 5.0), (None, 2.0, 2.0), (None, 9.0, 5.0), (30.0, None, 30.0)):
+        machine = make(task_timeout=own)
+        machine.handle(WorkArrived([Task("a", "run a", 1, 1, timeout=timeout)], limited), 0.0)
+        assert machine.deadline() == due
 
 
 def test_commands_of_templates_are_limited_too() -> None:

@@ -74,6 +74,7 @@ FLAGS: dict[str, tuple[list[str], object]] = {
     "take_over": (["--take-over", "--forever"], True),
     "update": (["tasks", "--restart", "--update"], True),
     "repeat": (["tasks", "--restart", "--repeat"], True),
+    "retry_failed": (["--restart", "--retry-failed"], True),
     "upgrade": (["--upgrade"], True),
     "yes": (["-y"], True),
     "vacuum": (["-v"], True),
@@ -489,6 +490,7 @@ def test_bad_value_in_file_is_named(option: Option, tmp_path: Path) -> None:
         (["--restart", "--repeat"], "Using --repeat requires --restart and FILE"),
         (["tasks", "--restart", "--update", "--repeat"], "Using --update with --repeat is invalid"),
         (["--take-over"], "Using --take-over requires --restart or --forever"),
+        (["tasks", "--retry-failed"], "Using --retry-failed requires --restart"),
     ],
 )
 def test_bad_arguments_are_named(argv: list[str], message: str) -> None:

@@ -124,12 +124,25 @@ def run_settings(command: str, given: Mapping[str, object], config: Config) -> R
         command=command,
         slots_given="slots" in given,
         capture_dir=site.task,
-        exports=config.exports(),
+        exports=(exports := config.exports()),
+        given_how=_given_how(given, config, exports),
         site=site.root,
         **_begun_again(values),
     )
     _make_directories(settings, config)
     return settings
+
+
+def _given_how(given: Mapping[str, object], config: Config, exports: Mapping[str, str]) -> tuple[str, ...]:
+    """What of how tasks are run does not come from us, and so goes before what a submission has."""
+    said = {
+        "task_timeout": config.which("task.timeout").layer not in ("default", "preload"),
+        # All output in one file says also that no task has its own.
+        "capture": bool({"capture", "output", "errors"} & given.keys()),
+        "keep_output": "keep_output" in given,
+        "exports": bool(exports),
+    }
+    return tuple(name for name, is_given in said.items() if is_given)
 
 
 def _begun_again(values: dict[str, Any]) -> dict[str, Any]:
@@ -428,6 +441,8 @@ def _check_combinations(command: str, given: Mapping[str, object]) -> None:
     for dest in ("update", "repeat"):
         if dest in given and dest in flags and not ("restart" in given and "file" in given):
             raise UsageError(f"Using {flags[dest]} requires --restart and FILE")
+    if "retry_failed" in given and "restart" not in given:
+        raise UsageError("Using --retry-failed requires --restart")
 
 
 def configure(command: str, given: Given) -> Config:

@@ -10,7 +10,7 @@ from hypershell.errors import StoreError, TransportError
 from hypershell.proto.visits import HandIn, Line, Lines, Refused, Taken
 
 if TYPE_CHECKING:
-    from hypershell.data.store import Earlier
+    from hypershell.data.store import Submitted
     from hypershell.net.asking import Asking
 
 __all__ = ["LiveSubmitter"]
@@ -87,7 +87,7 @@ class LiveSubmitter:
         """Not known here."""
         return False
 
-    def earlier(self, path: str) -> list[Earlier]:
+    def earlier(self, path: str) -> list[Submitted]:
         """Not known here."""
         return []
 

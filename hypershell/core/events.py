@@ -20,6 +20,7 @@ __all__ = [
     "FeedEnded",
     "FeedOpened",
     "InterruptRequested",
+    "LimitFound",
     "ResultsReceived",
     "StoreFailed",
     "StoreResumed",
@@ -59,6 +60,13 @@ class WorkFound(Struct, frozen=True, gc=False):
     """Final failures per group of the submissions that were taken over (they hold a group barrier)."""
     withheld: dict[str, list[Task]] = {}
     """Per id of a client that outlives its server: what it was given. Not counted in `pending`."""
+
+
+class LimitFound(Struct, frozen=True, gc=False):
+    """The tasks of a submission have this time limit, seconds, whatever else limits them."""
+
+    submission: int
+    limit: float
 
 
 class TasksLoaded(Struct, frozen=True, gc=False):
@@ -164,6 +172,7 @@ Event: TypeAlias = (
     | FeedOpened
     | FeedEnded
     | WorkFound
+    | LimitFound
     | TasksLoaded
     | CancelRequested
     | TasksChanged

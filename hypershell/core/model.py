@@ -64,6 +64,8 @@ class Task(Struct, array_like=True, gc=False):
     previous_id: str | None = None
     cores: int | None = None
     memory: int | None = None
+    tried: int = 0
+    """Attempts that do not count any more, since the task was given again after its final failure."""
 
 
 #: Below this are the statuses of 32 bits of Windows: 0xC0000005 is -1073741819.

@@ -37,6 +37,7 @@ class Scheduler(Shortage):
             ev.FeedOpened: self._feed_opened,
             ev.FeedEnded: self._feed_ended,
             ev.WorkFound: self._work_found,
+            ev.LimitFound: self._limit_found,
             ev.TasksLoaded: self._tasks_loaded,
             ev.CancelRequested: self._cancel_requested,
             ev.TasksChanged: self._tasks_changed,
@@ -288,7 +289,7 @@ class Scheduler(Shortage):
             self.counts.succeeded += 1
         else:
             state = FAILED
-            if task.attempt < self.policy.attempts and settled is None:
+            if task.attempt - task.tried < self.policy.attempts and settled is None:
                 next_id = self._retry(task, group, record)
             else:
                 self.counts.failed += 1
@@ -350,7 +351,7 @@ class Scheduler(Shortage):
         """Tasks without a time limit begin no more: find what still may."""
         group = self._groups.current
         if group is not None and self._stopping is None:
-            for task in group.take_out(lambda task: walltime.is_late(task.timeout)):
+            for task in group.take_out(lambda task: walltime.is_late(self._limit(task))):
                 group.put_off(task)
 
     def _end_in_time(self, walltime: Walltime) -> None:

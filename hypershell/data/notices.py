@@ -21,7 +21,7 @@ from hypershell.core.events import (
     TasksLoaded,
     WorkFound,
 )
-from hypershell.core.model import FeedMark, Submission
+from hypershell.core.model import FeedMark, Submission, Task
 from hypershell.data.lease import BEAT
 from hypershell.data.store import Store
 from hypershell.errors import HyperShellError, StoreError
@@ -29,6 +29,7 @@ from hypershell.errors import HyperShellError, StoreError
 __all__ = [
     "Added",
     "Adopted",
+    "FailedBefore",
     "Keeping",
     "Notice",
     "Opened",
@@ -84,6 +85,10 @@ class Plan(Struct, frozen=True):
     """What to do where the FILE of `submission` has changed; None: it must not have."""
     asks: bool = False
     """Nothing is written after ``Opened`` until the loop says `accept` or `refuse`."""
+    given: dict[str, Any] = {}
+    """What this start says of how tasks are run (``how.merged``); holds for what `restart` takes over."""
+    again: Callable[[], str] | None = None
+    """With `restart`: final failures are given again, under ids that this makes."""
 
 
 class Tuning(Struct, frozen=True):
@@ -124,6 +129,12 @@ class Opened(Struct, frozen=True):
     """Of all submissions taken over: how far each was read."""
 
 
+class FailedBefore(Struct, frozen=True):
+    """Final failures of what was taken over, which stay so although failures were given again."""
+
+    tasks: list[Task]
+
+
 class Waiting(Struct, frozen=True):
     """The start waits for the lease of another server."""
 
@@ -154,6 +165,7 @@ Notice: TypeAlias = (
     | StoreStalled
     | StoreResumed
     | Opened
+    | FailedBefore
     | Waiting
     | Adopted
     | Told

@@ -21,7 +21,7 @@ from hypershell.data.bulk import Bulk, JsonBulk, bulk_insert, insert_once
 from hypershell.data.connected import RENEW, Connected, Database
 from hypershell.data.lease import Life, Owner, ProcessIdentity, Watch
 from hypershell.data.patience import Patience
-from hypershell.data.store import Earlier, Fenced, RunInfo
+from hypershell.data.store import Fenced, RunInfo, Submitted
 from hypershell.errors import StoreError
 
 __all__ = ["TRANSPORT", "Servers", "Submitter", "servers"]
@@ -161,15 +161,16 @@ class Submitter(Connected):
 
         return self._try(step)
 
-    def earlier(self, path: str) -> list[Earlier]:
+    def earlier(self, path: str) -> list[Submitted]:
         """What was submitted whole of the FILE with this real path, the newest first."""
         s = _submission.c
         columns = (s.id, s.options, s.cwd, s.submit_time, s.digest)
         whole = (s.path == path, s.source == "file", s.complete)
 
-        def step() -> list[Earlier]:
+        def step() -> list[Submitted]:
             with self.reading() as link:
-                return [Earlier(*row) for row in link.execute(select(*columns).where(*whole).order_by(s.id.desc()))]
+                query = select(*columns).where(*whole).order_by(s.id.desc())
+                return [Submitted(*row) for row in link.execute(query)]
 
         return self._try(step)
 

@@ -132,9 +132,7 @@ class Environment:
     """
 
     def __init__(self, environ: Mapping[bytes, bytes], settings: ClientSettings, info: ClientInfo) -> None:
-        base = inherited(environ, settings.task_env)
-        base.update((_bytes(name), _bytes(value)) for name, value in settings.exports.items())
-        base.update((name, b"null") for name in _OURS - _OWN)
+        base = dict.fromkeys(_OURS - _OWN, b"null")
         base[b"TASK_RETRIED"] = b"false"
         base[b"TASK_GROUP"] = b"0"
         base[b"TASK_ATTEMPT"] = b"1"
@@ -143,18 +141,31 @@ class Environment:
         base[b"TASK_SLOT_COUNT"] = b"%d" % settings.slots
         base[b"TASK_CLIENT_ID"] = _bytes(info.id)
         base[b"TASK_CLIENT_HOST"] = _bytes(info.host)
-        self.base = base
+        self._told = base
+        self.base = {**inherited(environ, settings.task_env), **base}
+        self._error = _too_long(self.base)
         self.of_server(settings)
-        self.error = _too_long(base)
         self._tag_names: dict[str, bytes] = {}
         self._seconds: dict[int, bytes] = {}
         self._times: dict[float, bytes] = {}
 
     def of_server(self, settings: ClientSettings) -> None:
         """Tasks that start from now on are those of this server."""
-        self.base[b"TASK_SERVER_ID"] = _bytes(settings.server_id)
-        self.base[b"TASK_SERVER_HOST"] = _bytes(settings.server_host)
+        for environ in (self._told, self.base):
+            environ[b"TASK_SERVER_ID"] = _bytes(settings.server_id)
+            environ[b"TASK_SERVER_HOST"] = _bytes(settings.server_host)
         self._shared: dict[int, tuple[Context, dict[bytes, bytes]]] = {}
+
+    def exported(self, context: Context) -> dict[bytes, bytes]:
+        """`base` with the exports of a submission, which never go before what a task is told of itself."""
+        if not context.exports:
+            return self.base
+        exports = {_bytes(name): _bytes(value) for name, value in context.exports.items()}
+        return {**self.base, **exports, **self._told}
+
+    def error(self, context: Context) -> str | None:
+        """Why no task of a submission can start, if so."""
+        return self._error or _too_long({_bytes(name): _bytes(value) for name, value in context.exports.items()})
 
     def shared(self, context: Context, cwd: str) -> dict[bytes, bytes]:
         """The part that all tasks of a submission have in common; made once."""
@@ -162,7 +173,7 @@ class Environment:
         if known is not None and known[0] is context:
             return known[1]
         environ = {
-            **self.base,
+            **self.exported(context),
             b"TASK_SUBMIT_ID": _bytes(context.submit_id),
             b"TASK_SUBMIT_HOST": _bytes(context.submit_host),
             b"TASK_CWD": _bytes(cwd),

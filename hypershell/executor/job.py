@@ -16,6 +16,7 @@ class Job:
 
     __slots__ = (
         "end",
+        "environ",
         "err",
         "err_fd",
         "files",
@@ -68,3 +69,5 @@ class Job:
     """The ``{% %}`` command of this job."""
     slot: int
     """Where its task will run."""
+    environ: dict[bytes, bytes]
+    """Of such a command."""

@@ -13,6 +13,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from hypershell.core.model import Kept, Task
 from hypershell.executor.capture import capture_paths, kept_of, open_again, open_capture
@@ -45,6 +46,15 @@ BACKGROUND_PIPES = 256
 _NO_MEMORY = Lack("cannot start a process: out of memory", shared=True)
 
 Ended = Exited | Expanded | LeaderEnded | StartFailed
+
+
+class _Known(NamedTuple):
+    """What the tasks of a submission share: where they run (None: here), and variables with what is wrong there."""
+
+    context: Context
+    cwd: str | None
+    shared: dict[bytes, bytes]
+    error: str | None
 
 
 class Jobs:
@@ -83,13 +93,14 @@ class Jobs:
         self._ended = ended
         self._stray = stray
         self._task_cwd = settings.task_cwd
-        self._capture_dir = os.path.abspath(settings.capture_dir) if settings.capture else None
+        self._captures = settings.capture
+        self._capture_dir = os.path.abspath(settings.capture_dir) if settings.capture_dir else ""
         self._by_pid: dict[int, Job] = {}
         self._by_id: dict[str, Job] = {}
         self._unwatched: deque[tuple[float, Job]] = deque()
         self._draining: list[Job] = []
         self._background: deque[Pipe] = deque()
-        self._folders: dict[int, tuple[Context, str | None, dict[bytes, bytes]]] = {}
+        self._folders: dict[int, _Known] = {}
 
     # Starting
 
@@ -107,16 +118,16 @@ class Jobs:
         self, task: Task, command: str | None, context: Context, now: float, begin: float, place: Place
     ) -> None:
         known = self._folders.get(context.submission)
-        if known is None or known[0] is not context:
+        if known is None or known.context is not context:
             known = self._enter(context)
-        _, cwd, shared = known
-        if self._environment.error is not None:
-            raise NotStarted(self._environment.error)
+        cwd, shared = known.cwd, known.shared
+        if known.error is not None:
+            raise NotStarted(known.error)
         line = task.raw if task.raw is not None else task.args.encode("utf-8", "surrogateescape")
         line_to_run = line if command is None else command.encode("utf-8", "surrogateescape")
         if b"\0" in line or b"\0" in line_to_run:
             raise NotStarted("the command contains a NUL byte")
-        if self._capture_dir is not None:
+        if self._captures or context.capture:
             self._start_captured(task, line, line_to_run, cwd, shared, begin, place, context.keep_output)
             return
         own = self._environment.of(task, line, line_to_run, begin, None, place)
@@ -125,14 +136,16 @@ class Jobs:
             job.heads = (Head(), Head())
         self._unwatched.append((now, job))
 
-    def _enter(self, context: Context) -> tuple[Context, str | None, dict[bytes, bytes]]:
-        """What the tasks of a submission share: where to run (None: here), and variables."""
+    def _enter(self, context: Context) -> _Known:
+        """Find out what the tasks of a submission share."""
         cwd = self._task_cwd or context.cwd
         try:
             same = os.path.samefile(cwd, ".")
         except (OSError, ValueError):
             same = False
-        known = (context, None if same else cwd, self._environment.shared(context, cwd))
+        environment = self._environment
+        shared = environment.shared(context, cwd)
+        known = _Known(context, None if same else cwd, shared, environment.error(context))
         self._folders[context.submission] = known
         return known
 
@@ -191,7 +204,7 @@ class Jobs:
         keep: bool,
     ) -> None:
         """Start a task that writes to its own files."""
-        paths = capture_paths(self._capture_dir or "", task.id)
+        paths = capture_paths(self._capture_dir, task.id)
         own = self._environment.of(task, line, command, begin, paths, place)
         out, err = open_capture(paths, self._ceiling)
         files: tuple[int, int] | None = None
@@ -209,16 +222,18 @@ class Jobs:
         job.files = files
         self._by_pid[pid] = self._by_id[task.id] = job
 
-    def expand(self, id: str, commands: tuple[str, ...], slot: int = 0) -> None:
+    def expand(self, id: str, commands: tuple[str, ...], context: Context, slot: int = 0) -> None:
         """Run ``{% %}`` commands one after the other; the answer is told as ``Expanded``."""
-        self._expand_next(id, commands, [], slot)
+        self._expand_next(id, commands, [], self._environment.exported(context), slot)
 
-    def _expand_next(self, id: str, commands: tuple[str, ...], outputs: list[str], slot: int) -> None:
+    def _expand_next(
+        self, id: str, commands: tuple[str, ...], outputs: list[str], environ: dict[bytes, bytes], slot: int
+    ) -> None:
         text = commands[0]
         command = text.encode("utf-8", "surrogateescape")
         try:
             own = self._environment.of_slot(slot)
-            job = self._spawn(id, command, self._environment.base, own, None, time.time())
+            job = self._spawn(id, command, environ, own, None, time.time())
         except NotStarted as error:
             self._ended(Expanded(id, error=str(error), lack=error.lack))
             return
@@ -226,6 +241,7 @@ class Jobs:
             self._ended(Expanded(id, error=_NO_MEMORY.reason, lack=_NO_MEMORY))
             return
         job.rest = commands[1:]
+        job.environ = environ
         job.text = text
         job.outputs = outputs
         job.slot = slot
@@ -347,7 +363,7 @@ class Jobs:
         else:
             outputs = [*job.outputs, kept.decode("utf-8", "surrogateescape").strip()]
             if job.rest:
-                self._expand_next(job.id, job.rest, outputs, job.slot)
+                self._expand_next(job.id, job.rest, outputs, job.environ, job.slot)
             else:
                 self._ended(Expanded(job.id, outputs))
 

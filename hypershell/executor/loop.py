@@ -367,7 +367,7 @@ class Executor:
         elif isinstance(action, SignalTask):
             jobs.signal(action.id, action.signal)
         elif isinstance(action, Expand):
-            jobs.expand(action.id, action.commands, action.slot)
+            jobs.expand(action.id, action.commands, action.context, action.slot)
         elif isinstance(action, Warn):
             _log.warning(action.text)
         elif isinstance(action, Say):

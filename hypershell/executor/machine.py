@@ -183,7 +183,7 @@ class Machine(Reports):
                     continue
                 if commands:
                     run.expanding = True
-                    actions.append(Expand(task.id, commands, run.slot))
+                    actions.append(Expand(task.id, commands, submission.context, run.slot))
             running[task.id] = run
             if rate is not None:
                 self._start_at = now + 1.0 / rate
@@ -197,8 +197,10 @@ class Machine(Reports):
         return Slot(run.slot, self.settings.slots)
 
     def _limit(self, task: Task) -> float | None:
-        """The smaller of the task's and the client's time limits, seconds."""
+        """The smaller of the task's time limit and that of the client, or else of its submission; seconds."""
         own, general = task.timeout, self.settings.task_timeout
+        if general is None:
+            general = self._submissions[task.submission].context.timeout
         if own is None or general is None:
             return general if own is None else own
         return min(own, general)

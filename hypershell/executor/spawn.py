@@ -150,9 +150,9 @@ def _unlocked(null: int, signals: tuple[int, ...]) -> Unlocked | None:
 
 
 class Spawner:
-    """Starts processes that all have the same PATH, exported functions and home directory.
+    """Starts processes that all have the same home directory.
 
-    :param environ: what all tasks share of their environment.
+    :param environ: the environment of most of them.
     :param threads: another thread of this process has work: it must not wait while a process starts.
     :param soft_limit: of descriptors, for what is started; None: as this process has.
     """
@@ -165,14 +165,19 @@ class Spawner:
         self._home = os.open(".", getattr(os, "O_PATH", os.O_RDONLY) | os.O_CLOEXEC)
         self._signals = ignored_signals()
         self._null_action = (os.POSIX_SPAWN_DUP2, self._null, 0)
-        path = environ.get(b"PATH", os.defpath.encode())
-        self._path = [folder or b"." for folder in path.split(b":")]
-        self._anywhere = all(folder.startswith(b"/") for folder in self._path)
+        self._know(environ)
         self._unlocked = _unlocked(self._null, self._signals) if threads else None
         self.next_exit = next_exit
+
+    def _know(self, shared: Mapping[bytes, bytes]) -> None:
+        """Look at what decides which program a command is: PATH and exported functions."""
+        self._shared = shared
+        path = shared.get(b"PATH", os.defpath.encode())
+        self._path = [folder or b"." for folder in path.split(b":")]
+        self._anywhere = all(folder.startswith(b"/") for folder in self._path)
         self.functions = frozenset(
             name[len(b"BASH_FUNC_") : -2]
-            for name in environ
+            for name in shared
             if name.startswith(b"BASH_FUNC_") and name.endswith((b"%%", b"()"))
         )
 
@@ -236,6 +241,8 @@ class Spawner:
             raise NotStarted(f"too long: command of {len(command):,} bytes, the limit is {LONGEST:,}")
         if b"\0" in command:
             raise NotStarted("the command contains a NUL byte")
+        if shared is not self._shared:
+            self._know(shared)
         if self._unlocked is not None and (cwd is None or (self._anywhere and self._unlocked.enters)):
             program, words = self._program(command)
             pid = self._unlocked.start(program, words, shared, own, out, err, cwd)

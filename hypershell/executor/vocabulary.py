@@ -225,6 +225,7 @@ class Expand(Struct, frozen=True, gc=False):
 
     id: str
     commands: tuple[str, ...]
+    context: Context
     slot: int = 0
 
 

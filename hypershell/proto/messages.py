@@ -46,8 +46,8 @@ class ClientSettings(Struct, array_like=True, frozen=True):
     signalwait: float
     idle_timeout: float | None
     task_timeout: float | None
+    """Of a client that has one of its own; it goes before those of submissions (``Context.timeout``)."""
     task_cwd: str | None
-    exports: dict[str, str]
     capture: bool
     capture_dir: str
     log_level: str
@@ -74,6 +74,12 @@ class Context(Struct, array_like=True, frozen=True):
     """Results carry what their tasks printed (``core.model.Kept``)."""
     waited_for: bool = False
     """Somebody waits for each of these results: they go back at once."""
+    timeout: float | None = None
+    """Longest time that each of the tasks may run, seconds."""
+    capture: bool = False
+    """What each task prints goes into files of its own, where the client has the server's directories."""
+    exports: dict[str, str] = {}
+    """Variables for all of the tasks."""
 
 
 class Startup(Struct, array_like=True, frozen=True):

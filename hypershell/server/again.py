@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime
 
 from hypershell.core.model import FeedMark, Task
-from hypershell.data.store import Earlier
+from hypershell.data.store import Submitted
 from hypershell.errors import InputError
 from hypershell.server.feed import Feed
 from hypershell.server.terms import Terms
@@ -21,7 +21,7 @@ __all__ = ["pieces", "same_work", "told"]
 _ROWS = 8192
 
 
-def same_work(found: Iterable[Earlier], terms: Terms, cwd: str) -> list[Earlier]:
+def same_work(found: Iterable[Submitted], terms: Terms, cwd: str) -> list[Submitted]:
     """Of the submissions of a FILE, newest first, those with the same template, tags and folder: the updates, and
     behind them the one that had all of it. What its tasks ask for (group, cores, ...) may differ."""
     work = []
@@ -35,7 +35,7 @@ def same_work(found: Iterable[Earlier], terms: Terms, cwd: str) -> list[Earlier]
     return work
 
 
-def told(name: str, before: Earlier) -> str:
+def told(name: str, before: Submitted) -> str:
     """What is said where a FILE is submitted once more without a word for that."""
     when = datetime.fromtimestamp(before.submit_time).astimezone().isoformat(" ", "seconds")
     return (

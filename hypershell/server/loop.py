@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 from msgspec.structs import replace
 
@@ -16,7 +17,8 @@ from hypershell.core import actions as act
 from hypershell.core import events as ev
 from hypershell.core.model import FeedMark, Submission, Task
 from hypershell.core.scheduler import Scheduler
-from hypershell.data.writer import Adopted, Opened, Told, Waiting, WriterLike
+from hypershell.data.how import How, merged
+from hypershell.data.notices import Adopted, FailedBefore, Opened, Told, Waiting, WriterLike
 from hypershell.errors import HyperShellError, InputError
 from hypershell.proto import messages as msg
 from hypershell.reactor import Poller
@@ -60,6 +62,7 @@ class Server:
         signals: Signals,
         *,
         await_store: bool = False,
+        given: Mapping[str, Any] | None = None,
         reopen: Callable[[Submission, FeedMark], Feed],
         begin: Callable[[Opened], None],
     ) -> None:
@@ -86,6 +89,7 @@ class Server:
         self._begin = begin
         """Called when the database is ours; opens what the run writes."""
         self._signals = signals
+        self._given = given or {}
         self._table = SignalTable()
         self._told: dict[int, set[int]] = {}
         self._paused = False
@@ -208,8 +212,10 @@ class Server:
         if isinstance(notice, Opened):
             self._store_opened(notice)
         elif isinstance(notice, Adopted):
-            self.learn(notice.submissions)
+            self._learn_all(notice.submissions)
             self._read_on(notice.submissions, notice.marks)
+        elif isinstance(notice, FailedBefore):
+            self._reporter.failed_before(notice.tasks)
         elif isinstance(notice, Waiting):
             log.warning("%s", notice.text)
         elif isinstance(notice, ev.StoreStalled | ev.StoreResumed):
@@ -227,7 +233,7 @@ class Server:
     def _store_opened(self, opened: Opened) -> None:
         """The database is ours: begin, unless the FILE is another now or what we write cannot be opened."""
         mark = opened.resumed if self._feeds else None
-        self.learn(opened.submissions)
+        self._learn_all(opened.submissions)
         try:
             if mark is not None:
                 self._resume(mark)
@@ -254,15 +260,23 @@ class Server:
         else:
             self._feeds[0].resume(mark)
 
-    def learn(self, submissions: Iterable[Submission]) -> None:
+    def learn(self, one: Submission) -> None:
         """Remember what all tasks of a submission share; clients are told before their first task of it."""
+        wishes = Wishes.of_options(one.options)
+        how = How.of_options(merged(one.options, self._given))
+        self.contexts[one.id] = msg.Context(
+            one.id, one.template, one.cwd, one.submit_id, one.submit_host, wishes.keep_output, wishes.waited_for,
+            how.task_timeout, how.capture, how.exports,
+        )  # fmt: skip
+        if wishes.waited_for:
+            self._waited_for.add(one.id)
+
+    def _learn_all(self, submissions: Iterable[Submission]) -> None:
+        """Also tell the scheduler of time limits that it does not know of our own settings."""
         for one in submissions:
-            wishes = Wishes.of_options(one.options)
-            self.contexts[one.id] = msg.Context(
-                one.id, one.template, one.cwd, one.submit_id, one.submit_host, wishes.keep_output, wishes.waited_for
-            )
-            if wishes.waited_for:
-                self._waited_for.add(one.id)
+            self.learn(one)
+            if (limit := self.contexts[one.id].timeout) is not None:
+                self._tell(ev.LimitFound(one.id, limit))
 
     def _read_on(self, submissions: Iterable[Submission], marks: Iterable[FeedMark]) -> None:
         """Queue the rest of the FILEs that were taken over half read."""
@@ -333,7 +347,7 @@ class Server:
     def hand_in(self, submission: Submission, tasks: list[Task], mark: FeedMark) -> int:
         """Take tasks of a visitor; the number of the Record that must be durable before they count as taken."""
         if submission.id not in self.contexts:
-            self.learn([submission])
+            self.learn(submission)
             self._writer.own(submission)
         self._tell(ev.TasksSubmitted(tasks, mark))
         self._writer.hurry()

@@ -11,6 +11,7 @@ import time
 from collections.abc import Sequence
 
 from hypershell.core import actions as act
+from hypershell.core.model import Task
 from hypershell.core.scheduler import Scheduler
 from hypershell.core.states import FAILED
 from hypershell.errors import ExitStatus
@@ -49,10 +50,17 @@ class Failures:
     def add(self, changes: Sequence[act.Finished]) -> None:
         """Take results that the scheduler has accepted."""
         lines = [
-            task.raw if task.raw is not None else task.args.encode("utf-8", "surrogateescape")
+            _line(task)
             for change in changes
             if change.state == FAILED and change.next_id is None and (task := change.task) is not None
         ]
+        self._put(lines)
+
+    def add_earlier(self, tasks: Sequence[Task]) -> None:
+        """Final failures of an earlier run, which are not tried again."""
+        self._put([_line(task) for task in tasks])
+
+    def _put(self, lines: list[bytes]) -> None:
         if lines:
             self._write(b"\n".join(lines) + b"\n")
 
@@ -73,6 +81,10 @@ class Failures:
             if not self._told:
                 log.error("%s: %s; failures are missing there, the database has them", self._name, error.strerror)
             self._told = True
+
+
+def _line(task: Task) -> bytes:
+    return task.raw if task.raw is not None else task.args.encode("utf-8", "surrogateescape")
 
 
 class Reporter:
@@ -99,6 +111,11 @@ class Reporter:
                 log.warning("Non-zero exit status (%s) for task (%s)%s", result.exit_status, result.id, why)
         if self._failures is not None:
             self._failures.add(changes)
+
+    def failed_before(self, tasks: Sequence[Task]) -> None:
+        """Final failures of an earlier run, where the others were given again (``--retry-failed``)."""
+        if self._failures is not None:
+            self._failures.add_earlier(tasks)
 
     def fed(self, lines: int) -> None:
         self._complete = True
@@ -147,12 +164,19 @@ def exit_status(
 
 
 def last_line(
-    finish: act.Finish, feed_complete: bool, find: str, resume: str | None, unwritten: int = 0, unread: int = 0
+    finish: act.Finish,
+    feed_complete: bool,
+    find: str,
+    resume: str | None,
+    unwritten: int = 0,
+    unread: int = 0,
+    retry: str | None = None,
 ) -> str | None:
     """What stands on stderr at the end, or None where all is well.
 
     `find` lists the failures, `resume` is the command that finishes the rest (None: nothing can). `unwritten`
-    changes did not reach a store that failed; `unread` files of earlier runs could not be read on.
+    changes did not reach a store that failed; `unread` files of earlier runs could not be read on. `retry` is the
+    command that tries failed tasks again.
     """
     parts = []
     if finish.failed:
@@ -169,6 +193,8 @@ def last_line(
         first = "restore the files named above, then " if unread else ""
         hint = f" ({first}go on with: {resume})" if resume else ""
         parts.append(f"{_tasks(finish.unfinished)} unfinished{more}{hint}")
+    if retry is not None and (finish.failed or finish.failed_before):
+        parts.append(f"failed tasks are tried again by: {retry}")
     if unwritten and finish.reason == "store failed":
         parts.append(f"{unwritten} changes did not reach the database: what they tell of is unfinished there")
     return "; ".join(parts) if parts else None

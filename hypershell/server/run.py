@@ -13,8 +13,8 @@ import stat
 import sys
 import time
 from collections.abc import Callable
+from typing import Any
 
-import msgspec
 from msgspec import Struct
 
 from hypershell import __version__
@@ -22,6 +22,7 @@ from hypershell import log as logs
 from hypershell.core.actions import Finish
 from hypershell.core.model import FeedMark, Submission
 from hypershell.core.scheduler import Policy, Scheduler
+from hypershell.data.how import encoded
 from hypershell.data.notices import Opened, Revised
 from hypershell.data.places import open_store, preflight
 from hypershell.data.store import Fenced, Refused, describe_run
@@ -50,6 +51,8 @@ from hypershell.transport import Endpoint
 __all__ = ["Place", "Run"]
 
 log = logging.getLogger("hypershell")
+
+_THE_SAME = "the same command"
 
 
 class Place(Struct, frozen=True):
@@ -146,11 +149,13 @@ class Run:
             [feed] if feed is not None else [],
             Signals(self._watch.take, settings.drain_time, place.term_kills, logs.rotate),
             await_store=settings.restart,
+            # Also for what is handed in or adopted meanwhile, except that each of those says what it keeps.
+            given={name: value for name, value in _given(settings).items() if name != "keep_output"},
             reopen=self._reopen,
             begin=self._begin,
         )
         if submission is not None:
-            self.server.learn([submission])
+            self.server.learn(submission)
         self._ending.watch(self.server, self._scheduler, self._reporter)
 
     def receive(self, source: Source) -> None:
@@ -201,6 +206,7 @@ class Run:
             self._how_to_resume(),
             unwritten,
             self.server.unread,
+            self._how_to_retry(),
         )
         if isinstance(self.writer.error, Fenced | Refused):
             line = None  # the tasks are another server's, which tells how they end; or nothing was begun
@@ -235,7 +241,9 @@ class Run:
         What there is stays at its place where this run goes on with what earlier ones left, else it is kept aside.
         """
         fresh = self._submits and opened.resumed is None and not self._settings.forever
-        out, err, failures = self._outputs.open(Opening.ASIDE if fresh else Opening.APPEND)
+        how = Opening.ASIDE if fresh else Opening.APPEND
+        anew = self._settings.retry_failed and not fresh  # what still has failed is told by the database
+        out, err, failures = self._outputs.open(how, failures=Opening.ANEW if anew else how)
         for sink, fd in ((self.server.out, out), (self.server.err, err)):
             if not sink.begun:
                 sink.begin(fd)
@@ -261,7 +269,7 @@ class Run:
             "file" if source.again else "stdin",
             source.path,
             settings.template,
-            msgspec.json.encode(options, order="sorted").decode(),
+            encoded(options),
             settings.task_cwd or os.getcwd(),
             self.id,
             place.host,
@@ -320,7 +328,16 @@ class Run:
             start_time=self._wall(),
         )
         revision = self._revision(source) if settings.update or settings.repeat else None
-        plan = Plan(submission, settings.restart, settings.forever, settings.take_over, revision, asks=True)
+        plan = Plan(
+            submission,
+            settings.restart,
+            settings.forever,
+            settings.take_over,
+            revision,
+            asks=True,
+            given=_given(settings),
+            again=IdSource().task if settings.retry_failed else None,  # not the scheduler's: another thread
+        )
         if settings.no_db:
             from hypershell.data.memory import MemoryWriter
 
@@ -363,9 +380,16 @@ class Run:
         if self._settings.no_db or (self._settings.file is None and not self._settings.restart):
             return None if self._settings.no_db else self._restart_all()
         if self._place.ranks > 1:  # a launcher stands before our words, and we do not know all of its own
-            return "the same command" if self._settings.restart else "the same command and --restart"
+            return _THE_SAME if self._settings.restart else f"{_THE_SAME} and --restart"
         words = ["hs", *self._argv]
         return shlex.join(words if self._settings.restart else [*words, "--restart"])
+
+    def _how_to_retry(self) -> str | None:
+        """The command that tries failed tasks again; None: nothing can."""
+        command = self._how_to_resume()
+        if command is None or self._settings.retry_failed:
+            return command
+        return f"{command}{' and' if command == _THE_SAME else ''} --retry-failed"
 
     def _restart_all(self) -> str:
         return f"hs {self._settings.command} --restart {self._naming()}".rstrip()
@@ -373,6 +397,17 @@ class Run:
     def _naming(self) -> str:
         """The words that name our database; one on a server is named by the configuration."""
         return "" if self._settings.server is not None else f"--db {shlex.quote(self._settings.db)}"
+
+
+def _given(settings: RunSettings) -> dict[str, Any]:
+    """What this start says of how tasks are run; the rest stays as a submission has it."""
+    values = {
+        "task_timeout": settings.task_timeout,
+        "capture": settings.capture,
+        "exports": settings.exports,
+        "keep_output": settings.keep_output,
+    }
+    return {name: values[name] for name in settings.given_how}
 
 
 def _open_source(settings: RunSettings) -> _Source | None:
@@ -436,10 +471,10 @@ def _client_settings(settings: RunSettings, place: Place, server_id: str) -> Cli
         bundlewait=settings.bundlewait,
         signalwait=settings.signalwait,
         idle_timeout=settings.idle_timeout,
-        task_timeout=settings.task_timeout,
+        # These are those of each submission (``Server.learn``).
+        task_timeout=None,
+        capture=False,
         task_cwd=settings.task_cwd,
-        exports=settings.exports,
-        capture=settings.capture,
         capture_dir=settings.capture_dir,
         log_level=settings.log_level,
         log_style=settings.log_style,

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 from hypershell.core.model import FeedMark, Submission, Task
-from hypershell.data.store import Earlier, Fenced
+from hypershell.data.store import Fenced, Submitted
 from hypershell.data.tally import Tally
 from hypershell.errors import InputError, StoreError
 from hypershell.ids import IdSource
@@ -52,7 +52,7 @@ class Handover(Protocol):
     def discard(self) -> None: ...
     def has(self, number: int) -> bool: ...
     def is_half_submitted(self, path: str) -> bool: ...
-    def earlier(self, path: str) -> list[Earlier]: ...
+    def earlier(self, path: str) -> list[Submitted]: ...
     def lines(self, numbers: Sequence[int]) -> Iterator[list[Task]]: ...
     def remains(self, name: str) -> str: ...
 
@@ -209,7 +209,7 @@ class Handing:
             log.debug("Submitted %d tasks", len(pending))
         return count + len(pending)
 
-    def _new_lines(self, fd: int, name: str, path: str, checked: FeedMark, work: list[Earlier]) -> int:
+    def _new_lines(self, fd: int, name: str, path: str, checked: FeedMark, work: list[Submitted]) -> int:
         """Hand over the lines of a FILE that no submission of `work` has; how many they are.
 
         Each transaction is a submission of its own: what is committed of them counts at the next comparison. The

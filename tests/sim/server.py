@@ -188,7 +188,6 @@ class Server:
             idle_timeout=idle,
             task_timeout=None,
             task_cwd=None,
-            exports={},
             capture=False,
             capture_dir="",
             log_level="warning",
