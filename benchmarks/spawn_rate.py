@@ -39,7 +39,6 @@ SETTINGS = messages.ClientSettings(
     idle_timeout=None,
     task_timeout=None,
     task_cwd=None,
-    exports={},
     capture=False,
     capture_dir=b"",
     log_level="warning",

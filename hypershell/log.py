@@ -10,6 +10,7 @@ import logging
 import os
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, TextIO
 
@@ -17,7 +18,7 @@ from hypershell.color import wants_color
 from hypershell.errors import ConfigError
 from hypershell.ostext import escaped, in_quotes
 
-__all__ = ["DEVEL", "STYLES", "TRACE", "LogSettings", "rotate", "setup"]
+__all__ = ["DEVEL", "STYLES", "TRACE", "LogSettings", "rotate", "setup", "share_terminal"]
 
 TRACE = 5
 DEVEL = 1
@@ -125,19 +126,35 @@ def rotate() -> None:
             handler.rotate()
 
 
+def share_terminal(writer: Callable[[str], None]) -> None:
+    """Have lines for stderr written by `writer`, which knows what else stands on that terminal."""
+    for handler in logging.getLogger(ROOT).handlers:
+        if isinstance(handler, _Stderr):
+            handler.writer = writer
+
+
 class _Stderr(logging.StreamHandler[TextIO]):
     """Writes to whatever `sys.stderr` is at that moment; a line that cannot be written is dropped."""
 
     def __init__(self) -> None:
         logging.Handler.__init__(self)
+        self.writer: Callable[[str], None] | None = None
+        """What writes a line in place of us."""
 
     @property
     def stream(self) -> TextIO:  # type: ignore[override]
         return sys.stderr
 
     def emit(self, record: logging.LogRecord) -> None:
-        if sys.stderr is not None:
+        if sys.stderr is None:
+            return
+        if self.writer is None:
             super().emit(record)
+            return
+        try:
+            self.writer(self.format(record) + self.terminator)
+        except Exception:
+            self.handleError(record)
 
     def handleError(self, record: logging.LogRecord) -> None:
         """Stay silent: there is nowhere left to complain."""

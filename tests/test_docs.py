@@ -14,6 +14,7 @@ from hypershell.apps.frame import EndEarly, parse_arguments
 from hypershell.core.states import diagram
 from hypershell.errors import UsageError
 from hypershell.options import COMMANDS, ENV_PREFIX, EXPORT_PREFIX, OPTIONS
+from hypershell.options.reserved import RESERVED_FLAGS
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -121,6 +122,7 @@ def test_options_that_text_names_exist(name: str) -> None:
     foreign = {"differences.md", "install.md", "0003-launchers-and-signals.md"}
     if Path(name).name in foreign or name.startswith("CHANGELOG"):
         ours |= set(re.findall(r"--?[a-z][\w-]*", (ROOT / name).read_text(encoding="utf-8")))
+        ours |= {one.flag for one in RESERVED_FLAGS}
     unknown = [
         span
         for span in spans_of((ROOT / name).read_text(encoding="utf-8"))
@@ -132,6 +134,15 @@ def test_options_that_text_names_exist(name: str) -> None:
 def _is_option(span: str, ours: set[str]) -> bool:
     words = re.split(r"[\s=/,]+", span)
     return all(word in ours or word[:2] in ours for word in words if re.match(r"--?[a-zA-Z]", word))
+
+
+def test_nothing_feeds_hs_mpi_through_a_launcher() -> None:
+    """MPICH's mpiexec dies of large standard input, Open MPI's never ends it: pages and scripts name a FILE."""
+    launch = r"\b(?:mpirun|mpiexec|srun|jsrun|flux run)\b[^\n`|]*\bhs mpi\b"
+    fed = re.compile(rf"{launch}[^\n`#]*<\s*\w|\|\s*(?:exec )?{launch}")
+    assert fed.search("mpirun -n 4 hs mpi <tasks.in") and fed.search("cat x | mpirun -n 4 hs mpi")
+    texts = [*PAGES, *(ROOT / "jobscripts").iterdir()]
+    assert [path.name for path in texts if fed.search(path.read_text(encoding="utf-8"))] == []
 
 
 @pytest.mark.parametrize("name", NAMES)

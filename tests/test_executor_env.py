@@ -16,19 +16,19 @@ from tests.test_executor_rig import CLIENT_ID, make_settings, run_tasks
 COLUMNS = """
     ID GROUP ARGS SUBMIT_ID SUBMIT_TIME SUBMIT_HOST CORES MEMORY CORES_MAX MEMORY_MAX TIMEOUT SERVER_ID SERVER_HOST
     SCHEDULE_TIME CLIENT_ID CLIENT_HOST COMMAND START_TIME COMPLETION_TIME EXIT_STATUS ATTEMPT RETRIED WAITED
-    DURATION PREVIOUS_ID NEXT_ID CWD OUTPATH ERRPATH CSVPATH TAG_PART SLOT CORE_LIST
+    DURATION PREVIOUS_ID NEXT_ID CWD OUTPATH ERRPATH CSVPATH TAG_PART SLOT SLOT_COUNT CORE_LIST
 """
 
 
-def environment(environ: dict[bytes, bytes] | None = None, **exports: str) -> Environment:
+def environment(environ: dict[bytes, bytes] | None = None) -> Environment:
     info = ClientInfo(CLIENT_ID, "client-host", 1, 1, "0", sys.platform)
-    found = {os.fsencode(name): os.fsencode(text) for name, text in exports.items()}
-    return Environment(environ or {}, make_settings(exports=found), info)
+    return Environment(environ or {}, make_settings(), info)
 
 
 def environ_of(task: Task, line: bytes = b"x", command: bytes = b"y", **exports: str) -> dict[bytes, bytes]:
-    made = environment(**exports)
-    context = Context(1, b"{}", b"/", "submit-id", "submit-host")
+    made = environment()
+    found = {os.fsencode(name): os.fsencode(text) for name, text in exports.items()}
+    context = Context(1, b"{}", b"/", "submit-id", "submit-host", exports=found)
     return {**made.shared(context, "/work"), **made.of(task, line, command, 86400.0)}
 
 
@@ -205,10 +205,13 @@ def test_tasks_do_not_see_each_others_values() -> None:
 
 
 def test_exports_that_no_process_can_get_are_named() -> None:
-    error = environment(BIG="x" * 131_072).error
+    def error_of(**exports: str) -> str | None:
+        return environment().error(Context(1, "{}", "/", "a", "b", exports=exports))
+
+    error = error_of(BIG="x" * 131_072)
     assert error is not None and "BIG" in error and "131,076 bytes" in error
-    assert environment(NUL="a\0b").error is not None
-    assert environment(FINE="x" * 131_066).error is None
+    assert error_of(NUL="a\0b") is not None
+    assert error_of(FINE="x" * 131_066) is None
     server = run_tasks(["true"], exports={b"BIG": b"x" * 131_072})
     assert server.result().exit_status == Special.NOT_STARTED
     assert server.result().error == error

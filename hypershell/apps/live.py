@@ -11,6 +11,7 @@ from hypershell.ostext import to_bytes
 from hypershell.proto.visits import HandIn, Line, Lines, Refused, Taken
 
 if TYPE_CHECKING:
+    from hypershell.data.store import Submitted
     from hypershell.net.asking import Asking
 
 __all__ = ["LiveSubmitter"]
@@ -86,6 +87,14 @@ class LiveSubmitter:
     def is_half_submitted(self, path: str) -> bool:
         """Not known here."""
         return False
+
+    def earlier(self, path: str) -> list[Submitted]:
+        """Not known here."""
+        return []
+
+    def lines(self, numbers: Sequence[int]) -> Iterator[list[Task]]:
+        """Not known here."""
+        return iter(())
 
     def _begin(self, submission: Submission) -> None:
         if self._begun is None:

@@ -10,7 +10,7 @@ import os
 import sys
 import time
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
     from hypershell.config import Config
@@ -24,6 +24,17 @@ if TYPE_CHECKING:
     Parsed: TypeAlias = tuple[RunSettings, DoorSettings, Config]
 
 __all__ = ["main"]
+
+
+class Start(NamedTuple):
+    """What a rank has before it knows its number."""
+
+    client_id: str
+    guard: Guard
+    began: float
+    """When our first line ran, seconds since the epoch."""
+    soft_limit: int | None
+    """Of descriptors, for its tasks; None: as this process has."""
 
 
 def main(argv: list[str]) -> int:
@@ -56,7 +67,8 @@ def _alone(argv: list[str], began: float) -> int:
         from hypershell.itself import own_words
         from hypershell.mpi.launch import start_under_launcher
 
-        start_under_launcher(parsed[0].ranks, [*own_words(), "mpi", *argv])
+        reads = _reads_input(parsed[0], parsed[1])
+        start_under_launcher(parsed[0].ranks, [*own_words(), "mpi", *argv], reads_input=reads)
 
     return run_command(start)
 
@@ -68,20 +80,26 @@ def _rank(argv: list[str], parsed: Parsed | None, began: float) -> int:
     """
     from hypershell.executor.guard import start_guard
     from hypershell.ids import IdSource
+    from hypershell.limits import ENOUGH_FOR_MPI, raise_descriptors, require_descriptors
+    from hypershell.mpi.input import VARIABLE
     from hypershell.mpi.launch import run_mpi
 
+    stdin = os.environ.pop(VARIABLE, None)  # nothing for tasks
     client_id = IdSource().task()
+    soft_limit = raise_descriptors()
+    require_descriptors(ENOUGH_FOR_MPI)
     guard = start_guard(client_id)
+    start = Start(client_id, guard, began, soft_limit)
 
     def serve(world: World, end: MpiServerEnd) -> int:
         from hypershell.apps.frame import run_command
 
         if parsed is not None:
-            return _serve(world, end, parsed, argv, client_id, guard, began)
-        return run_command(lambda: _parse_and_serve(world, end, argv, client_id, guard, began))
+            return _serve(world, end, parsed, argv, start)
+        return run_command(lambda: _parse_and_serve(world, end, argv, start, stdin))
 
     def work(world: World, end: MpiClientEnd) -> int:
-        return _work(world, end, client_id, guard, began)
+        return _work(world, end, start)
 
     try:
         return run_mpi(serve, work)
@@ -89,16 +107,23 @@ def _rank(argv: list[str], parsed: Parsed | None, began: float) -> int:
         guard.close()
 
 
-def _work(world: World, end: MpiClientEnd, client_id: str, guard: Guard, began: float) -> int:
+def _work(world: World, end: MpiClientEnd, start: Start) -> int:
     """A worker rank: it learns all that it must know from rank 0; whose end is no failure of this rank."""
     from hypershell.apps.mpi_node import node_of_worker
     from hypershell.executor.client import run_client
     from hypershell.mpi.started import startup_of
 
-    info = _info(world, client_id, 0)
+    info = _info(world, start.client_id, 0)
     node = node_of_worker(info, lambda text: _warn(text, world))
-    startup = startup_of(world, began)
-    run_client(end, info, guard, launcher_kills=_kills_at_once(world), node=node, startup=startup)
+    run_client(
+        end,
+        info,
+        start.guard,
+        launcher_kills=_kills_at_once(world),
+        node=node,
+        startup=startup_of(world, start.began),
+        soft_limit=start.soft_limit,
+    )
     return 0
 
 
@@ -109,9 +134,7 @@ def _warn(text: str | None, world: World) -> None:
         logging.getLogger("hypershell.client").warning("rank %d: %s", world.rank, text)
 
 
-def _parse_and_serve(
-    world: World, end: MpiServerEnd, argv: list[str], client_id: str, guard: Guard, began: float
-) -> int:
+def _parse_and_serve(world: World, end: MpiServerEnd, argv: list[str], start: Start, stdin: str | None) -> int:
     from hypershell.apps.frame import EndEarly
     from hypershell.apps.parse_net import parse_mpi
     from hypershell.errors import UsageError
@@ -124,12 +147,12 @@ def _parse_and_serve(
     settings = parsed[0]
     if settings.ranks is not None and settings.ranks != world.size:
         raise UsageError(f"-n {settings.ranks} inside a launcher that started {world.size} ranks: leave out -n")
-    return _serve(world, end, parsed, argv, client_id, guard, began)
+    if _reads_input(settings, parsed[1]):
+        _take_input(stdin, world)
+    return _serve(world, end, parsed, argv, start)
 
 
-def _serve(
-    world: World, end: MpiServerEnd, parsed: Parsed, argv: list[str], client_id: str, guard: Guard, began: float
-) -> int:
+def _serve(world: World, end: MpiServerEnd, parsed: Parsed, argv: list[str], start: Start) -> int:
     """Rank 0: the server, and an executor beside it where slots are left for it."""
     from hypershell import reactor
     from hypershell.apps.cluster import available_cores
@@ -143,12 +166,10 @@ def _serve(
     end.evict(door.evict)
     node, warning = node_of_server(settings.task_bind, world.size)
     _warn(warning, world)
-    if settings.file is None and not settings.restart and _kills_at_once(world):
-        # openpmix pull request 4024, prrte issue 2579; measured in docs/decisions/0003.
-        _warn("Open MPI's mpirun may repeat stdin beyond 64 KiB and never pass on its end: give a FILE", world)
     slots, own = _slots(settings, world.size, available_cores(), door.door is not None)
     poller = reactor.Poller()
     clients = world.size - 1 + (own > 0)
+    _say_how_many(world, slots, own)
     kills = _kills_at_once(world)
     place = Place("mpi", world.size, clients, slots, world.host, job_id(os.environ), kills, door.door is not None)
     with ExitStack() as stack:
@@ -156,14 +177,18 @@ def _serve(
         way_in = None
         if door.door is not None:
             from hypershell.apps.door import open_door
+            from hypershell.server.feed import check_file
             from hypershell.several import Several
 
+            if settings.file is not None:
+                check_file(settings.file)
             way_in = stack.enter_context(open_door(poller, door, config))
             server_end = Several([end, way_in.listener])
         if settings.startup_report:
             from hypershell.server.startup import Rank, Tapped
 
-            server_end = Tapped(server_end, world.size, clients, Rank(0, world.host, startup_of(world, began)))
+            own_start = Rank(0, world.host, startup_of(world, start.began))
+            server_end = Tapped(server_end, world.size, clients, own_start)
             stack.callback(server_end.end)
         run = Run(poller, server_end, settings, place, ["mpi", *argv])
         if way_in is not None:
@@ -171,14 +196,56 @@ def _serve(
         world.on_crash(lambda: run.commit_now(2.0))
         parts: list[reactor.Part] = [run.server]
         if own > 0:
-            info = _info(world, client_id, own)
-            startup = startup_of(world, began)
-            executor = Executor(poller, end.own_client(), info, guard=guard, node=node, startup=startup)
+            executor = Executor(
+                poller,
+                end.own_client(),
+                _info(world, start.client_id, own),
+                guard=start.guard,
+                node=node,
+                startup=startup_of(world, start.began),
+                soft_limit=start.soft_limit,
+            )
             run.on_signal(executor.heard)
             parts.append(executor)
         run.start()
         reactor.run(poller, parts)
         return run.close()
+
+
+def _reads_input(settings: RunSettings, door: DoorSettings) -> bool:
+    """Whether rank 0 reads standard input: for task lines, or for a key."""
+    return (settings.file is None and not settings.restart) or door.auth_file == "-"
+
+
+def _take_input(stdin: str | None, world: World) -> None:
+    """Read the standard input of ``hs mpi -n``, or the launcher's; raises ``LaunchError``.
+
+    :param stdin: what ``mpi.input`` says of it.
+    """
+    from hypershell.errors import LaunchError
+    from hypershell.mpi.environ import HYDRA, launcher_name
+    from hypershell.mpi.input import TERMINAL, take
+
+    reason = take(stdin)
+    if reason is not None:
+        raise LaunchError(f"{reason}: give a FILE")
+    if stdin is not None and stdin != TERMINAL:
+        return
+    if _kills_at_once(world):
+        # openpmix pull request 4024, prrte issue 2579; measured in docs/decisions/0003.
+        _warn("Open MPI's mpirun may repeat stdin beyond 64 KiB and never pass on its end: give a FILE", world)
+    elif stdin is None and launcher_name(os.environ) == HYDRA:
+        ends = "MPICH's mpiexec ends the job when its stdin runs more than 64 KiB ahead of rank 0"
+        _warn(f"{ends}: give a FILE, or start with hs mpi -n NUM", world)
+
+
+def _say_how_many(world: World, slots: int, own: int) -> None:
+    """With how many ranks the run goes: a launcher that is asked for none may start one, or one for each core."""
+    import logging
+
+    others = f", {slots} on each other rank" if world.size > 1 else ""
+    ranks = "1 rank" if world.size == 1 else f"{world.size} ranks"
+    logging.getLogger("hypershell.mpi").info("Running with %s: %d tasks at a time on rank 0%s", ranks, own, others)
 
 
 def _slots(settings: RunSettings, ranks: int, cores: int, is_open: bool) -> tuple[int, int]:

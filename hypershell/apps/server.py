@@ -20,10 +20,16 @@ def _server(argv: list[str]) -> int:
     from hypershell import reactor
     from hypershell.apps.door import open_door
     from hypershell.apps.parse_net import parse_server
+    from hypershell.limits import ENOUGH, raise_descriptors, require_descriptors
     from hypershell.mpi.environ import job_id
+    from hypershell.server.feed import check_file
     from hypershell.server.run import Place, Run
 
+    raise_descriptors()
+    require_descriptors(ENOUGH)
     settings, door, config = parse_server(argv)
+    if settings.file is not None:
+        check_file(settings.file)
     poller = reactor.Poller()
     with open_door(poller, door, config) as way_in:
         place = Place("tcp", 1, 0, 0, host_name(), job_id(os.environ), is_open=True)

@@ -124,10 +124,11 @@ class DrainClients(Struct, frozen=True, gc=False):
 
 
 class CancelTasks(Struct, frozen=True, gc=False):
-    """Tell this client to stop these executions (id, execution)."""
+    """Tell this client to stop these executions (id, execution), with `signal` first (None: the usual one)."""
 
     client: int
     tasks: list[tuple[str, int]]
+    signal: str | None = None
 
 
 class RecallTasks(Struct, frozen=True, gc=False):

@@ -24,6 +24,7 @@ from hypershell.data.lease import SILENCE, Life, Owner, Watch, this_process
 from hypershell.errors import StoreError
 
 __all__ = [
+    "FORGET",
     "Emptied",
     "Tell",
     "back_up",
@@ -35,6 +36,9 @@ __all__ = [
     "vacuum",
     "without_servers",
 ]
+
+#: Removes what table ``meta`` says of single runs (``formerly``).
+FORGET = "DELETE FROM meta WHERE key LIKE 'had %'"
 
 #: Seconds that a statement waits for a lock.
 _BUSY = 10.0
@@ -175,6 +179,7 @@ def truncate(path: Path, tell: Tell, silence: float = SILENCE) -> Emptied:
             for (name,) in names:
                 if name != "meta" and not name.startswith("sqlite_"):
                     link.execute(f'DELETE FROM "{name}"')
+            link.execute(FORGET)
         compact(link)
     return emptied
 

@@ -58,7 +58,7 @@ _KEPT_OF_JOB = "SLURM_CONF SLURM_CLUSTERS SLURM_TIME_FORMAT PBS_CONF_FILE PBS_DE
 _NAMES = (
     "ID GROUP ARGS SUBMIT_ID SUBMIT_TIME SUBMIT_HOST CORES MEMORY CORES_MAX MEMORY_MAX TIMEOUT SERVER_ID "
     "SERVER_HOST SCHEDULE_TIME CLIENT_ID CLIENT_HOST COMMAND START_TIME COMPLETION_TIME EXIT_STATUS ATTEMPT "
-    "RETRIED WAITED DURATION PREVIOUS_ID NEXT_ID CWD OUTPATH ERRPATH CSVPATH SLOT CORE_LIST"
+    "RETRIED WAITED DURATION PREVIOUS_ID NEXT_ID CWD OUTPATH ERRPATH CSVPATH SLOT SLOT_COUNT CORE_LIST"
 )
 _OURS = frozenset(b"TASK_" + name.encode() for name in _NAMES.split())
 
@@ -133,28 +133,39 @@ class Environment:
     """
 
     def __init__(self, environ: Mapping[bytes, bytes], settings: ClientSettings, info: ClientInfo) -> None:
-        base = inherited(environ, settings.task_env)
-        base.update(settings.exports)
-        base.update((name, b"null") for name in _OURS - _OWN)
+        base = dict.fromkeys(_OURS - _OWN, b"null")
         base[b"TASK_RETRIED"] = b"false"
         base[b"TASK_GROUP"] = b"0"
         base[b"TASK_ATTEMPT"] = b"1"
         base[b"TASK_TAG_PART"] = b"0"
         base[b"TASK_SLOT"] = b"0"
+        base[b"TASK_SLOT_COUNT"] = b"%d" % settings.slots
         base[b"TASK_CLIENT_ID"] = to_bytes(info.id)
         base[b"TASK_CLIENT_HOST"] = to_bytes(info.host)
-        self.base = base
+        self._told = base
+        self.base = {**inherited(environ, settings.task_env), **base}
+        self._error = _too_long(self.base)
         self.of_server(settings)
-        self.error = _too_long(base)
         self._tag_names: dict[str, bytes] = {}
         self._seconds: dict[int, bytes] = {}
         self._times: dict[float, bytes] = {}
 
     def of_server(self, settings: ClientSettings) -> None:
         """Tasks that start from now on are those of this server."""
-        self.base[b"TASK_SERVER_ID"] = to_bytes(settings.server_id)
-        self.base[b"TASK_SERVER_HOST"] = to_bytes(settings.server_host)
+        for environ in (self._told, self.base):
+            environ[b"TASK_SERVER_ID"] = to_bytes(settings.server_id)
+            environ[b"TASK_SERVER_HOST"] = to_bytes(settings.server_host)
         self._shared: dict[int, tuple[Context, dict[bytes, bytes]]] = {}
+
+    def exported(self, context: Context) -> dict[bytes, bytes]:
+        """`base` with the exports of a submission, which never go before what a task is told of itself."""
+        if not context.exports:
+            return self.base
+        return {**self.base, **context.exports, **self._told}
+
+    def error(self, context: Context) -> str | None:
+        """Why no task of a submission can start, if so."""
+        return self._error or _too_long(context.exports)
 
     def shared(self, context: Context, cwd: str) -> dict[bytes, bytes]:
         """The part that all tasks of a submission have in common; made once."""
@@ -162,7 +173,7 @@ class Environment:
         if known is not None and known[0] is context:
             return known[1]
         environ = {
-            **self.base,
+            **self.exported(context),
             b"TASK_SUBMIT_ID": to_bytes(context.submit_id),
             b"TASK_SUBMIT_HOST": to_bytes(context.submit_host),
             b"TASK_CWD": to_bytes(cwd),
@@ -212,12 +223,16 @@ class Environment:
         if paths is not None:
             environ[b"TASK_OUTPATH"], environ[b"TASK_ERRPATH"] = to_bytes(paths[0]), to_bytes(paths[1])
         if place.slot:
-            environ[b"TASK_SLOT"] = b"%d" % place.slot
+            environ.update(self.of_slot(place.slot))
         if place.cores is not None:
             environ[b"TASK_CORE_LIST"] = place.shown
         if task.tag:
             self._add_tags(task.tag, environ)
         return environ
+
+    def of_slot(self, slot: int) -> dict[bytes, bytes]:
+        """What a process in this slot is told of it, beside what all are told."""
+        return {b"TASK_SLOT": b"%d" % slot}
 
     def _add_tags(self, tags: dict[str, Scalar], environ: dict[bytes, bytes]) -> None:
         names = self._tag_names

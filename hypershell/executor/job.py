@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hypershell.executor.output import Head, Pipe
-from hypershell.executor.places import ANYWHERE
+from hypershell.executor.vocabulary import Unseen
 
 __all__ = ["Job"]
 
@@ -16,6 +16,7 @@ class Job:
 
     __slots__ = (
         "end",
+        "environ",
         "err",
         "err_fd",
         "files",
@@ -27,13 +28,14 @@ class Job:
         "outputs",
         "paths",
         "pid",
-        "place",
         "rest",
         "running",
         "signalled",
+        "slot",
         "start",
         "status",
         "text",
+        "unseen",
         "usage",
     )
 
@@ -45,11 +47,12 @@ class Job:
         self.err_fd = err_fd
         self.out: Pipe | None = None
         self.err: Pipe | None = None
-        self.place = ANYWHERE
         self.running = True
         self.signalled = False
         self.rest: tuple[str, ...] | None = None
         """Further ``{% %}`` commands; None where the job is a task."""
+        self.unseen: Unseen | None = None
+        """The time in which nobody looked and it ended, until the machine is told."""
         self.paths: tuple[str, str] | None = None
         self.heads: tuple[Head, Head] | None = None
         """What comes back with the result, where its submission asks for that and it writes to pipes."""
@@ -64,3 +67,7 @@ class Job:
     outputs: list[str]
     text: str
     """The ``{% %}`` command of this job."""
+    slot: int
+    """Where its task will run."""
+    environ: dict[bytes, bytes]
+    """Of such a command."""

@@ -6,7 +6,7 @@ from typing import TypeAlias
 
 from msgspec import Struct
 
-from hypershell.core.model import Kept, Result, Task
+from hypershell.core.model import Kept, Result, Room, Task
 from hypershell.proto.messages import ClientSettings, Context, Leave
 
 __all__ = [
@@ -22,6 +22,8 @@ __all__ = [
     "Greet",
     "Interrupted",
     "KeptDurable",
+    "Lack",
+    "LeaderEnded",
     "RecallOrdered",
     "Report",
     "ResultsKept",
@@ -35,6 +37,7 @@ __all__ = [
     "Start",
     "StartFailed",
     "TimePassed",
+    "Unseen",
     "Warn",
     "WorkArrived",
 ]
@@ -49,12 +52,23 @@ class WorkArrived(Struct, frozen=True, gc=False):
     contexts: list[Context] = []
 
 
+class Lack(Struct, frozen=True, gc=False):
+    """What the machine is short of, so that something could not be started; nobody's fault."""
+
+    reason: str
+    """Without anything of the task itself: many tasks meet the same."""
+    shared: bool = False
+    """Tasks that run need of it as well: processes, memory."""
+
+
 class Expanded(Struct, frozen=True, gc=False):
     """The commands of ``Expand`` ended: their outputs in order, or why there are none."""
 
     id: str
     outputs: list[str] = []
     error: str | None = None
+    lack: Lack | None = None
+    """One of them could not be started for want of this."""
 
 
 class StartFailed(Struct, frozen=True, gc=False):
@@ -63,6 +77,24 @@ class StartFailed(Struct, frozen=True, gc=False):
     id: str
     error: str
     time: float
+    lack: Lack | None = None
+    """The task is not to blame: this is missing."""
+
+
+class Unseen(Struct, frozen=True, gc=False):
+    """The client could not look: it was stopped, or had no processor time. All times are by the clock of `now`."""
+
+    since: float
+    until: float
+    ended: tuple[float, float] | None = None
+    """Between which times it ended, where this is told of something that did."""
+
+
+class LeaderEnded(Struct, frozen=True, gc=False):
+    """The leader of a task ended, and its last output is still being read: its time limit counts no longer."""
+
+    id: str
+    unseen: Unseen | None = None
 
 
 class Exited(Struct, frozen=True, gc=False):
@@ -78,6 +110,8 @@ class Exited(Struct, frozen=True, gc=False):
     outpath: str | None = None
     errpath: str | None = None
     kept: Kept | None = None
+    unseen: Unseen | None = None
+    """Where nobody looked when it ended, and no ``LeaderEnded`` has told so."""
 
 
 class DrainOrdered(Struct, frozen=True, gc=False):
@@ -98,9 +132,13 @@ class Interrupted(Struct, frozen=True, gc=False):
 
 
 class CancelOrdered(Struct, frozen=True, gc=False):
-    """The user wants these executions (id, execution) stopped or not started; the client goes on."""
+    """The user wants these executions (id, execution) stopped or not started; the client goes on.
+
+    `signal` is the number of the first signal, before those of the ladder; None: the ladder alone.
+    """
 
     tasks: list[tuple[str, int]]
+    signal: int | None = None
 
 
 class RecallOrdered(Struct, frozen=True, gc=False):
@@ -152,13 +190,16 @@ class SignalCame(Struct, frozen=True, gc=False):
 
 
 class TimePassed(Struct, frozen=True, gc=False):
-    """`deadline()` is reached."""
+    """`deadline()` is reached; `unseen` where it was while nobody looked."""
+
+    unseen: Unseen | None = None
 
 
 Event: TypeAlias = (
     WorkArrived
     | Expanded
     | StartFailed
+    | LeaderEnded
     | Exited
     | DrainOrdered
     | CancelOrdered
@@ -184,6 +225,8 @@ class Expand(Struct, frozen=True, gc=False):
 
     id: str
     commands: tuple[str, ...]
+    context: Context
+    slot: int = 0
 
 
 class Start(Struct, frozen=True, gc=False):
@@ -192,6 +235,7 @@ class Start(Struct, frozen=True, gc=False):
     task: Task
     command: str | None
     context: Context
+    slot: int = 0
 
 
 class SignalTask(Struct, frozen=True, gc=False):
@@ -208,6 +252,8 @@ class Report(Struct, frozen=True, gc=False):
     returned: list[tuple[str, int]]
     leaving: bool = False
     """Nothing more is to be sent to this client."""
+    room: Room | None = None
+    """Where that has changed: how many tasks can run here."""
 
 
 class Greet(Struct, frozen=True, gc=False):

@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 from msgspec import Struct
 
-from hypershell.core.model import ClientInfo, Int32, Result, Task
+from hypershell.core.model import ClientInfo, Int32, Result, Room, Task
 
 __all__ = [
     "PROTOCOL_VERSION",
@@ -49,8 +49,8 @@ class ClientSettings(Struct, array_like=True, frozen=True):
     signalwait: float
     idle_timeout: float | None
     task_timeout: float | None
+    """Of a client that has one of its own; it goes before those of submissions (``Context.timeout``)."""
     task_cwd: bytes | None
-    exports: dict[bytes, bytes]
     capture: bool
     capture_dir: bytes
     log_level: str
@@ -77,6 +77,12 @@ class Context(Struct, array_like=True, frozen=True):
     """Results carry what their tasks printed (``core.model.Kept``)."""
     waited_for: bool = False
     """Somebody waits for each of these results: they go back at once."""
+    timeout: float | None = None
+    """Longest time that each of the tasks may run, seconds."""
+    capture: bool = False
+    """What each task prints goes into files of its own, where the client has the server's directories."""
+    exports: dict[bytes, bytes] = {}
+    """Variables for all of the tasks."""
 
 
 class Startup(Struct, array_like=True, frozen=True):
@@ -106,6 +112,8 @@ class Results(Struct, array_like=True, frozen=True, tag=2):
     returned: list[tuple[str, int]] = []
     leaving: bool = False
     """The client starts nothing more and leaves when what it runs has ended."""
+    room: Room | None = None
+    """How many tasks can run there, where that has changed."""
 
 
 class Output(Struct, array_like=True, frozen=True, tag=3):
@@ -151,9 +159,13 @@ class Bye(Struct, array_like=True, frozen=True, tag=38):
 
 
 class Cancel(Struct, array_like=True, frozen=True, tag=39):
-    """Stop these executions (id, execution) by the usual signals; what has ended or is not there is left alone."""
+    """Stop these executions (id, execution); what has ended or is not there is left alone.
+
+    `signal` is the name or number of the first signal, before the usual ones (``signal_names``).
+    """
 
     tasks: list[tuple[str, int]]
+    signal: str | None = None
 
 
 class KeptTaken(Struct, array_like=True, frozen=True, tag=40):

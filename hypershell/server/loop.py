@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 from msgspec.structs import replace
 
@@ -16,8 +17,9 @@ from hypershell.core import actions as act
 from hypershell.core import events as ev
 from hypershell.core.model import FeedMark, Submission, Task
 from hypershell.core.scheduler import Scheduler
-from hypershell.data.writer import Adopted, Opened, Told, Waiting, WriterLike
-from hypershell.errors import InputError
+from hypershell.data.how import How, merged
+from hypershell.data.notices import Adopted, FailedBefore, Opened, Told, Waiting, WriterLike
+from hypershell.errors import HyperShellError, InputError
 from hypershell.ostext import to_bytes
 from hypershell.proto import messages as msg
 from hypershell.reactor import Poller
@@ -30,7 +32,7 @@ from hypershell.server.signals import DRAIN_FOR, INTERRUPT, ROTATE, STORE_GRACE,
 from hypershell.server.terms import Wishes
 from hypershell.server.visits import Visits
 from hypershell.server.words import words_for
-from hypershell.transport import Endpoint, Lost
+from hypershell.transport import Delivery, Endpoint, Lost
 
 __all__ = ["Server"]
 
@@ -61,13 +63,17 @@ class Server:
         signals: Signals,
         *,
         await_store: bool = False,
+        given: Mapping[str, Any] | None = None,
         reopen: Callable[[Submission, FeedMark], Feed],
+        begin: Callable[[Opened], None],
     ) -> None:
         self.finished = False
         self.finish: act.Finish | None = None
         self.opened = not await_store
         self.unread = 0
         """FILEs of earlier runs whose rest could not be read."""
+        self.was_interrupted = False
+        """Whether INT has come, whatever that stopped."""
         self.contexts: dict[int, msg.Context] = {}
         self._waited_for: set[int] = set()
         """Submissions of which each result is committed at once."""
@@ -81,7 +87,10 @@ class Server:
         self._reporter = reporter
         self._feeds = deque(feeds)
         self._reopen = reopen
+        self._begin = begin
+        """Called when the database is ours; opens what the run writes."""
         self._signals = signals
+        self._given = given or {}
         self._table = SignalTable()
         self._told: dict[int, set[int]] = {}
         self._paused = False
@@ -117,8 +126,11 @@ class Server:
             return True
         self._hear_writer()
         deliveries = self._endpoint.poll()
+        if self._take_output(deliveries):
+            self._pump(now)  # before the results of the same tasks can be recorded: a kill must not lose it
         for peer, message in deliveries:
-            self._from_client(peer, message)
+            if not isinstance(message, msg.Output):
+                self._from_client(peer, message)
         visited = self.visits is not None and self.visits.turn()
         fed = self._read_feed() if self._feeds else False
         due = self._scheduler.deadline()
@@ -168,14 +180,14 @@ class Server:
         if meaning is ROTATE:
             self._signals.rotate()
             return
-        reason = "interrupted" if name == "INT" or self._scheduler.stopping == "interrupted" else "drained"
+        self.was_interrupted |= name == "INT"
         if meaning is INTERRUPT and self._scheduler.stopping and not self._scheduler.inflight():
             self._give_up(name)
             return
         if meaning is INTERRUPT or (name == "TERM" and self._signals.term_kills):
             log.warning("SIG%s: stopping running tasks", name)
             self._term_due = now + self._settings.signalwait * 2 + STORE_GRACE
-            self._tell(ev.InterruptRequested(reason))
+            self._tell(ev.InterruptRequested())
             return
         running = self._scheduler.inflight()
         if running:
@@ -185,7 +197,7 @@ class Server:
             log.warning("SIG%s: no new tasks, waiting until the database has all changes", name)
         limit = self._signals.drain_time if meaning is DRAIN_FOR else None
         self._term_due = self._term_due if limit is None else now + limit + STORE_GRACE
-        self._tell(ev.DrainRequested(reason, limit))
+        self._tell(ev.DrainRequested("drained", limit))
 
     def _term_is_over(self, now: float) -> bool:
         return self._term_due is not None and now >= self._term_due and not self.abandoned
@@ -199,16 +211,12 @@ class Server:
 
     def _from_writer(self, notice: object) -> None:
         if isinstance(notice, Opened):
-            self.opened = self._has_looked = True
-            self.learn(notice.submissions)
-            self._reporter.left_alone(notice.left_alone)
-            self._resume(notice)
-            while self._early:
-                peer = next(iter(self._early))
-                self._hello(peer, self._early.pop(peer))
+            self._store_opened(notice)
         elif isinstance(notice, Adopted):
-            self.learn(notice.submissions)
+            self._learn_all(notice.submissions)
             self._read_on(notice.submissions, notice.marks)
+        elif isinstance(notice, FailedBefore):
+            self._reporter.failed_before(notice.tasks)
         elif isinstance(notice, Waiting):
             log.warning("%s", notice.text)
         elif isinstance(notice, ev.StoreStalled | ev.StoreResumed):
@@ -223,32 +231,61 @@ class Server:
                     self.visits.durable(notice.seq)
             self._tell(notice)  # type: ignore[arg-type]
 
-    def learn(self, submissions: Iterable[Submission]) -> None:
-        """Remember what all tasks of a submission share; clients are told before their first task of it."""
-        for one in submissions:
-            wishes = Wishes.of_options(one.options)
-            self.contexts[one.id] = msg.Context(
-                one.id,
-                to_bytes(one.template),
-                to_bytes(one.cwd),
-                one.submit_id,
-                one.submit_host,
-                wishes.keep_output,
-                wishes.waited_for,
-            )
-            if wishes.waited_for:
-                self._waited_for.add(one.id)
-
-    def _resume(self, opened: Opened) -> None:
-        """Go on where an earlier run of the same FILE stopped reading."""
-        mark = opened.resumed
-        if not self._feeds or mark is None:
+    def _store_opened(self, opened: Opened) -> None:
+        """The database is ours: begin, unless the FILE is another now or what we write cannot be opened."""
+        mark = opened.resumed if self._feeds else None
+        self._learn_all(opened.submissions)
+        try:
+            if mark is not None:
+                self._resume(mark)
+            self._begin(opened)
+        except HyperShellError as error:
+            self._writer.refuse(error)
+            return
+        self.opened = self._has_looked = True
+        self._pump(self._now)  # before the results are recorded that were held back until now
+        self._writer.accept()
+        self._reporter.left_alone(opened.left_alone)
+        if mark is None:
             self._read_on(opened.submissions, opened.marks)
         elif mark.complete:
-            self._feeds[0].verify(mark)
             self._end_feed()
+        while self._early:
+            peer = next(iter(self._early))
+            self._hello(peer, self._early.pop(peer))
+
+    def _resume(self, mark: FeedMark) -> None:
+        """Go on where an earlier run of the FILE stopped reading. Raises ``InputError`` where it has changed."""
+        if mark.complete:
+            self._feeds[0].verify(mark)
         else:
             self._feeds[0].resume(mark)
+
+    def learn(self, one: Submission) -> None:
+        """Remember what all tasks of a submission share; clients are told before their first task of it."""
+        wishes = Wishes.of_options(one.options)
+        how = How.of_options(merged(one.options, self._given))
+        self.contexts[one.id] = msg.Context(
+            one.id,
+            to_bytes(one.template),
+            to_bytes(one.cwd),
+            one.submit_id,
+            one.submit_host,
+            wishes.keep_output,
+            wishes.waited_for,
+            how.task_timeout,
+            how.capture,
+            {to_bytes(name): to_bytes(text) for name, text in how.exports.items()},
+        )
+        if wishes.waited_for:
+            self._waited_for.add(one.id)
+
+    def _learn_all(self, submissions: Iterable[Submission]) -> None:
+        """Also tell the scheduler of time limits that it does not know of our own settings."""
+        for one in submissions:
+            self.learn(one)
+            if (limit := self.contexts[one.id].timeout) is not None:
+                self._tell(ev.LimitFound(one.id, limit))
 
     def _read_on(self, submissions: Iterable[Submission], marks: Iterable[FeedMark]) -> None:
         """Queue the rest of the FILEs that were taken over half read."""
@@ -265,15 +302,24 @@ class Server:
             else:
                 self._tell(ev.FeedOpened())
 
+    def _take_output(self, deliveries: Iterable[Delivery]) -> bool:
+        """Queue what tasks have printed; whether there was any."""
+        found = False
+        for peer, message in deliveries:
+            if isinstance(message, msg.Output):
+                found = True
+                self.out.put(message.out, peer)
+                self.err.put(message.err, peer)
+        return found
+
     def _from_client(self, peer: int, message: object) -> None:
         if isinstance(message, msg.Results):
-            self._tell(ev.ResultsReceived(peer, message.results, message.returned, message.leaving))
+            self._tell(
+                ev.ResultsReceived(peer, message.results, message.returned, message.leaving, message.room)
+            )
             self._kept.received(peer, message.results, self._seq)
             if not self._scheduler.inflight():
                 self._writer.hurry()  # no other result will share the commit, and somebody may wait for this one
-        elif isinstance(message, msg.Output):
-            self.out.put(message.out, peer)
-            self.err.put(message.err, peer)
         elif isinstance(message, msg.Hello):
             if message.holds and not self._has_looked:
                 self._early[peer] = message
@@ -310,7 +356,7 @@ class Server:
     def hand_in(self, submission: Submission, tasks: list[Task], mark: FeedMark) -> int:
         """Take tasks of a visitor; the number of the Record that must be durable before they count as taken."""
         if submission.id not in self.contexts:
-            self.learn([submission])
+            self.learn(submission)
             self._writer.own(submission)
         self._tell(ev.TasksSubmitted(tasks, mark))
         self._writer.hurry()
@@ -348,9 +394,10 @@ class Server:
     def _do(self, action: act.Action) -> None:
         if isinstance(action, act.Record):
             self._seq = action.seq
+            if action.finished:
+                self._reporter.finished(action.finished)  # the failures file, before they can be recorded
             self._writer.submit(action)
             if action.finished:
-                self._reporter.finished(action.finished)
                 waited = self._waited_for
                 if waited and not waited.isdisjoint(one.task.submission for one in action.finished if one.task):
                     self._writer.hurry()
@@ -429,6 +476,7 @@ class Server:
 
     def _wind_up(self, now: float) -> bool:
         """After ``Finish``: late output is taken, the farewells leave, the store closes."""
+        self._reporter.end_progress()
         for name in self._signals.take():
             meaning = self._table.meaning(name, now)
             if meaning is DRAIN_FOR and self._term_due is None:
@@ -440,17 +488,16 @@ class Server:
         if not self._writer_told and self.finish is not None:
             self._writer_told = True
             self._writer.finish(self.finish)
-        for peer, message in self._endpoint.poll():
-            if isinstance(message, msg.Output):
-                self.out.put(message.out, peer)
-                self.err.put(message.err, peer)
-            elif isinstance(message, msg.Hello):
+        deliveries = self._endpoint.poll()
+        self._take_output(deliveries)
+        for peer, message in deliveries:
+            if isinstance(message, msg.Hello):
                 self._endpoint.send(peer, msg.Bye())
         self._pump(now)
-        written = (self.out.empty and self.err.empty) or self._output_tries >= OUTPUT_ATTEMPTS
+        written = not self.output_lost() or self._output_tries >= OUTPUT_ATTEMPTS
         self.finished = self._endpoint.flush() and written and (self._writer.ended or self.abandoned)
         return False
 
     def output_lost(self) -> list[str]:
-        """Where output could not be written to its end."""
-        return [sink.name for sink in (self.out, self.err) if not sink.empty]
+        """Where output could not be written to its end; not where nothing was opened: these tasks have no end."""
+        return [sink.name for sink in (self.out, self.err) if sink.begun and not sink.empty]

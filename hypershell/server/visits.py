@@ -12,12 +12,15 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
+import msgspec
 from msgspec import Struct
 
 from hypershell.core.model import FeedMark, Submission, Task
 from hypershell.ostext import from_bytes
 from hypershell.proto.visits import Ask, HandIn, Line, Lines, Refused, Status, Taken, Told
+from hypershell.server.terms import Terms, Wishes
 from hypershell.tags import Scalar, is_tag
+from hypershell.template import TemplateError
 from hypershell.transport import Lost
 
 __all__ = ["Source", "Surroundings", "Visits"]
@@ -105,13 +108,19 @@ class Visits:
         if peer in self._visitors:
             self._refuse(peer, "a second begin")
             return
+        try:
+            Wishes.of_options(message.options)
+            template = Terms.of_options(message.options).template_of_clients
+        except (msgspec.DecodeError, TemplateError) as error:
+            self._refuse(peer, f"options that cannot be read: {error}")
+            return
         here = self._here
         self._visitors[peer] = _Visitor(
             Submission(
                 here.new_submission(),
                 "live",
                 None if message.source in (b"command", b"stdin") else from_bytes(message.source),
-                "{}",
+                template,
                 message.options,
                 from_bytes(message.cwd),
                 message.submit_id,
