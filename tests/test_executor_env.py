@@ -206,7 +206,8 @@ def test_tasks_do_not_see_each_others_values() -> None:
 
 def test_exports_that_no_process_can_get_are_named() -> None:
     def error_of(**exports: str) -> str | None:
-        return environment().error(Context(1, "{}", "/", "a", "b", exports=exports))
+        found = {os.fsencode(name): os.fsencode(text) for name, text in exports.items()}
+        return environment().error(Context(1, b"{}", b"/", "a", "b", exports=found))
 
     error = error_of(BIG="x" * 131_072)
     assert error is not None and "BIG" in error and "131,076 bytes" in error

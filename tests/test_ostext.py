@@ -16,12 +16,13 @@ from hypothesis import strategies as st
 
 from hypershell import ostext
 from hypershell.core.model import Submission
+from hypershell.data.how import exports_options
 from hypershell.data.submitted import row_of, submission_of
 from hypershell.data.where import parse_condition
 from hypershell.hosts import host_name
 from hypershell.net.addresses import advertised
 from hypershell.server.feed import task_of
-from hypershell.server.terms import Terms, Wishes, exports_options
+from hypershell.server.terms import Terms, Wishes
 from hypershell.tags import Directives
 
 LATIN = b"caf\xe9"

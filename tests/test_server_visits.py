@@ -35,7 +35,7 @@ def hand_in(options: str) -> tuple[list[Any], list[tuple[Submission, list[Task]]
         taken.append((submission, tasks))
         return 1
 
-    door = Door(HandIn("stdin", options, "/", "me", "host"), Lines(1, [Line("x")]))
+    door = Door(HandIn(b"stdin", options, b"/", "me", "host"), Lines(1, [Line("x")]))
     here = Surroundings(lambda: "id", lambda: 7, lambda: 0.0, submit, lambda: None, lambda: pytest.fail("asked"))
     Visits(door, here).turn()
     return door.answers, taken
