@@ -144,7 +144,7 @@ failed = []
 jobs = Jobs(settings, Environment(dict(os.environb), settings, info), Output(poller, print), failed.append,
             soft_limit=before)
 for task in make_tasks(["exec sleep 1000"] * 400):
-    jobs.start(task, None, Context(1, "{}", "/", "a", "b"), 0.0)
+    jobs.start(task, None, Context(1, b"{}", b"/", "a", "b"), 0.0)
 low = [int(name) for name in os.listdir("/proc/self/fd") if int(name) < before]
 jobs.close()
 print(json.dumps([len(failed), len(low) < 160]))
