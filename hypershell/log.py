@@ -15,6 +15,7 @@ from typing import Protocol, TextIO
 
 from hypershell.color import wants_color
 from hypershell.errors import ConfigError
+from hypershell.room import reason
 
 __all__ = ["DEVEL", "STYLES", "TRACE", "LogSettings", "rotate", "setup"]
 
@@ -159,7 +160,7 @@ class _LogFile(logging.FileHandler):
             if old is not None:
                 old.close()
         except OSError as error:
-            logging.getLogger(ROOT).warning("cannot rotate log file %s: %s", self.baseFilename, error.strerror)
+            logging.getLogger(ROOT).warning("cannot rotate log file %s: %s", self.baseFilename, reason(error))
         finally:
             self.release()
 

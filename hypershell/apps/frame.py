@@ -21,6 +21,7 @@ from hypershell.apps import help as texts
 from hypershell.apps.stdout import checked_stdout, is_stdout_closed, silence_stdout
 from hypershell.errors import ExitStatus, HyperShellError, UsageError
 from hypershell.options import COMMANDS, Command, Option, options_of
+from hypershell.room import lack, limit_behind
 
 if TYPE_CHECKING:
     from hypershell.config import Config
@@ -279,7 +280,7 @@ def _parse_mixed(interface: Any, command: str, argv: Sequence[str]) -> dict[str,
 def run_command(work: Callable[[], int]) -> int:
     """Run `work` and return its exit status, or the one of the error that ended it, which is logged in one line.
 
-    The status of an error of ours is that of its class. Anything else is 5, with the traceback in a file of the
+    The status of an error of ours is that of its class. What the machine has no room for is 5. Anything else is 5, with the traceback in a file of the
     site's log directory, or 6 where that cannot be written. A reader that closed our stdout is no error (0); a
     stdout that cannot be written is one of ours, whatever `work` prints with.
     """
@@ -296,7 +297,7 @@ def _run(work: Callable[[], int]) -> int:
     try:
         return _flushed(_worked(work))
     except HyperShellError as error:
-        _logger.critical("%s", error)
+        _logger.critical("%s", _with_limit(error))
         return error.exit_status
     except KeyboardInterrupt:
         _logger.critical("keyboard-interrupt: stopped")
@@ -308,6 +309,12 @@ def _run(work: Callable[[], int]) -> int:
         return _unexpected(error)
     except Exception as error:
         return _unexpected(error)
+
+
+def _with_limit(error: HyperShellError) -> str:
+    """Its text, with the limit that it comes from where the text does not name it."""
+    text, limit = str(error), limit_behind(error)
+    return text if limit is None or "ulimit" in text else f"{text} ({limit})"
 
 
 def _worked(work: Callable[[], int]) -> int:
@@ -328,7 +335,10 @@ def _flushed(status: int) -> int:
 
 
 def _unexpected(error: Exception) -> int:
-    """Log an error that nobody foresaw and keep its traceback."""
+    """Log an error that nobody foresaw and keep its traceback; one for want of room says all in its line."""
+    if (reason := lack(error)) is not None:
+        _logger.critical("%s", reason)
+        return ExitStatus.RUNTIME_ERROR
     import traceback
 
     summary = " ".join(f"{type(error).__name__}: {error}".split())

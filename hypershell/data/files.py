@@ -11,13 +11,17 @@ import stat
 from pathlib import Path
 
 from hypershell.errors import StoreError
+from hypershell.room import Spare, descriptor_limit, file_limit
 
-__all__ = ["ANOTHER", "check_file", "denied", "folder_denied", "is_full", "obstacle"]
+__all__ = ["ANOTHER", "check_file", "denied", "folder_denied", "is_full", "is_too_large", "no_descriptors", "obstacle"]
 
 ANOTHER = "name another file with --db PATH"
 
 #: Bytes that SQLite needs at once for the index of a write-ahead log and its first pages.
 _ROOM = 64 * 1024
+
+#: Descriptors that SQLite may need at once: the file, its journal, the index of that, the folder.
+_DESCRIPTORS = 4
 
 
 def check_file(path: Path, way_out: str = ANOTHER) -> None:
@@ -83,6 +87,28 @@ def is_full(path: Path) -> bool:
     # Some file systems have no fixed number of files and say 0.
     no_files_left = status.f_files > 0 and status.f_favail == 0
     return status.f_bavail * status.f_frsize < _ROOM or no_files_left
+
+
+def is_too_large(path: Path) -> int | None:
+    """The limit on the size of files (bytes), where the database or its journal has reached it; else None."""
+    limit = file_limit()
+    if limit is None:
+        return None
+    for suffix in ("", "-wal", "-shm", "-journal"):
+        try:
+            if os.stat(f"{path}{suffix}").st_size + _ROOM > limit:
+                return limit
+        except OSError:
+            pass
+    return None
+
+
+def no_descriptors() -> str | None:
+    """Where too few descriptors are left for a database, a text that says so."""
+    spare = Spare(_DESCRIPTORS)
+    missing = len(spare) < _DESCRIPTORS
+    spare.give()
+    return f"no file descriptor is left (ulimit -n is {descriptor_limit()}): raise the limit" if missing else None
 
 
 def _is_readonly(path: Path) -> bool:

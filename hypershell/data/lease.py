@@ -15,6 +15,8 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from hypershell.room import lack
+
 __all__ = ["BEAT", "SILENCE", "Life", "Owner", "ProcessIdentity", "Watch", "this_process"]
 
 #: Seconds between two beats of an idle owner, and seconds of silence after which one on another host is dead.
@@ -61,9 +63,12 @@ class Life(Enum):
 
 
 def _read(path: str) -> str:
+    """The text of a file of proc(5); empty where there is none."""
     try:
         return Path(path).read_text(encoding="utf-8", errors="replace")
-    except OSError:
+    except OSError as error:
+        if lack(error):  # a process that we cannot look at is not dead
+            raise
         return ""
 
 

@@ -65,7 +65,7 @@ class Recovery:
             fresh = plan.submission
             for claim in attempt(lambda: store.claims(fresh)):
                 if claim.unfinished:
-                    post(Told("warning", self._unfinished_text(fresh.path, claim.owner)))
+                    post(Told("warning", attempt(partial(self._unfinished_text, fresh.path, claim.owner))))
             attempt(lambda: store.add_submission(fresh))
             submissions.append(fresh)
         left = attempt(lambda: store.left_alone(self._is_dead))
@@ -126,7 +126,7 @@ class Recovery:
         waiting = False
         while True:
             claims: list[Claim] = attempt(lambda: store.claims(plan.submission))
-            lives = [(claim, self._life(claim.owner)) for claim in claims]
+            lives: list[tuple[Claim, Life]] = attempt(partial(self._lives, claims))
             if plan.submission is not None:
                 for claim, life in lives:
                     if life is Life.ALIVE and claim.owner is not None:
@@ -153,6 +153,9 @@ class Recovery:
 
     def _free(self, claims: Iterable[Claim]) -> list[Claim]:
         return [claim for claim in claims if self._life(claim.owner) is Life.DEAD]
+
+    def _lives(self, claims: Iterable[Claim]) -> list[tuple[Claim, Life]]:
+        return [(claim, self._life(claim.owner)) for claim in claims]
 
     def _unfinished_text(self, path: str | None, owner: Owner | None) -> str:
         """Why somebody could not have wanted to run this FILE from its beginning."""
