@@ -1,6 +1,6 @@
 """What a process has too little of: file descriptors, memory, threads; and descriptors that are kept for later.
 
-Knows how the system says it and which limit is behind it. Quick to import: what runs when a start fails is here too.
+Knows how the system says it and which limit is behind it. Quick to import: a start that fails is told by it too.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ try:
 except ImportError:  # Windows has no limits of this kind
     resource = None
 
-__all__ = ["FULL", "Spare", "descriptor_limit", "file_limit", "lack", "limit_behind", "reason"]
+__all__ = ["FULL", "Spare", "descriptor_limit", "file_limit", "lack", "limit_behind", "reason", "shortage"]
 
 #: The disk, the user's part of it, or the size that a file may have: a writer can wait for room.
 FULL = frozenset(getattr(errno, name) for name in ("ENOSPC", "EDQUOT", "EFBIG") if hasattr(errno, name))
@@ -108,6 +108,24 @@ def _no_memory() -> str:
     return f"no memory is left (ulimit -v is {limit // 1024}): raise the limit"
 
 
+def shortage(count: int) -> OSError | None:
+    """What the system says where fewer than `count` further descriptors can be opened."""
+    opened: list[int] = []
+    try:
+        while len(opened) < count:
+            opened.append(_open_nothing())
+    except OSError as error:
+        return OSError(error.errno, error.strerror)  # without a name: what is missing has none
+    finally:
+        for fd in opened:
+            os.close(fd)
+    return None
+
+
+def _open_nothing() -> int:
+    return os.open(os.devnull, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+
+
 class Spare:
     """Descriptors kept for what must be opened when no other is left; on ``/dev/null`` until then.
 
@@ -127,7 +145,7 @@ class Spare:
         """Take what is missing of them, as far as there are any."""
         try:
             while len(self._held) < self._count:
-                self._held.append(os.open(os.devnull, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0)))
+                self._held.append(_open_nothing())
         except OSError:
             pass
 

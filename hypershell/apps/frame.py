@@ -280,9 +280,9 @@ def _parse_mixed(interface: Any, command: str, argv: Sequence[str]) -> dict[str,
 def run_command(work: Callable[[], int]) -> int:
     """Run `work` and return its exit status, or the one of the error that ended it, which is logged in one line.
 
-    The status of an error of ours is that of its class. What the machine has no room for is 5. Anything else is 5, with the traceback in a file of the
-    site's log directory, or 6 where that cannot be written. A reader that closed our stdout is no error (0); a
-    stdout that cannot be written is one of ours, whatever `work` prints with.
+    The status of an error of ours is that of its class; want of room (`lack`) is 5. Anything else is 5, with the
+    traceback in a file of the site's log directory, or 6 where that cannot be written. A reader that closed our
+    stdout is no error (0); a stdout that cannot be written is one of ours, whatever `work` prints with.
     """
     if not _logger.hasHandlers():
         log.setup(log.LogSettings())

@@ -13,7 +13,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hypershell.data.files import ANOTHER, check_file, denied, folder_denied, is_full, is_too_large, no_descriptors, obstacle
+from hypershell.data.files import ANOTHER, check_file, denied, folder_denied, no_descriptors, no_room, obstacle
 from hypershell.data.store import Transient
 from hypershell.errors import StoreError
 from hypershell.room import lack
@@ -191,16 +191,13 @@ def explain(error: BaseException, path: Path) -> StoreError:
 
 def _explain_file(primary: int | None, path: Path) -> str | None:
     """A text with the reason that the system has and SQLite does not tell; None for another result code."""
-    if primary in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL) and (limit := is_too_large(path)):
-        return f"cannot grow: no file may be larger than {limit} bytes here (ulimit -f); raise the limit, or {ANOTHER}"
+    if primary in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN) and (reason := no_descriptors()):
+        return f"cannot be opened: {reason}"
+    if primary in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL) and (text := no_room(path)):
+        return text
     if primary == sqlite3.SQLITE_FULL:
         return f"cannot grow: the disk is full; make room, or {ANOTHER}"
-    if primary in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN) and (missing := no_descriptors()):
-        return f"cannot be opened: {missing}"
     if primary == sqlite3.SQLITE_IOERR:
-        # Also the index of a write-ahead log that could not grow, even for a reader.
-        if is_full(path):
-            return f"cannot be read or written: no space is left on its disk; make room, or {ANOTHER}"
         return "cannot be read or written (I/O error); check the disk and its quota"
     does = {sqlite3.SQLITE_READONLY: "written", sqlite3.SQLITE_CANTOPEN: "opened"}.get(primary or -1)
     if does is None:

@@ -33,6 +33,7 @@ __all__ = [
     "Notice",
     "Opened",
     "Plan",
+    "Ready",
     "Revised",
     "Told",
     "Tuning",
@@ -112,6 +113,10 @@ class Tuning(Struct, frozen=True):
     """Nor more kept output."""
 
 
+class Ready(Struct, frozen=True):
+    """The database is open and recorded this run; nothing has to be imported or opened for it any more."""
+
+
 class Opened(Struct, frozen=True):
     """The store is ready. `resumed` is how far the FILE of the plan was read by an earlier run."""
 
@@ -151,6 +156,7 @@ Notice: TypeAlias = (
     | StoreFailed
     | StoreStalled
     | StoreResumed
+    | Ready
     | Opened
     | Waiting
     | Adopted

@@ -19,14 +19,14 @@ from hypershell.core.actions import Finish, LoadMore, Record
 from hypershell.core.events import Durable, StoreFailed, StoreResumed, StoreStalled, TasksLoaded
 from hypershell.core.model import Submission
 from hypershell.data.batch import bytes_of, size_of
-from hypershell.data.notices import Adopted, Notice, Opened, Plan, Told, Tuning, Waiting, WriterLike
+from hypershell.data.notices import Adopted, Notice, Opened, Plan, Ready, Told, Tuning, Waiting, WriterLike
 from hypershell.data.patience import Patience
 from hypershell.data.recover import Recovery
 from hypershell.data.store import RunInfo, Store, Transient
 from hypershell.errors import StoreError
 from hypershell.room import Spare, lack
 
-__all__ = ["Adopted", "Notice", "Opened", "Plan", "Told", "Tuning", "Waiting", "Writer", "WriterLike"]
+__all__ = ["Adopted", "Notice", "Opened", "Plan", "Ready", "Told", "Tuning", "Waiting", "Writer", "WriterLike"]
 
 log = logging.getLogger("hypershell.data")
 
@@ -215,6 +215,7 @@ class Writer:
         self._try(lambda: store.begin_run(self._run))
         self._is_open = True
         self._spare.keep()
+        self._post(Ready())
         recovery = Recovery(store, self._run, self._plan, self._clock)
         recovery.start(self._post, self._pause, self._try)
         return recovery

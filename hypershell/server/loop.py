@@ -16,7 +16,7 @@ from hypershell.core import actions as act
 from hypershell.core import events as ev
 from hypershell.core.model import FeedMark, Submission, Task
 from hypershell.core.scheduler import Scheduler
-from hypershell.data.writer import Adopted, Opened, Told, Waiting, WriterLike
+from hypershell.data.writer import Adopted, Opened, Ready, Told, Waiting, WriterLike
 from hypershell.errors import InputError
 from hypershell.proto import messages as msg
 from hypershell.reactor import Poller
@@ -103,6 +103,8 @@ class Server:
         """The user would not wait for the store any longer."""
         self.visits: Visits | None = None
         """Those who hand in tasks or ask how it stands, where there is a way in for them."""
+        self.on_ready: Callable[[], None] | None = None
+        """Opens that way in, once the database needs no more descriptors."""
 
     def turn(self, now: float) -> bool:
         """One round: signals, the store, clients, the feed, timers; then what all that led to."""
@@ -197,7 +199,10 @@ class Server:
         self._writer_told = self.abandoned = True
 
     def _from_writer(self, notice: object) -> None:
-        if isinstance(notice, Opened):
+        if isinstance(notice, Ready):
+            if self.on_ready is not None:
+                self.on_ready()
+        elif isinstance(notice, Opened):
             self.opened = self._has_looked = True
             self.learn(notice.submissions)
             self._reporter.left_alone(notice.left_alone)

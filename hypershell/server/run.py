@@ -31,6 +31,7 @@ from hypershell.ids import IdSource
 from hypershell.proto.messages import ClientSettings
 from hypershell.proto.visits import Status
 from hypershell.reactor import Poller
+from hypershell.room import descriptor_limit
 from hypershell.server.ending import Ending
 from hypershell.server.feed import STDIN, Feed, open_file
 from hypershell.server.loop import Server
@@ -48,6 +49,10 @@ from hypershell.transport import Endpoint
 __all__ = ["Place", "Run"]
 
 log = logging.getLogger("hypershell")
+
+#: Descriptors of a run without tasks, with room to spare, and those that a task may have for a moment.
+_DESCRIPTORS = 64
+_DESCRIPTORS_OF_TASK = 4
 
 
 class Place(Struct, frozen=True):
@@ -139,7 +144,7 @@ class Run:
             Sink(self._err_fd, settings.errors or "stderr", poller, self._taken, progress.erase),
             [feed] if feed is not None else [],
             Signals(self._watch.take, settings.drain_time, place.term_kills, logs.rotate),
-            await_store=settings.restart,
+            await_store=settings.restart or _is_tight(place.slots),
             reopen=self._reopen,
         )
         if submission is not None:
@@ -159,6 +164,8 @@ class Run:
 
         here = Surroundings(self._ids.task, self._ids.submission, self._wall, server.hand_in, self._closing, status)
         server.visits = Visits(source, here)
+        source.hold()
+        server.on_ready = source.admit
 
     def _closing(self) -> str | None:
         """Why nothing can be handed in now."""
@@ -416,6 +423,12 @@ def _policy(settings: RunSettings, source: _Source | None, place: Place) -> Poli
         stopping=2 * settings.signalwait + STORE_GRACE,
         task_limit=settings.task_timeout,
     )
+
+
+def _is_tight(slots: int) -> bool:
+    """Whether tasks could take what the database needs to be opened: they begin after it then."""
+    limit = descriptor_limit()
+    return limit is not None and limit < _DESCRIPTORS + _DESCRIPTORS_OF_TASK * slots
 
 
 def _client_settings(settings: RunSettings, place: Place, server_id: str) -> ClientSettings:
