@@ -17,8 +17,8 @@ def main(argv: list[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     try:
         return _main(argv)
-    except (OSError, ImportError, MemoryError) as error:
-        # Mostly a module that cannot be read: what a command does is told by its frame.
+    except Exception as error:
+        # Mostly a module that cannot be read: what a command lacks is told by its frame.
         if (reason := lack(error)) is None:
             raise
         sys.stderr.write(f"CRITICAL [hypershell] {reason}\n")

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from types import ModuleType
 
 resource: ModuleType | None
@@ -72,8 +70,8 @@ def lack(error: BaseException) -> str | None:
 
 
 def _lack(error: BaseException) -> str | None:
-    if isinstance(error, MemoryError):
-        return _no_memory()
+    if isinstance(error, MemoryError) or (isinstance(error, SystemError) and "without" in str(error)):
+        return _no_memory()  # modules in C that get no memory may fail without setting an exception
     if isinstance(error, OSError):
         return _of_number(error)
     if isinstance(error, ImportError):
@@ -153,12 +151,3 @@ class Spare:
         """Close them, so that something else can be opened."""
         while self._held:
             os.close(self._held.pop())
-
-    @contextmanager
-    def lent(self) -> Iterator[None]:
-        """Something may be opened and closed again inside."""
-        self.give()
-        try:
-            yield
-        finally:
-            self.keep()

@@ -62,5 +62,4 @@ def _cluster(argv: list[str]) -> int:
     executor = Executor(poller, client_end, info, guard=start_guard(info.id))
     run.on_signal(executor.heard)
     run.start()
-    reactor.run(poller, [run.server, executor])
-    return run.close()
+    return run.turns([executor])

@@ -167,7 +167,7 @@ def _serve(
         if way_in is not None:
             run.receive(way_in.listener)
         world.on_crash(lambda: run.commit_now(2.0))
-        parts: list[reactor.Part] = [run.server]
+        parts: list[reactor.Part] = []
         if own > 0:
             info = _info(world, client_id, own)
             startup = startup_of(world, began)
@@ -175,8 +175,7 @@ def _serve(
             run.on_signal(executor.heard)
             parts.append(executor)
         run.start()
-        reactor.run(poller, parts)
-        return run.close()
+        return run.turns(parts)
 
 
 def _slots(settings: RunSettings, ranks: int, cores: int, is_open: bool) -> tuple[int, int]:

@@ -70,10 +70,18 @@ class Connected:
             raise StoreError("the database is not open")
         return self._link
 
+    def unbegun(self) -> Connection:
+        """The connection with no transaction: want of memory may have kept the last one from being rolled back."""
+        link = self.link
+        if link.in_transaction():
+            with self.explained():
+                link.rollback()
+        return link
+
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """One read transaction."""
-        link = self.link
+        link = self.unbegun()
         with self.explained():
             link.execution_options(reading=True)
             try:

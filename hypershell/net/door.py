@@ -105,11 +105,8 @@ class Door:
 
     def missing(self) -> str | None:
         """Why no client can be let in now; None where descriptors are left."""
-        error = shortage(VESTIBULE)
-        if error is None:
-            return None
-        self._tell(error)
-        return f"the server has no room for more clients: {reason(error)}"
+        error = self._look()
+        return None if error is None else f"the server has no room for more clients: {reason(error)}"
 
     def close(self) -> None:
         """Close sockets and strangers."""
@@ -132,14 +129,17 @@ class Door:
         """Whether one more can come in now, if need be in place of another."""
         if now < self._deaf_until:
             return False
-        if len(self.strangers) < self._most:
+        places = self._most if self._look() is None else VESTIBULE
+        if len(self.strangers) < places:
             return True
         return now - next(iter(self.strangers)).since >= self._young
 
     def _accept(self, sock: socket.socket, now: float) -> None:
         for _ in range(_ACCEPTS):
-            if not self._has_room(now) or self._must_wait(now):
+            if not self._has_room(now):
                 return
+            if len(self.strangers) >= VESTIBULE and self._look() is not None:
+                self._send_away(self._one_of_most(), False)  # the newcomer gets its descriptor
             try:
                 made, where = sock.accept()
             except (BlockingIOError, InterruptedError):
@@ -158,19 +158,15 @@ class Door:
             if connection is not None:
                 self.strangers[connection] = str(where[0])
 
-    def _must_wait(self, now: float) -> bool:
-        """Whether newcomers have to wait for those who are between us and the last descriptors."""
+    def _look(self) -> OSError | None:
+        """What the system says where none but the last descriptors are left."""
         error = shortage(VESTIBULE)
-        if error is None:
-            if self.short:
-                self.short = False
-                self._quiet.log(logging.INFO, "There is room for connections again")
-            return False
-        if len(self.strangers) < VESTIBULE:
-            return False
-        self._tell(error)
-        self._deaf_until = now + _BREATH
-        return True
+        if error is not None:
+            self._tell(error)
+        elif self.short and shortage(2 * VESTIBULE) is None:  # not at every stranger that comes or goes
+            self.short = False
+            self._quiet.log(logging.INFO, "There is room for connections again")
+        return error
 
     def _tell(self, error: OSError) -> None:
         """Say once that clients are refused or wait."""

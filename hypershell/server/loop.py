@@ -449,6 +449,18 @@ class Server:
         self.finished = self._endpoint.flush() and written and (self._writer.ended or self.abandoned)
         return False
 
+    def fall(self, reason: str) -> None:
+        """Begin nothing more: what is known is committed, and the run ends as it is.
+
+        Nobody is dismissed: clients that outlive us keep their tasks, others see us go.
+        """
+        if self.finish is None:
+            done = self._scheduler.counts
+            unfinished = self._scheduler.unfinished()
+            self.finish = act.Finish(
+                done.succeeded, done.failed, 0, unfinished, reason, done.failed_before, done.cancelled
+            )
+
     def output_lost(self) -> list[str]:
         """Where output could not be written to its end."""
         return [sink.name for sink in (self.out, self.err) if not sink.empty]

@@ -17,7 +17,6 @@ from hypershell.core import actions as act
 from hypershell.core.scheduler import Scheduler
 from hypershell.core.states import FAILED
 from hypershell.errors import ExitStatus
-from hypershell.room import reason
 from hypershell.server.output import OutputError
 from hypershell.server.status import Pace
 from hypershell.server.statusfile import StatusFile
@@ -52,7 +51,7 @@ class Failures:
             self._file.write(b"\n".join(lines) + b"\n")
         except OSError as error:
             if not self._told:
-                log.error("%s: %s; failures are missing there, the database has them", self._path, reason(error))
+                log.error("%s: %s; failures are missing there, the database has them", self._path, error.strerror)
             self._told = True
 
     def close(self) -> None:

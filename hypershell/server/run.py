@@ -12,12 +12,12 @@ import shlex
 import stat
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 from msgspec import Struct
 
-from hypershell import __version__
+from hypershell import __version__, reactor
 from hypershell import log as logs
 from hypershell.core.actions import Finish
 from hypershell.core.model import FeedMark, Submission
@@ -30,8 +30,8 @@ from hypershell.errors import InputError, UsageError
 from hypershell.ids import IdSource
 from hypershell.proto.messages import ClientSettings
 from hypershell.proto.visits import Status
-from hypershell.reactor import Poller
-from hypershell.room import descriptor_limit
+from hypershell.reactor import Part, Poller
+from hypershell.room import Spare, descriptor_limit, lack
 from hypershell.server.ending import Ending
 from hypershell.server.feed import STDIN, Feed, open_file
 from hypershell.server.loop import Server
@@ -180,6 +180,22 @@ class Run:
         self._watch.start()
         self.writer.start()
         self._ending.find_walltime(self._poller)
+
+    def turns(self, parts: Sequence[Part] = ()) -> int:
+        """Take turns beside `parts` until all have finished, then `close`; the exit status.
+
+        Where memory runs out the server alone goes on: it commits what it knows and ends as unfinished.
+        """
+        spare = Spare(1)  # for the traceback of an error that nobody foresaw
+        try:
+            reactor.run(self._poller, [self.server, *parts])
+        except MemoryError as error:
+            log.critical("%s; the run ends here", lack(error))
+            self.server.fall("out of memory")
+            reactor.run(self._poller, [self.server])
+        finally:
+            spare.give()
+        return self.close()
 
     def close(self) -> int:
         """Say how it ended, release everything, and give the exit status."""

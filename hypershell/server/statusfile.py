@@ -13,7 +13,6 @@ from collections.abc import Callable
 from msgspec import Struct, json
 
 from hypershell.errors import InputError
-from hypershell.room import reason
 
 __all__ = ["StatusFile", "Told"]
 
@@ -81,7 +80,7 @@ class StatusFile:
         except OSError as error:
             if not self._failed:
                 log.error("cannot write the status file %s: %s; it tells of an earlier state",
-                          self._path, reason(error))  # fmt: skip
+                          self._path, error.strerror)  # fmt: skip
             self._failed = True
 
     def deadline(self) -> float:
