@@ -73,9 +73,11 @@ class Connected:
     def unbegun(self) -> Connection:
         """The connection with no transaction: want of memory may have kept the last one from being rolled back."""
         link = self.link
-        if link.in_transaction():
-            with self.explained():
+        with self.explained():
+            if link.in_transaction():
                 link.rollback()
+            raw: Any = link.connection.dbapi_connection
+            raw.rollback()  # nothing is sent where there is nothing to roll back
         return link
 
     @contextmanager

@@ -387,7 +387,7 @@ class Dialer:
 
     def _tell_wait(self, error: Rejected) -> None:
         """Say once why we are not let in yet."""
-        if not self._has_told:
+        if not self._has_told and self._patience.busy > 0:
             self._has_told = True
             _log.warning("Not let in yet: %s; trying again for up to %g seconds", error, self._patience.busy)
 

@@ -105,7 +105,7 @@ class Door:
 
     def missing(self) -> str | None:
         """Why no client can be let in now; None where descriptors are left."""
-        error = self._look()
+        error = self._look(VESTIBULE)
         return None if error is None else f"the server has no room for more clients: {reason(error)}"
 
     def close(self) -> None:
@@ -129,7 +129,7 @@ class Door:
         """Whether one more can come in now, if need be in place of another."""
         if now < self._deaf_until:
             return False
-        places = self._most if self._look() is None else VESTIBULE
+        places = self._most if self._look(VESTIBULE + 1) is None else VESTIBULE
         if len(self.strangers) < places:
             return True
         return now - next(iter(self.strangers)).since >= self._young
@@ -138,7 +138,7 @@ class Door:
         for _ in range(_ACCEPTS):
             if not self._has_room(now):
                 return
-            if len(self.strangers) >= VESTIBULE and self._look() is not None:
+            if len(self.strangers) >= VESTIBULE and self._look(VESTIBULE + 1) is not None:
                 self._send_away(self._one_of_most(), False)  # the newcomer gets its descriptor
             try:
                 made, where = sock.accept()
@@ -158,9 +158,9 @@ class Door:
             if connection is not None:
                 self.strangers[connection] = str(where[0])
 
-    def _look(self) -> OSError | None:
-        """What the system says where none but the last descriptors are left."""
-        error = shortage(VESTIBULE)
+    def _look(self, count: int) -> OSError | None:
+        """What the system says where not so many descriptors are left."""
+        error = shortage(count)
         if error is not None:
             self._tell(error)
         elif self.short and shortage(2 * VESTIBULE) is None:  # not at every stranger that comes or goes
