@@ -19,12 +19,14 @@ from hypershell.data import engine
 from hypershell.data.batch import Batch
 from hypershell.data.engine import Sqlite, explain
 from hypershell.data.lease import Life, Owner, Watch, this_process
-from hypershell.data.notices import Plan, Ready, Told, Tuning
+from hypershell.data.notices import Opened, Plan, Ready, Told, Tuning
+from hypershell.data.places import open_store
 from hypershell.data.sql import SqlStore
 from hypershell.data.store import Store, Transient, sqlite_store
 from hypershell.data.writer import SPARE
 from hypershell.room import Spare
 from tests.test_data_writer import DONE, Driver, new_submission, query, threaded
+from tests.testbed.postgres import Server
 from tests.testbed.room import descriptors
 
 QUICK = Tuning(tell_after=0.0)
@@ -159,6 +161,21 @@ def test_descriptors_are_kept_for_the_database(path: Path) -> None:
             spare.give()
         driver.finish()
     assert query(path, "SELECT count(*) FROM task") == [(3,)]
+
+
+def test_a_new_connection_to_postgresql_has_the_kept_descriptors(postgres: Server) -> None:
+    address = postgres.address()
+    with descriptors(40):
+        driver = Driver(threaded(open_store(address), QUICK), Plan(new_submission()))
+        driver.until(Opened)
+        ours = "application_name = 'hypershell'"
+        postgres.query(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {ours}")
+        others = Spare(100)
+        driver.writer.submit(Record(1, inserted=driver.tasks(3)))
+        driver.durable(1)
+        others.give()
+        driver.finish()
+    assert postgres.query("SELECT count(*) FROM task", schema=address.schema) == [(3,)]
 
 
 def test_an_owner_that_cannot_be_looked_at_is_not_dead() -> None:
