@@ -287,9 +287,10 @@ class Listener:
         """Whether there is room for a peer that has proven itself; raises ``Refusal``."""
         if len(self._guests) >= self.limits.peers:
             raise Refusal(Code.BUSY, f"no more than {self.limits.peers} peers are served here")
-        if peer.role == CLIENT and (missing := self._door.missing()):
-            raise Refusal(Code.BUSY, missing)
         before = self._clients.get(peer.ident) if peer.role == CLIENT else None
+        # One that comes back takes no more than its old connection did.
+        if peer.role == CLIENT and before is None and (missing := self._door.missing()):
+            raise Refusal(Code.BUSY, missing)
         if before is not None and before.peer.connection >= peer.connection:
             raise Refusal(Code.PROTOCOL, f"client {peer.ident} is already connected")
 
