@@ -7,15 +7,28 @@ from __future__ import annotations
 
 import sys
 
+from hypershell.room import lack
+
 __all__ = ["main", "main_cluster"]
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run ``hs ARGV`` and return its exit status."""
-    _open_standard_streams()
-    if argv is None:
-        _begin_in_utf8()
-        argv = sys.argv[1:]
+    try:
+        _open_standard_streams()
+        if argv is None:
+            _begin_in_utf8()
+            argv = sys.argv[1:]
+        return _main(argv)
+    except Exception as error:
+        # Mostly a module that cannot be read: what a command lacks is told by its frame.
+        if (reason := lack(error)) is None:
+            raise
+        sys.stderr.write(f"CRITICAL [hypershell] {reason}\n")
+        return 5
+
+
+def _main(argv: list[str]) -> int:
     if argv[:1] == ["mpi"] and sys.platform != "win32":
         from hypershell.apps.mpi import main as main_of_mpi
 

@@ -25,7 +25,6 @@ __all__ = [
     "move_above",
     "raise_descriptors",
     "require_descriptors",
-    "shortage_line",
 ]
 
 #: Errors that say that the machine, or what we may have of it, is used up; not that anything is wrong.
@@ -36,7 +35,7 @@ RESERVE = 8
 
 #: Free descriptors without which no command begins that runs tasks or serves them: what it opens itself, the
 #: reserve and those of one task.
-ENOUGH = 24
+ENOUGH = 32
 
 #: The same before MPI_Init, which opens some itself; without them it ends the job in its own words.
 ENOUGH_FOR_MPI = 40
@@ -133,19 +132,3 @@ def require_descriptors(count: int) -> None:
     finally:
         for fd in taken:
             os.close(fd)
-
-
-def shortage_line(error: BaseException) -> str | None:
-    """What to tell the user where `error` says that descriptors, processes or memory are used up, else None."""
-    code = getattr(error, "errno", None)
-    text = str(error)
-    if isinstance(error, ImportError) and os.strerror(errno.EMFILE) in text:  # dlopen(3) gives no number
-        code = errno.EMFILE
-    if isinstance(error, RuntimeError) and "start new thread" in text:
-        return "cannot start a thread: no more processes are allowed; allow more (ulimit -u)"
-    if code in (errno.EMFILE, errno.ENFILE):
-        own = f" ({most_descriptors()} are allowed)" if code == errno.EMFILE else ""
-        return f"no file descriptors are left{own}: {os.strerror(code)}; allow more (ulimit -n)"
-    if isinstance(error, OSError) and code == errno.ENOMEM:
-        return f"no memory is left: {error.strerror}; free some, or take fewer slots (-N)"
-    return None

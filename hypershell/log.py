@@ -17,6 +17,7 @@ from typing import Protocol, TextIO
 from hypershell.color import wants_color
 from hypershell.errors import ConfigError
 from hypershell.ostext import escaped, in_quotes
+from hypershell.room import Spare, reason
 
 __all__ = ["DEVEL", "STYLES", "TRACE", "LogSettings", "rotate", "setup", "share_terminal"]
 
@@ -165,10 +166,17 @@ class _LogFile(logging.FileHandler):
 
     def __init__(self, path: str) -> None:
         super().__init__(path, encoding="utf-8", errors="backslashreplace")
+        self._spare = Spare(1)  # to rotate when no other descriptor is left
+
+    def close(self) -> None:
+        """Close the file."""
+        super().close()
+        self._spare.give()
 
     def rotate(self) -> None:
         """Move the file away, if it is still ours, and open a new one; on failure go on with the old one."""
         self.acquire()
+        self._spare.give()
         try:
             if self._is_ours():
                 os.rename(self.baseFilename, self._free_name())
@@ -177,8 +185,9 @@ class _LogFile(logging.FileHandler):
             if old is not None:
                 old.close()
         except OSError as error:
-            logging.getLogger(ROOT).warning("cannot rotate log file %s: %s", self.baseFilename, error.strerror)
+            logging.getLogger(ROOT).warning("cannot rotate log file %s: %s", self.baseFilename, reason(error))
         finally:
+            self._spare.keep()
             self.release()
 
     def handleError(self, record: logging.LogRecord) -> None:

@@ -15,7 +15,9 @@ import pytest
 from hypershell.color import wants_color
 from hypershell.errors import ConfigError
 from hypershell.log import DEVEL, STYLES, TRACE, LogSettings, rotate, setup
+from hypershell.room import Spare
 from hypershell.settings import RunSettings
+from tests.testbed.room import descriptors
 
 
 class Terminal(io.StringIO):
@@ -230,6 +232,19 @@ def test_rotation_that_fails_keeps_logging(tmp_path: Path, stderr: Captured) -> 
     assert "cannot rotate log file" in stderr.getvalue()
     logging.getLogger("hypershell").error("still here")
     assert "still here" in stderr.getvalue()
+
+
+def test_rotation_keeps_a_descriptor_for_itself(tmp_path: Path, stderr: Captured) -> None:
+    with descriptors(3):
+        setup(log_to(tmp_path))
+        others = Spare(3)
+        logging.getLogger("hypershell").info("before")
+        rotate()
+        logging.getLogger("hypershell").info("after")
+        others.give()
+    folder = tmp_path / "sub"
+    assert [(folder / name).read_text().split()[-1] for name in ("a.log.1", "a.log")] == ["before", "after"]
+    assert "cannot rotate" not in stderr.getvalue()
 
 
 def test_rotation_without_a_file_does_nothing(tmp_path: Path, stderr: Captured) -> None:

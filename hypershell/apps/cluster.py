@@ -67,5 +67,4 @@ def _cluster(argv: list[str]) -> int:
     executor = Executor(poller, client_end, info, guard=guard, soft_limit=soft_limit)
     run.on_signal(executor.heard)
     run.start()
-    reactor.run(poller, [run.server, executor])
-    return run.close()
+    return run.turns([executor])

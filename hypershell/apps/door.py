@@ -43,18 +43,6 @@ class OpenDoor:
         self.close()
 
 
-def _allow_many_connections() -> None:
-    """Each client takes a descriptor; many systems allow 1,024 until a process asks for more."""
-    try:
-        import resource
-    except ImportError:  # Windows has no such limit
-        return
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard == resource.RLIM_INFINITY or soft < hard:
-        with contextlib.suppress(OSError, ValueError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
 def open_door(poller: Poller, door: DoorSettings, config: Config) -> OpenDoor:
     """Listen as the settings say.
 
@@ -73,7 +61,6 @@ def open_door(poller: Poller, door: DoorSettings, config: Config) -> OpenDoor:
     from hypershell.proto.session import STATUS, SUBMIT
     from hypershell.proto.visits import decode_asker, decode_submitter
 
-    _allow_many_connections()
     host = door.bind if door.door is None else door.door
     key = find_key(config, door.auth_file)
     if key is None and door.connect_file is None:

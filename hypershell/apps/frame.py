@@ -22,6 +22,7 @@ from hypershell.apps.given import Given, add_reserved, command_line_library, onc
 from hypershell.apps.stdout import checked_stdout, is_stdout_closed, silence_stdout
 from hypershell.errors import ExitStatus, HyperShellError, UsageError
 from hypershell.options import COMMANDS, Command, Option, options_of
+from hypershell.room import lack, limit_behind
 
 if TYPE_CHECKING:
     from hypershell.config import Config
@@ -301,9 +302,9 @@ def _parse_mixed(interface: Any, command: str, argv: Sequence[str]) -> dict[str,
 def run_command(work: Callable[[], int]) -> int:
     """Run `work` and return its exit status, or the one of the error that ended it, which is logged in one line.
 
-    The status of an error of ours is that of its class. Anything else is 5, with the traceback in a file of the
-    site's log directory, or 6 where that cannot be written. A reader that closed our stdout is no error (0); a
-    stdout that cannot be written is one of ours, whatever `work` prints with.
+    The status of an error of ours is that of its class; want of room (`lack`) is 5. Anything else is 5, with the
+    traceback in a file of the site's log directory, or 6 where that cannot be written. A reader that closed our
+    stdout is no error (0); a stdout that cannot be written is one of ours, whatever `work` prints with.
     """
     if not _logger.hasHandlers():
         log.setup(log.LogSettings())
@@ -318,7 +319,7 @@ def _run(work: Callable[[], int]) -> int:
     try:
         return _flushed(_worked(work))
     except HyperShellError as error:
-        _logger.critical("%s", error)
+        _logger.critical("%s", _with_limit(error))
         return error.exit_status
     except KeyboardInterrupt:
         _logger.critical("keyboard-interrupt: stopped")
@@ -329,12 +330,13 @@ def _run(work: Callable[[], int]) -> int:
             return ExitStatus.SUCCESS
         return _unexpected(error)
     except Exception as error:
-        from hypershell.limits import shortage_line
-
-        if (line := shortage_line(error)) is not None:
-            _logger.critical("%s", line)
-            return ExitStatus.RUNTIME_ERROR
         return _unexpected(error)
+
+
+def _with_limit(error: HyperShellError) -> str:
+    """Its text, with the limit that it comes from where the text does not name it."""
+    text, limit = str(error), limit_behind(error)
+    return text if limit is None or "ulimit" in text else f"{text} ({limit})"
 
 
 def _worked(work: Callable[[], int]) -> int:
@@ -355,7 +357,13 @@ def _flushed(status: int) -> int:
 
 
 def _unexpected(error: Exception) -> int:
-    """Log an error that nobody foresaw and keep its traceback; a current directory that is gone explains it."""
+    """Log an error that nobody foresaw and keep its traceback.
+
+    One for want of room, or of a current directory, says all in its line.
+    """
+    if (reason := lack(error)) is not None:
+        _logger.critical("%s", reason)
+        return ExitStatus.RUNTIME_ERROR
     import traceback
 
     from hypershell.site import SiteError, working_directory

@@ -194,7 +194,7 @@ def _serve(world: World, end: MpiServerEnd, parsed: Parsed, argv: list[str], sta
         if way_in is not None:
             run.receive(way_in.listener)
         world.on_crash(lambda: run.commit_now(2.0))
-        parts: list[reactor.Part] = [run.server]
+        parts: list[reactor.Part] = []
         if own > 0:
             executor = Executor(
                 poller,
@@ -208,8 +208,7 @@ def _serve(world: World, end: MpiServerEnd, parsed: Parsed, argv: list[str], sta
             run.on_signal(executor.heard)
             parts.append(executor)
         run.start()
-        reactor.run(poller, parts)
-        return run.close()
+        return run.turns(parts)
 
 
 def _reads_input(settings: RunSettings, door: DoorSettings) -> bool:

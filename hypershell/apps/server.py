@@ -36,5 +36,4 @@ def _server(argv: list[str]) -> int:
         run = Run(poller, way_in.listener, settings, place, ["server", *argv])
         run.receive(way_in.listener)
         run.start()
-        reactor.run(poller, [run.server])
-        return run.close()
+        return run.turns()

@@ -166,7 +166,8 @@ class Finish(Struct, frozen=True, gc=False):
     held: int
     unfinished: int
     reason: str
-    """``complete``, ``drained``, ``walltime``, ``interrupted``, ``group failed``, ``store failed`` or ``idle``."""
+    """``complete``, ``drained``, ``walltime``, ``interrupted``, ``group failed``, ``store failed``, ``idle``
+    or ``out of memory``."""
     failed_before: int = 0
     """Final failures, in earlier runs, of what this run took over."""
     cancelled: int = 0

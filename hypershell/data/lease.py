@@ -15,6 +15,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from hypershell.hosts import host_name
+from hypershell.room import lack
 
 __all__ = ["BEAT", "SILENCE", "Life", "Owner", "ProcessIdentity", "Watch", "this_process"]
 
@@ -62,9 +63,12 @@ class Life(Enum):
 
 
 def _read(path: str) -> str:
+    """The text of a file of proc(5); empty where there is none."""
     try:
         return Path(path).read_text(encoding="utf-8", errors="replace")
-    except OSError:
+    except OSError as error:
+        if lack(error):  # a process that we cannot look at is not dead
+            raise
         return ""
 
 

@@ -18,7 +18,7 @@ from hypershell.core.model import Submission, Task
 from hypershell.core.states import DISPATCHED, PENDING
 from hypershell.data.batch import Batch, Change, execution_of
 from hypershell.data.lease import Owner
-from hypershell.data.notices import Notice, Opened, Plan
+from hypershell.data.notices import Notice, Opened, Plan, Ready
 from hypershell.data.store import Claim, Earlier, Refused, RunInfo, Taken
 from hypershell.errors import HyperShellError, StoreError
 
@@ -169,7 +169,7 @@ class MemoryWriter:
 
     def start(self) -> None:
         submissions = [self._plan.submission] if self._plan.submission else []
-        self._outbox.append(Opened(0, None, submissions))
+        self._outbox += (Ready(), Opened(0, None, submissions))
         self._wake()
 
     def accept(self) -> None:

@@ -34,6 +34,7 @@ __all__ = [
     "Notice",
     "Opened",
     "Plan",
+    "Ready",
     "Revised",
     "Told",
     "Tuning",
@@ -119,6 +120,10 @@ class Tuning(Struct, frozen=True):
     """Nor more kept output."""
 
 
+class Ready(Struct, frozen=True):
+    """The database is open and recorded this run; nothing has to be imported or opened for it any more."""
+
+
 class Opened(Struct, frozen=True):
     """The store is ready. `resumed` is how far the FILE of the plan was read by an earlier run."""
 
@@ -164,6 +169,7 @@ Notice: TypeAlias = (
     | StoreFailed
     | StoreStalled
     | StoreResumed
+    | Ready
     | Opened
     | FailedBefore
     | Waiting

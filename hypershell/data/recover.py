@@ -151,7 +151,7 @@ class Recovery:
         waiting = False
         while True:
             claims: list[Claim] = attempt(lambda: store.claims(plan.submission, plan.again is not None))
-            lives = [(claim, self._life(claim.owner)) for claim in claims]
+            lives: list[tuple[Claim, Life]] = attempt(partial(self._lives, claims))
             if plan.submission is not None:
                 for claim, life in lives:
                     if life is Life.ALIVE and claim.owner is not None:
@@ -178,6 +178,9 @@ class Recovery:
 
     def _free(self, claims: Iterable[Claim]) -> list[Claim]:
         return [claim for claim in claims if self._life(claim.owner) is Life.DEAD]
+
+    def _lives(self, claims: Iterable[Claim]) -> list[tuple[Claim, Life]]:
+        return [(claim, self._life(claim.owner)) for claim in claims]
 
     def _known(self, fresh: Submission) -> str | None:
         """What somebody should know who runs this FILE from its beginning: that it was run before."""

@@ -343,7 +343,7 @@ class SqlStore(Connected):
     @contextmanager
     def _transaction(self, guarded: bool = True) -> Iterator[Connection]:
         """One write transaction; it begins by renewing our lease, which fails once we are fenced."""
-        link = self.link
+        link = self.unbegun()
         if guarded:
             self._database.check_place()
         with self.explained(), link.begin():

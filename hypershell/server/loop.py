@@ -18,7 +18,7 @@ from hypershell.core import events as ev
 from hypershell.core.model import FeedMark, Submission, Task
 from hypershell.core.scheduler import Scheduler
 from hypershell.data.how import How, merged
-from hypershell.data.notices import Adopted, FailedBefore, Opened, Told, Waiting, WriterLike
+from hypershell.data.notices import Adopted, FailedBefore, Opened, Ready, Told, Waiting, WriterLike
 from hypershell.errors import HyperShellError, InputError
 from hypershell.ostext import to_bytes
 from hypershell.proto import messages as msg
@@ -113,6 +113,8 @@ class Server:
         """The user would not wait for the store any longer."""
         self.visits: Visits | None = None
         """Those who hand in tasks or ask how it stands, where there is a way in for them."""
+        self.on_ready: Callable[[], None] | None = None
+        """Opens that way in, once the database needs no more descriptors."""
 
     def turn(self, now: float) -> bool:
         """One round: signals, the store, clients, the feed, timers; then what all that led to."""
@@ -210,7 +212,10 @@ class Server:
         self._writer_told = self.abandoned = True
 
     def _from_writer(self, notice: object) -> None:
-        if isinstance(notice, Opened):
+        if isinstance(notice, Ready):
+            if self.on_ready is not None:
+                self.on_ready()
+        elif isinstance(notice, Opened):
             self._store_opened(notice)
         elif isinstance(notice, Adopted):
             self._learn_all(notice.submissions)
@@ -497,6 +502,18 @@ class Server:
         written = not self.output_lost() or self._output_tries >= OUTPUT_ATTEMPTS
         self.finished = self._endpoint.flush() and written and (self._writer.ended or self.abandoned)
         return False
+
+    def fall(self, reason: str) -> None:
+        """Begin nothing more: what is known is committed, and the run ends as it is.
+
+        Nobody is dismissed: clients that outlive us keep their tasks, others see us go.
+        """
+        if self.finish is None:
+            done = self._scheduler.counts
+            unfinished = self._scheduler.unfinished()
+            self.finish = act.Finish(
+                done.succeeded, done.failed, 0, unfinished, reason, done.failed_before, done.cancelled
+            )
 
     def output_lost(self) -> list[str]:
         """Where output could not be written to its end; not where nothing was opened: these tasks have no end."""

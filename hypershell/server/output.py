@@ -6,7 +6,6 @@ A descriptor that cannot take more holds the bytes back; clients then stop readi
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 import select
@@ -16,6 +15,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from hypershell.reactor import Poller
+from hypershell.room import FULL, reason
 
 if TYPE_CHECKING:
     from hypershell.server.behind import Behind
@@ -166,12 +166,12 @@ class Sink:
         return done
 
     def _failed(self, error: OSError, data: memoryview, done: int) -> int:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in FULL:
             if not self._told:
-                log.error("%s: %s; output is held back until there is room", self.name, error.strerror)
+                log.error("%s: %s; output is held back until there is room", self.name, reason(error))
             self.stuck = self._told = True
             return done
-        log.warning("%s: %s; what tasks print there is dropped from here on", self.name, error.strerror)
+        log.warning("%s: %s; what tasks print there is dropped from here on", self.name, reason(error))
         self._gone = True
         return len(data)
 

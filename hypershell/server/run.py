@@ -11,12 +11,12 @@ import os
 import stat
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from msgspec import Struct
 
-from hypershell import __version__
+from hypershell import __version__, reactor
 from hypershell import log as logs
 from hypershell.core.actions import Finish
 from hypershell.core.model import FeedMark, Submission
@@ -31,7 +31,8 @@ from hypershell.ids import IdSource
 from hypershell.ostext import escaped, joined, quoted, to_bytes
 from hypershell.proto.messages import ClientSettings
 from hypershell.proto.visits import Status
-from hypershell.reactor import Poller
+from hypershell.reactor import Part, Poller
+from hypershell.room import Spare, descriptor_limit, lack
 from hypershell.server.ending import Ending
 from hypershell.server.feed import STDIN, Feed, open_file
 from hypershell.server.loop import Server
@@ -53,6 +54,9 @@ __all__ = ["Place", "Run"]
 log = logging.getLogger("hypershell")
 
 _THE_SAME = "the same command"
+#: Descriptors of a run without tasks, with room to spare, and those that a task may have for a moment.
+_DESCRIPTORS = 64
+_DESCRIPTORS_OF_TASK = 4
 
 
 class Place(Struct, frozen=True):
@@ -148,7 +152,7 @@ class Run:
             Sink(self._outputs.streams[1], settings.errors or "stderr", poller, self._taken, progress),
             [feed] if feed is not None else [],
             Signals(self._watch.take, settings.drain_time, place.term_kills, logs.rotate),
-            await_store=settings.restart,
+            await_store=settings.restart or _is_tight(place.slots),
             # Also for what is handed in or adopted meanwhile, except that each of those says what it keeps.
             given={name: value for name, value in _given(settings).items() if name != "keep_output"},
             reopen=self._reopen,
@@ -171,6 +175,8 @@ class Run:
 
         here = Surroundings(self._ids.task, self._ids.submission, self._wall, server.hand_in, self._closing, status)
         server.visits = Visits(source, here)
+        source.hold()
+        server.on_ready = source.admit
 
     def _closing(self) -> str | None:
         """Why nothing can be handed in now."""
@@ -185,6 +191,22 @@ class Run:
         self._watch.start()
         self.writer.start()
         self._ending.find_walltime(self._poller)
+
+    def turns(self, parts: Sequence[Part] = ()) -> int:
+        """Take turns beside `parts` until all have finished, then `close`; the exit status.
+
+        Where memory runs out the server alone goes on: it commits what it knows and ends as unfinished.
+        """
+        spare = Spare(1)  # for the traceback of an error that nobody foresaw
+        try:
+            reactor.run(self._poller, [self.server, *parts])
+        except MemoryError as error:
+            log.critical("%s; the run ends here", lack(error))
+            self.server.fall("out of memory")
+            reactor.run(self._poller, [self.server])
+        finally:
+            spare.give()
+        return self.close()
 
     def close(self) -> int:
         """Say how it ended, release everything, and give the exit status."""
@@ -462,6 +484,12 @@ def _policy(settings: RunSettings, source: _Source | None, place: Place) -> Poli
         stopping=2 * settings.signalwait + STORE_GRACE,
         task_limit=settings.task_timeout,
     )
+
+
+def _is_tight(slots: int) -> bool:
+    """Whether tasks could take what the database needs to be opened: they begin after it then."""
+    limit = descriptor_limit()
+    return limit is not None and limit < _DESCRIPTORS + _DESCRIPTORS_OF_TASK * slots
 
 
 def _client_settings(settings: RunSettings, place: Place, server_id: str) -> ClientSettings:

@@ -31,6 +31,12 @@ log = logging.getLogger("hypershell.server")
 class Source(Protocol):
     """What lets visitors in; ``net.listener.Listener`` is one."""
 
+    def hold(self) -> None:
+        """Let nobody in for now."""
+
+    def admit(self) -> None:
+        """Let in whoever comes."""
+
     def visits(self) -> Sequence[tuple[int, str, Any]]:
         """Messages of visitors since the last call: peer, role, message (or ``Lost``)."""
 
