@@ -154,7 +154,7 @@ print(json.dumps([len(failed), len(low) < 160]))
 def test_too_few_are_told_before_anything_begins() -> None:
     code = """
 try:
-    require_descriptors(24)
+    require_descriptors(32)
 except Exception as error:
     print(json.dumps([type(error).__name__, str(error)]))
 """
