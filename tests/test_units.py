@@ -196,7 +196,7 @@ def test_what_is_no_duration_is_named(text: str) -> None:
 def test_what_is_too_long_is_said_so_with_the_limit(text: str) -> None:
     with pytest.raises(UnitError) as caught:
         parse_duration(text)
-    assert str(caught.value).startswith(f"{shown(text)} is too long for a duration: at most 3155760000 s, a hundred years")
+    assert str(caught.value) == f"{shown(text)} is too long for a duration: at most 3155760000 s, a hundred years"
 
 
 @pytest.mark.parametrize(
