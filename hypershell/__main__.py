@@ -15,12 +15,22 @@ def main(argv: list[str] | None = None) -> int:
     _open_standard_streams()
     argv = sys.argv[1:] if argv is None else argv
     if argv[:1] == ["mpi"] and sys.platform != "win32":
-        from hypershell.apps.mpi import main as main_of_mpi
-
-        return main_of_mpi(argv[1:])
+        return _mpi(argv[1:])
     from hypershell.apps.main import main as main_of_apps
 
     return main_of_apps(argv)
+
+
+def _mpi(argv: list[str]) -> int:
+    """A rank, which must not die of a signal before it has begun or after it has done its part."""
+    from hypershell.signal_desk import SignalDesk, ignore_for_good
+
+    SignalDesk().open()
+    from hypershell.apps.mpi import main as main_of_mpi
+
+    status = main_of_mpi(argv)
+    ignore_for_good()
+    return status
 
 
 def _open_standard_streams() -> None:
