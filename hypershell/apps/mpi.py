@@ -64,12 +64,8 @@ def _rank(argv: list[str], parsed: Parsed | None, began: float) -> int:
 
     :param began: when our first line ran, seconds since the epoch.
     """
-    from hypershell.executor.guard import start_guard
-    from hypershell.ids import IdSource
+    client_id, guard = _begin()
     from hypershell.mpi.launch import run_mpi
-
-    client_id = IdSource().task()
-    guard = start_guard(client_id)
 
     def serve(world: World, end: MpiServerEnd) -> int:
         from hypershell.apps.frame import run_command
@@ -85,6 +81,24 @@ def _rank(argv: list[str], parsed: Parsed | None, began: float) -> int:
         return run_mpi(serve, work)
     finally:
         guard.close()
+
+
+def _begin() -> tuple[str, Guard]:
+    """The id and the guard of this rank's client. What goes wrong here ends the job, whose ranks wait for us."""
+    from hypershell.mpi.environ import launcher_name
+
+    try:
+        from hypershell.executor.guard import start_guard
+        from hypershell.ids import IdSource
+
+        client_id = IdSource().task()
+        return client_id, start_guard(client_id)
+    except Exception as error:
+        if launcher_name(os.environ) is None:
+            raise
+        from hypershell.mpi.not_begun import leave_before_init
+
+        leave_before_init(error, os.environ)
 
 
 def _work(world: World, end: MpiClientEnd, client_id: str, guard: Guard, began: float) -> int:
