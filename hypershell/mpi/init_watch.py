@@ -2,7 +2,7 @@
 
 In MPI_Init no line of Python runs, nor does another thread of it. A small process outside of MPI looks at this one
 instead. It also sees that a signal has come, by the descriptor into which the interpreter writes each of them
-(signal.set_wakeup_fd). When MPI_Init does not end soon after a signal, it ends this rank; the launcher ends the rest.
+(signal.set_wakeup_fd). When MPI_Init does not end soon after a signal, it ends rank 0; the launcher ends the rest.
 """
 
 from __future__ import annotations
