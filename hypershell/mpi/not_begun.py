@@ -15,6 +15,7 @@ from typing import NoReturn
 
 from hypershell.errors import ExitStatus, HyperShellError
 from hypershell.mpi.environ import launcher_name, rank_hint
+from hypershell.mpi.failures import FT_ENABLE
 from hypershell.mpi.launcher_end import remind_launcher
 
 __all__ = ["OUTPUT_GRACE", "leave_before_init"]
@@ -48,7 +49,7 @@ def _end_job(status: int, environ: Mapping[str, str]) -> None:
         _abort_by_pmi(status, environ)
     elif launcher == "srun":
         _cancel_step(environ)
-    elif "OMPI_MCA_mpi_ft_enable" in environ:  # without ULFM our exit ends the job, with our status
+    elif FT_ENABLE in environ:  # without ULFM our exit ends the job, with our status
         remind_launcher(0)
 
 

@@ -39,9 +39,9 @@ MAX_MESSAGE = 1 << 30
 
 _TAG_MESSAGE = 11
 _TAG_END = 12
-#: A sign of life. Rank 0's carries the seconds of silence that are too many.
+#: A sign of life. Rank 0's carries the seconds of silence that are too many, and whether the job survives a rank.
 _TAG_BEAT = 13
-_SECONDS = struct.Struct("<d")
+_BEAT = struct.Struct("<d?")
 #: Up to this size a message is received at once: it has arrived whole with its envelope (eager protocol). A
 #: longer one may still be with its sender, so its receive is started and looked at in later polls.
 _WHOLE = 2048
@@ -76,6 +76,7 @@ class _MpiEnd:
     ) -> None:
         from mpi4py import MPI
 
+        self._world = world
         self._comm = world.comm
         self._error = MPI.Exception
         self._byte = MPI.BYTE
@@ -373,7 +374,7 @@ class MpiServerEnd(_MpiEnd):
     def evict(self, silence: float) -> None:
         """From now on a rank is lost after so many seconds of silence; so is rank 0 for the others."""
         self._watch.allow(silence)
-        self._beat = _SECONDS.pack(silence)
+        self._beat = _BEAT.pack(silence, self._world.survives)
 
     def _part(self, peer: int) -> None:
         self._abandoned.append(self._isend(encode(Bye()), peer, _TAG_MESSAGE))
@@ -408,9 +409,9 @@ class MpiClientEnd(_MpiEnd):
         super().__init__(world, decode_server, SERVER, [SERVER], warn)
 
     def _told(self, data: memoryview) -> None:
-        if len(data) != _SECONDS.size:
+        if len(data) != _BEAT.size:
             self._reject(SERVER, "a beat without its time")
             return
-        silence = _SECONDS.unpack(data)[0]
+        silence, self._world.survives = _BEAT.unpack(data)
         if 0 < silence < float("inf") and silence != self._watch.limit:
             self._watch.allow(silence)

@@ -15,7 +15,7 @@ from typing import Any
 
 from hypershell.errors import LaunchError
 from hypershell.mpi.environ import claims, launcher_name
-from hypershell.mpi.failures import survives
+from hypershell.mpi.failures import launcher_words, survives
 from hypershell.mpi.init_watch import watched_init
 
 __all__ = [
@@ -49,8 +49,8 @@ class World:
         self.size: int = self.comm.Get_size()
         self.library = short_name(mpi.Get_library_version())
         self.host: str = mpi.Get_processor_name()
-        self.survives = survives(self.library, os.environ if environ is None else environ)
-        """The job goes on without ranks that die (ULFM)."""
+        self.survives = survives(self.library, os.environ if environ is None else environ, launcher_words())
+        """The job goes on without ranks that die (ULFM). A worker is told by rank 0, which knows more."""
         for comm in (self.comm, mpi.COMM_SELF):
             comm.Set_errhandler(mpi.ERRORS_RETURN)
         self.init_times = (0.0, 0.0)
