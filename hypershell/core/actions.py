@@ -141,6 +141,8 @@ class InterruptClients(Struct, frozen=True, gc=False):
     """Tell these clients to stop their tasks (INT, TERM, KILL)."""
 
     clients: list[int]
+    grace: float | None = None
+    """The most seconds between these signals, where the end of the allocation is near."""
 
 
 class DismissClients(Struct, frozen=True, gc=False):

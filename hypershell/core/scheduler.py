@@ -172,7 +172,7 @@ class Scheduler(Recalling):
             if client.draining and client.holding:
                 self._out.append(act.DrainClients([client.number]))
                 if self._interrupted:
-                    self._out.append(act.InterruptClients([client.number]))
+                    self._out.append(act.InterruptClients([client.number], self._grace(now)))
         self._membership_changed(client.kind)  # after it took what it holds: the rest may go back to the store
         self._enter(client, now)
 
@@ -322,7 +322,7 @@ class Scheduler(Recalling):
     def _interrupt_requested(self, event: ev.InterruptRequested, now: float) -> None:
         self._stop(event.reason)
         self._stopping = event.reason
-        self._interrupt()
+        self._interrupt(now)
 
     def _time_passed(self, event: ev.TimePassed, now: float) -> None:
         if self._interrupt_at is not None and now >= self._interrupt_at:
@@ -331,7 +331,7 @@ class Scheduler(Recalling):
                 left = format_seconds(self._walltime.end - now)
                 text = f"The allocation ends in {left}: stopping running tasks"
                 self._out.append(act.Note("warning", "server", text))
-            self._interrupt()
+            self._interrupt(now)
         self._reclaim_passed(now)
 
     def _allocation_ends(self, event: ev.AllocationEnds, now: float) -> None:
@@ -386,11 +386,15 @@ class Scheduler(Recalling):
             client.draining = True
         self._out.append(act.DrainClients(self._clients.numbers()))
 
-    def _interrupt(self) -> None:
+    def _interrupt(self, now: float) -> None:
         self._interrupt_at = None
         if not self._interrupted:
             self._interrupted = True
-            self._out.append(act.InterruptClients(self._clients.numbers()))
+            self._out.append(act.InterruptClients(self._clients.numbers(), self._grace(now)))
+
+    def _grace(self, now: float) -> float | None:
+        """How long a task that is stopped may take between two signals; None: as the settings say."""
+        return None if self._walltime is None else self._walltime.grace(now)
 
     def _maybe_finish(self) -> None:
         reason = self._end_reason()
@@ -442,4 +446,4 @@ class Scheduler(Recalling):
                 self._lose(client.number, event.reason)
         self._stop("store failed")
         self._stopping = "store failed"
-        self._interrupt()
+        self._interrupt(now)

@@ -41,6 +41,8 @@ STEADY_LINES = 256
 #: Seconds between attempts to write output to a full disk, and attempts before giving up at the end.
 OUTPUT_RETRY = 1.0
 OUTPUT_ATTEMPTS = 10
+#: Seconds without a byte of progress after which output is dropped, once running tasks are being stopped.
+OUTPUT_PATIENCE = 2.0
 
 
 class Server:
@@ -87,6 +89,11 @@ class Server:
         self._now = 0.0
         self._term_due: float | None = None
         """When the drain time of a TERM signal is over."""
+        self._quiet_since: float | None = None
+        """Since when nothing is in flight, of a run that TERM ends: from then on only the store keeps us."""
+        self._hasty_since: float | None = None
+        """Since when running tasks are being stopped; output that nobody takes waits no longer then."""
+        self._output_progress = (0, 0.0)
         self._output_due: float | None = None
         self._output_tries = 0
         self._writer_told = False
@@ -111,7 +118,7 @@ class Server:
             return self._wind_up(now)
         for name in self._signals.take():
             self._signal(name, now)
-        if self._term_is_over(now) and not self._scheduler.inflight():
+        if self._term_is_over(now):
             self._give_up("TERM")
             return True
         self._hear_writer()
@@ -147,6 +154,8 @@ class Server:
             # Once it is over, look again now and then: what still runs is being stopped.
             over = max(self._term_due, now + 1.0)
             due = over if due is None else min(due, over)
+        if self._hasty_since is not None and not (self.out.empty and self.err.empty):
+            due = min(now + OUTPUT_PATIENCE if due is None else due, now + OUTPUT_PATIENCE)
         return due
 
     # -- facts in ----------------------------------------------------------------------------------------
@@ -187,7 +196,13 @@ class Server:
         self._tell(ev.DrainRequested(reason, limit))
 
     def _term_is_over(self, now: float) -> bool:
-        return self._term_due is not None and now >= self._term_due and not self.abandoned
+        """Whether the store has had its time, after the drain time and after what was in flight."""
+        if self._term_due is None or self.abandoned or self._scheduler.inflight():
+            self._quiet_since = None
+            return False
+        if self._quiet_since is None:
+            self._quiet_since = now
+        return now >= max(self._term_due, self._quiet_since + STORE_GRACE)
 
     def _give_up(self, name: str) -> None:
         """Nothing runs any more and only the store keeps us (disk full, locked): end without it."""
@@ -368,7 +383,10 @@ class Server:
             self._endpoint.send(action.client, words_for(action))
         elif isinstance(action, act.InterruptClients):
             grace = 0.0 if self._signals.term_kills else self._settings.signalwait
+            if action.grace is not None:
+                grace = min(grace, action.grace)
             self._broadcast(action.clients, msg.Interrupt(grace))
+            self._hurry_output()
         elif isinstance(action, act.DismissClients):
             self._broadcast(action.clients, msg.Bye())
         else:
@@ -405,6 +423,21 @@ class Server:
         """Output of `peer` has been written: it may send as much again."""
         self._endpoint.send(peer, msg.OutputTaken(size))
 
+    def _hurry_output(self) -> None:
+        if self._hasty_since is None:
+            self._hasty_since = self._now
+
+    def _drop_stuck_output(self, now: float) -> None:
+        """Where nobody takes output any more (full disk, stopped reader), results must not wait behind it."""
+        written, since = self._output_progress
+        if self.out.written + self.err.written != written or (self.out.empty and self.err.empty):
+            self._output_progress = (self.out.written + self.err.written, now)
+        elif self._hasty_since is not None and now - max(since, self._hasty_since) >= OUTPUT_PATIENCE:
+            for sink in (self.out, self.err):
+                if not sink.empty:
+                    log.error("%s takes nothing more: what tasks printed there is dropped from here on", sink.name)
+                    sink.give_up()
+
     def _pump(self, now: float) -> None:
         """Write output; where the disk is full, try again every second."""
         if self._output_due is not None and now >= self._output_due:
@@ -415,6 +448,7 @@ class Server:
         for sink in (self.out, self.err):
             if not sink.empty:
                 sink.pump()
+        self._drop_stuck_output(now)
         if (self.out.stuck or self.err.stuck) and self._output_due is None:
             self._output_due = now + OUTPUT_RETRY
 
@@ -426,9 +460,11 @@ class Server:
             meaning = self._table.meaning(name, now)
             if meaning is DRAIN_FOR and self._term_due is None:
                 self._term_due = now + STORE_GRACE
+                self._hurry_output()
             if meaning is INTERRUPT and not self.abandoned:
                 self._give_up(name)
-        if self._term_is_over(now):
+                self._hurry_output()
+        if self._term_is_over(now) and not self._writer.ended:
             self._give_up("TERM")
         if not self._writer_told and self.finish is not None:
             self._writer_told = True
@@ -445,5 +481,5 @@ class Server:
         return False
 
     def output_lost(self) -> list[str]:
-        """Where output could not be written to its end."""
-        return [sink.name for sink in (self.out, self.err) if not sink.empty]
+        """Where output could not be written to its end, and how many bytes were lost."""
+        return [f"{sink.name} ({sink.lost:,} bytes)" for sink in (self.out, self.err) if sink.lost]

@@ -75,10 +75,14 @@ class Sink:
         self._before = before if os.isatty(fd) else None
         self._queue: deque[tuple[memoryview, int, int]] = deque()
         self._waiting = False
-        self._gone = False
+        self._gone = self._given_up = False
         self._told = False
         self.stuck = False
         """Whether the disk was full at the last attempt."""
+        self.written = 0
+        """Bytes that have left, for whoever wants to see progress."""
+        self._dropped = 0
+        """Bytes that were given up."""
         self._probe: select.poll | None = None
         self._behind: Behind | None = None
         if not hasattr(select, "poll"):
@@ -91,6 +95,11 @@ class Sink:
             self._probe.register(fd, select.POLLOUT)
         except (PermissionError, OSError):
             self._probe = None  # a regular file: always ready
+
+    @property
+    def lost(self) -> int:
+        """Bytes that were not written, if nothing more is done."""
+        return self._dropped + sum(len(data) for data, _, _ in self._queue)
 
     @property
     def empty(self) -> bool:
@@ -122,6 +131,7 @@ class Sink:
     def _write(self, data: memoryview) -> int:
         """Bytes written; fewer than all where the descriptor is full."""
         if self._gone:
+            self._dropped += len(data) if self._given_up else 0
             return len(data)
         done = 0
         try:
@@ -140,6 +150,8 @@ class Sink:
             self._wait(True)
         except OSError as error:
             return self._failed(error, data, done)
+        finally:
+            self.written += done
         return done
 
     def _failed(self, error: OSError, data: memoryview, done: int) -> int:
@@ -151,6 +163,12 @@ class Sink:
         log.warning("%s: %s; what tasks print there is dropped from here on", self.name, error.strerror)
         self._gone = True
         return len(data)
+
+    def give_up(self) -> None:
+        """Drop what waits and all that comes: whoever sent it goes on, and it counts as lost."""
+        self._gone = self._given_up = True
+        self.stuck = False
+        self.pump()
 
     def retry(self) -> bool:
         """Try again after the disk was full; True when all is written."""
