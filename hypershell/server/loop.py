@@ -178,7 +178,7 @@ class Server:
             return
         reason = "interrupted" if name == "INT" or self._scheduler.stopping == "interrupted" else "drained"
         if meaning is INTERRUPT and self._scheduler.stopping and not self._scheduler.inflight():
-            self._give_up(name)
+            self._hurry_store(name, now)
             return
         if meaning is INTERRUPT or (name == "TERM" and self._signals.term_kills):
             log.warning("SIG%s: stopping running tasks", name)
@@ -203,6 +203,13 @@ class Server:
         if self._quiet_since is None:
             self._quiet_since = now
         return now >= max(self._term_due, self._quiet_since + STORE_GRACE)
+
+    def _hurry_store(self, name: str, now: float) -> None:
+        """The user insists while only the store keeps us: one that fails is given up, another one has its time."""
+        if self._failing:
+            self._give_up(name)
+        else:
+            self._term_due = now if self._term_due is None else min(self._term_due, now)
 
     def _give_up(self, name: str) -> None:
         """Nothing runs any more and only the store keeps us (disk full, locked): end without it."""
@@ -462,7 +469,7 @@ class Server:
                 self._term_due = now + STORE_GRACE
                 self._hurry_output()
             if meaning is INTERRUPT and not self.abandoned:
-                self._give_up(name)
+                self._hurry_store(name, now)
                 self._hurry_output()
         if self._term_is_over(now) and not self._writer.ended:
             self._give_up("TERM")
