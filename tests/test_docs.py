@@ -134,6 +134,15 @@ def _is_option(span: str, ours: set[str]) -> bool:
     return all(word in ours or word[:2] in ours for word in words if re.match(r"--?[a-zA-Z]", word))
 
 
+def test_nothing_feeds_hs_mpi_through_a_launcher() -> None:
+    """MPICH's mpiexec dies of large standard input, Open MPI's never ends it: pages and scripts name a FILE."""
+    launch = r"\b(?:mpirun|mpiexec|srun|jsrun|flux run)\b[^\n`|]*\bhs mpi\b"
+    fed = re.compile(rf"{launch}[^\n`#]*<\s*\w|\|\s*(?:exec )?{launch}")
+    assert fed.search("mpirun -n 4 hs mpi <tasks.in") and fed.search("cat x | mpirun -n 4 hs mpi")
+    texts = [*PAGES, *(ROOT / "jobscripts").iterdir()]
+    assert [path.name for path in texts if fed.search(path.read_text(encoding="utf-8"))] == []
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_links_resolve(name: str) -> None:
     page = ROOT / name

@@ -54,7 +54,8 @@ def _alone(argv: list[str], began: float) -> int:
         from hypershell.itself import own_words
         from hypershell.mpi.launch import start_under_launcher
 
-        start_under_launcher(parsed[0].ranks, [*own_words(), "mpi", *argv])
+        reads = _reads_input(parsed[0], parsed[1])
+        start_under_launcher(parsed[0].ranks, [*own_words(), "mpi", *argv], reads_input=reads)
 
     return run_command(start)
 
@@ -65,14 +66,17 @@ def _rank(argv: list[str], parsed: Parsed | None, began: float) -> int:
     :param began: when our first line ran, seconds since the epoch.
     """
     client_id, guard = _begin()
+    from hypershell.mpi.input import VARIABLE
     from hypershell.mpi.launch import run_mpi
+
+    stdin = os.environ.pop(VARIABLE, None)  # nothing for tasks
 
     def serve(world: World, end: MpiServerEnd) -> int:
         from hypershell.apps.frame import run_command
 
         if parsed is not None:
             return _serve(world, end, parsed, argv, client_id, guard, began)
-        return run_command(lambda: _parse_and_serve(world, end, argv, client_id, guard, began))
+        return run_command(lambda: _parse_and_serve(world, end, argv, client_id, guard, began, stdin))
 
     def work(world: World, end: MpiClientEnd) -> int:
         return _work(world, end, client_id, guard, began)
@@ -122,7 +126,7 @@ def _warn(text: str | None, world: World) -> None:
 
 
 def _parse_and_serve(
-    world: World, end: MpiServerEnd, argv: list[str], client_id: str, guard: Guard, began: float
+    world: World, end: MpiServerEnd, argv: list[str], client_id: str, guard: Guard, began: float, stdin: str | None
 ) -> int:
     from hypershell.apps.frame import EndEarly
     from hypershell.apps.parse_net import parse_mpi
@@ -136,6 +140,8 @@ def _parse_and_serve(
     settings = parsed[0]
     if settings.ranks is not None and settings.ranks != world.size:
         raise UsageError(f"-n {settings.ranks} inside a launcher that started {world.size} ranks: leave out -n")
+    if _reads_input(settings, parsed[1]):
+        _take_input(stdin, world)
     return _serve(world, end, parsed, argv, client_id, guard, began)
 
 
@@ -155,12 +161,10 @@ def _serve(
     end.evict(door.evict)
     node, warning = node_of_server(settings.task_bind, world.size)
     _warn(warning, world)
-    if settings.file is None and not settings.restart and _kills_at_once(world):
-        # openpmix pull request 4024, prrte issue 2579; measured in docs/decisions/0003.
-        _warn("Open MPI's mpirun may repeat stdin beyond 64 KiB and never pass on its end: give a FILE", world)
     slots, own = _slots(settings, world.size, available_cores(), door.door is not None)
     poller = reactor.Poller()
     clients = world.size - 1 + (own > 0)
+    _say_how_many(world, slots, own)
     kills = _kills_at_once(world)
     place = Place("mpi", world.size, clients, slots, world.host, job_id(os.environ), kills, door.door is not None)
     with ExitStack() as stack:
@@ -191,6 +195,42 @@ def _serve(
         run.start()
         reactor.run(poller, parts)
         return run.close()
+
+
+def _reads_input(settings: RunSettings, door: DoorSettings) -> bool:
+    """Whether rank 0 reads standard input: for task lines, or for a key."""
+    return (settings.file is None and not settings.restart) or door.auth_file == "-"
+
+
+def _take_input(stdin: str | None, world: World) -> None:
+    """Read the standard input of ``hs mpi -n``, or the launcher's; raises ``LaunchError``.
+
+    :param stdin: what ``mpi.input`` says of it.
+    """
+    from hypershell.errors import LaunchError
+    from hypershell.mpi.environ import HYDRA, launcher_name
+    from hypershell.mpi.input import TERMINAL, take
+
+    reason = take(stdin)
+    if reason is not None:
+        raise LaunchError(f"{reason}: give a FILE")
+    if stdin is not None and stdin != TERMINAL:
+        return
+    if _kills_at_once(world):
+        # openpmix pull request 4024, prrte issue 2579; measured in docs/decisions/0003.
+        _warn("Open MPI's mpirun may repeat stdin beyond 64 KiB and never pass on its end: give a FILE", world)
+    elif stdin is None and launcher_name(os.environ) == HYDRA:
+        ends = "MPICH's mpiexec ends the job when its stdin runs more than 64 KiB ahead of rank 0"
+        _warn(f"{ends}: give a FILE, or start with hs mpi -n NUM", world)
+
+
+def _say_how_many(world: World, slots: int, own: int) -> None:
+    """With how many ranks the run goes: a launcher that is asked for none may start one, or one for each core."""
+    import logging
+
+    others = f", {slots} on each other rank" if world.size > 1 else ""
+    ranks = "1 rank" if world.size == 1 else f"{world.size} ranks"
+    logging.getLogger("hypershell.mpi").info("Running with %s: %d tasks at a time on rank 0%s", ranks, own, others)
 
 
 def _slots(settings: RunSettings, ranks: int, cores: int, is_open: bool) -> tuple[int, int]:

@@ -13,6 +13,7 @@ from msgspec import Meta, Struct
 __all__ = [
     "CANCELLED_BY_USER",
     "KEPT_MOST",
+    "TIMED_OUT",
     "UPDATING",
     "WINDOWS_STATUS",
     "ClientInfo",
@@ -83,6 +84,9 @@ class Special:
 
 #: The `error` of a result whose task was stopped, or not started, because the user cancelled it.
 CANCELLED_BY_USER = "cancelled"
+
+#: How the `error` of a result begins whose task was over its time limit.
+TIMED_OUT = "timeout"
 
 
 class Kept(Struct, array_like=True, gc=False, frozen=True):

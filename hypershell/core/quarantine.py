@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from hypershell.core import actions as act
 from hypershell.core.clients import Client, Kind
-from hypershell.core.model import CANCELLED_BY_USER, Result, Special
+from hypershell.core.model import CANCELLED_BY_USER, TIMED_OUT, Result, Special
 from hypershell.core.nodes import Node
 from hypershell.core.returning import Returning
 
@@ -31,7 +31,8 @@ def fails_at_once(result: Result) -> bool:
     """Whether this may be the client's fault: a failure that neither user, clock nor template brought about."""
     if result.exit_status == 0 and result.error is None:
         return False
-    if result.error in (CANCELLED_BY_USER, "timeout") or result.exit_status == Special.TEMPLATE_FAILED:
+    error = result.error or ""
+    if error == CANCELLED_BY_USER or error.startswith(TIMED_OUT) or result.exit_status == Special.TEMPLATE_FAILED:
         return False
     return 0.0 <= result.end - result.start < AT_ONCE
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hypershell.executor.output import Head, Pipe
 from hypershell.executor.places import ANYWHERE
+from hypershell.executor.vocabulary import Unseen
 
 __all__ = ["Job"]
 
@@ -34,6 +35,7 @@ class Job:
         "start",
         "status",
         "text",
+        "unseen",
         "usage",
     )
 
@@ -50,6 +52,8 @@ class Job:
         self.signalled = False
         self.rest: tuple[str, ...] | None = None
         """Further ``{% %}`` commands; None where the job is a task."""
+        self.unseen: Unseen | None = None
+        """The time in which nobody looked and it ended, until the machine is told."""
         self.paths: tuple[str, str] | None = None
         self.heads: tuple[Head, Head] | None = None
         """What comes back with the result, where its submission asks for that and it writes to pipes."""

@@ -20,11 +20,12 @@ from hypershell.executor.job import Job
 from hypershell.executor.ladder import KILL
 from hypershell.executor.output import Head, Output, Pipe
 from hypershell.executor.places import ANYWHERE, Place, Places
+from hypershell.executor.real_end import RealEnds
 from hypershell.executor.reap import RSS_UNIT
 from hypershell.executor.spawn import NotStarted
 from hypershell.executor.system import make_spawner
 from hypershell.executor.turns import take_short_turns
-from hypershell.executor.vocabulary import Exited, Expanded, StartFailed
+from hypershell.executor.vocabulary import Exited, Expanded, LeaderEnded, StartFailed, Unseen
 from hypershell.proto.messages import ClientSettings, Context
 
 __all__ = ["Jobs"]
@@ -39,7 +40,7 @@ UNWATCHED_TIME = 0.005
 #: Pipes of background processes that are kept open; beyond it the oldest is closed.
 BACKGROUND_PIPES = 256
 
-Ended = Exited | Expanded | StartFailed
+Ended = Exited | Expanded | LeaderEnded | StartFailed
 
 
 class Jobs:
@@ -235,10 +236,24 @@ class Jobs:
 
     # Ending
 
-    def collect(self, now: float) -> None:
-        """Reap every child that has ended; call after SIGCHLD."""
+    @property
+    def running(self) -> bool:
+        """Whether there is a process that can end."""
+        return bool(self._by_pid)
+
+    def collect(self, now: float, unseen: Unseen | None = None) -> None:
+        """Reap every child that has ended; call after SIGCHLD.
+
+        :param unseen: the time before `now` in which nobody looked, where there was one.
+        """
         by_pid, output, next_exit = self._by_pid, self._output, self._spawner.next_exit
-        while (found := next_exit()) is not None:
+        real = None if unseen is None else RealEnds(unseen.since)
+        while True:
+            if real is not None:
+                real.peek()
+            found = next_exit()
+            if found is None:
+                break
             pid, status, usage = found
             job = by_pid.pop(pid, None)
             if job is None:
@@ -247,6 +262,8 @@ class Jobs:
                 continue
             job.end = time.time()
             job.running = False
+            if unseen is not None and real is not None:
+                job.unseen = _seen_late(job, unseen, real.of(pid))
             if job.signalled:
                 self._kill_rest(pid)
             job.status = status
@@ -266,6 +283,9 @@ class Jobs:
                     if pipe is not None:
                         output.watch(pipe)
                 self._draining.append(job)
+                if job.rest is None:
+                    self._ended(LeaderEnded(job.id, job.unseen))
+                    job.unseen = None
             else:
                 self._over(job)
 
@@ -294,7 +314,8 @@ class Jobs:
         outpath, errpath = job.paths or (None, None)
         rss = float(maxrss * RSS_UNIT)
         kept = _kept(job)
-        self._ended(Exited(job.id, job.status, job.start, job.end, utime, stime, rss, outpath, errpath, kept))
+        times = (job.start, job.end, utime, stime)
+        self._ended(Exited(job.id, job.status, *times, rss, outpath, errpath, kept, job.unseen))
 
     def _expansion_over(self, job: Job) -> None:
         status = job.status
@@ -373,6 +394,12 @@ class Jobs:
             self._output.drain(pipe)
             self._output.close(pipe)
         self._spawner.close()
+
+
+def _seen_late(job: Job, unseen: Unseen, ended: tuple[float, float]) -> Unseen:
+    """What is told of a job that ended unseen, between the times `ended` of the monotonic clock."""
+    job.end = max(job.start, job.end - (time.monotonic() - ended[1]))
+    return Unseen(unseen.since, unseen.until, ended)
 
 
 def _kept(job: Job) -> Kept | None:

@@ -22,6 +22,7 @@ from hypershell.executor.machine import Machine
 from hypershell.executor.output import Output
 from hypershell.executor.spawn import open_standard_descriptors, seal_descriptors
 from hypershell.executor.system import make_reaper, own_environ
+from hypershell.executor.unseen import LOOKS, Lookout
 from hypershell.executor.vocabulary import (
     Action,
     CancelOrdered,
@@ -114,6 +115,7 @@ class Executor:
         self._todo: deque[Action] = deque()
         self._doing = False
         self._now = 0.0
+        self._lookout = Lookout()
         self._said_hello = False
         self._greeted = False
         """Whether the next welcome answers a hello after ``Again``."""
@@ -136,15 +138,19 @@ class Executor:
             self._receive(delivery.message)
         machine, jobs = self._machine, self._jobs
         if machine is not None and jobs is not None and self.reason is None:
+            unseen = self._lookout.look(now)
             while self._ordered:
                 self._tell(self._ordered.popleft())
             if self._reaper.pending:
                 self._reaper.pending = False
-                jobs.collect(now)
+                if unseen is None:  # it may have been stopped since the turn began
+                    unseen = self._lookout.look(time.monotonic())
+                jobs.collect(now, unseen)
             jobs.tend(now)
             due = machine.deadline()
             if due is not None and due <= now:
-                self._tell(_TIME_PASSED)
+                self._tell(_TIME_PASSED if unseen is None else TimePassed(unseen))
+            self._lookout.looked(now, now)
             if machine.hungry != self._soon:
                 self._soon = machine.hungry
                 endpoint.expect(self._soon)
@@ -169,9 +175,11 @@ class Executor:
         if self._reaper.pending or self._ordered or not self._said_hello:
             return now
         if self._machine is not None and self._jobs is not None:
-            for when in (self._machine.deadline(), self._jobs.deadline()):
+            next_look = now + LOOKS if self._jobs.running else None
+            for when in (self._machine.deadline(), self._jobs.deadline(), next_look):
                 if when is not None and (due is None or when < due):
                     due = when
+            self._lookout.looked(now, due)
         elif self._give_up_at is not None:
             due = self._give_up_at if due is None else min(due, self._give_up_at)
         return due

@@ -13,6 +13,7 @@ from hypershell.core.model import CANCELLED_BY_USER, Result, Special, Task
 from hypershell.executor.held import Run, Submission, shown, text_of
 from hypershell.executor.ladder import KILL, ladder
 from hypershell.executor.reports import NEVER, Reports
+from hypershell.executor.unseen import timed_out, verdict
 from hypershell.executor.vocabulary import (
     Action,
     CancelOrdered,
@@ -25,6 +26,7 @@ from hypershell.executor.vocabulary import (
     Expanded,
     Interrupted,
     KeptDurable,
+    LeaderEnded,
     RecallOrdered,
     Say,
     ServerLost,
@@ -33,6 +35,7 @@ from hypershell.executor.vocabulary import (
     Start,
     StartFailed,
     TimePassed,
+    Unseen,
     Warn,
     WorkArrived,
 )
@@ -68,8 +71,10 @@ class Machine(Reports):
             self._exited(event, now)  # type: ignore[arg-type]
         elif kind is WorkArrived:
             self._work_arrived(event, actions)  # type: ignore[arg-type]
-        elif kind is TimePassed:
-            self._climb(now, actions)
+        elif isinstance(event, TimePassed):
+            self._climb(now, event.unseen, actions)
+        elif isinstance(event, LeaderEnded):
+            self._leader_ended(event)
         elif isinstance(event, Expanded):
             self._expanded(event, now, actions)
         elif isinstance(event, StartFailed):
@@ -211,7 +216,9 @@ class Machine(Reports):
         run = self._running.get(event.id)
         if run is None or run.expanding or run.dead is not None:
             return
-        if event.status in LAUNCHER_DEATHS and run.steps is None:
+        if event.unseen is not None:
+            self._judge(run, event.unseen)
+        if event.status in LAUNCHER_DEATHS and run.steps is None and run.error is None:
             if now - self._signals.get(event.status, -SIGNAL_TIME) < SIGNAL_TIME:
                 run.returning = True
             else:
@@ -219,6 +226,21 @@ class Machine(Reports):
                 self._due[event.id] = now + SUSPECT_TIME
                 return
         self._finish(run, event, now)
+
+    def _leader_ended(self, event: LeaderEnded) -> None:
+        """What still prints in the background is not under the limit of the task."""
+        run = self._running.get(event.id)
+        if run is None or run.expanding or run.steps is not None:
+            return
+        if event.unseen is not None:
+            self._judge(run, event.unseen)
+        self._due.pop(event.id, None)
+
+    def _judge(self, run: Run, unseen: Unseen) -> None:
+        """Whether a task that ended while nobody looked ended within its limit."""
+        due = self._due.get(run.task.id)
+        if due is not None and run.steps is None and run.error is None:
+            run.error = verdict(due, unseen, self._epoch)
 
     def _signal_came(self, death: int, now: float) -> None:
         """Tasks that died of the same signal a moment ago were stopped with us: they go back."""
@@ -304,7 +326,7 @@ class Machine(Reports):
         self._ending = None
         self._end(f"the server did not come back within {self._reconnect:g} s ({reason}){more}", now, actions)
 
-    def _climb(self, now: float, actions: list[Action]) -> None:
+    def _climb(self, now: float, unseen: Unseen | None, actions: list[Action]) -> None:
         """Send the signals that are due; a task that reached its time limit gets the first one."""
         if now >= self._give_up_at:
             self._give_up(now, actions)
@@ -314,7 +336,7 @@ class Machine(Reports):
                 self._finish(run, run.dead, now)
                 continue
             if run.steps is None:
-                run.error = "timeout"
+                run.error = timed_out(self._due[id], unseen, self._epoch)
                 actions.append(Warn(f"Task ({id}) reached its time limit: stopping it"))
                 run.steps = ladder(0 if run.expanding else self.settings.signalwait, False, now)
             self._step(run, now, actions)

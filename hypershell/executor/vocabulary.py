@@ -22,6 +22,7 @@ __all__ = [
     "Greet",
     "Interrupted",
     "KeptDurable",
+    "LeaderEnded",
     "RecallOrdered",
     "Report",
     "ResultsKept",
@@ -35,6 +36,7 @@ __all__ = [
     "Start",
     "StartFailed",
     "TimePassed",
+    "Unseen",
     "Warn",
     "WorkArrived",
 ]
@@ -65,6 +67,22 @@ class StartFailed(Struct, frozen=True, gc=False):
     time: float
 
 
+class Unseen(Struct, frozen=True, gc=False):
+    """The client could not look: it was stopped, or had no processor time. All times are by the clock of `now`."""
+
+    since: float
+    until: float
+    ended: tuple[float, float] | None = None
+    """Between which times it ended, where this is told of something that did."""
+
+
+class LeaderEnded(Struct, frozen=True, gc=False):
+    """The leader of a task ended, and its last output is still being read: its time limit counts no longer."""
+
+    id: str
+    unseen: Unseen | None = None
+
+
 class Exited(Struct, frozen=True, gc=False):
     """The leader of a task ended. `status` is its exit status, -n for a death by signal n; `maxrss` in bytes."""
 
@@ -78,6 +96,8 @@ class Exited(Struct, frozen=True, gc=False):
     outpath: str | None = None
     errpath: str | None = None
     kept: Kept | None = None
+    unseen: Unseen | None = None
+    """Where nobody looked when it ended, and no ``LeaderEnded`` has told so."""
 
 
 class DrainOrdered(Struct, frozen=True, gc=False):
@@ -152,13 +172,16 @@ class SignalCame(Struct, frozen=True, gc=False):
 
 
 class TimePassed(Struct, frozen=True, gc=False):
-    """`deadline()` is reached."""
+    """`deadline()` is reached; `unseen` where it was while nobody looked."""
+
+    unseen: Unseen | None = None
 
 
 Event: TypeAlias = (
     WorkArrived
     | Expanded
     | StartFailed
+    | LeaderEnded
     | Exited
     | DrainOrdered
     | CancelOrdered

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 __all__ = [
+    "HYDRA",
     "Claim",
     "claims",
     "expected_size",
@@ -21,6 +22,9 @@ __all__ = [
 ]
 
 Environ = Mapping[str, str]
+
+#: The name of MPICH's launcher, and Intel's.
+HYDRA = "mpiexec (Hydra)"
 
 
 class Claim(NamedTuple):
@@ -37,7 +41,7 @@ _SIZES = (
     ("OMPI_COMM_WORLD_SIZE", "mpirun (Open MPI)"),
     ("MV2_COMM_WORLD_SIZE", "mpirun_rsh (MVAPICH2)"),
     ("PMI_SIZE", "mpiexec"),
-    ("MPI_LOCALNRANKS", "mpiexec (Hydra)"),
+    ("MPI_LOCALNRANKS", HYDRA),
     ("PALS_LOCAL_SIZE", "mpiexec (PALS)"),
     ("JSM_NAMESPACE_SIZE", "jsrun"),
     ("FLUX_JOB_SIZE", "flux run"),
@@ -151,7 +155,7 @@ def _who(environ: Environ, launcher: str) -> str:
     """The name a user would know: PMI alone may be srun's (``--mpi=pmi2``), PMIx too."""
     if launcher in ("mpiexec", "a PMIx launcher"):
         if "MPI_LOCALNRANKS" in environ or "HYDI_CONTROL_FD" in environ:
-            return "mpiexec (Hydra)"
+            return HYDRA
         if "PALS_RANKID" in environ:
             return "mpiexec (PALS)"
         if "OMPI_COMM_WORLD_SIZE" in environ:

@@ -15,6 +15,7 @@ from typing import NamedTuple, NoReturn
 
 from hypershell.errors import ExitStatus, HyperShellError, LaunchError
 from hypershell.mpi.environ import launcher_name, rank_hint
+from hypershell.mpi.input import hand_over, no_input
 from hypershell.mpi.launcher_end import remind_launcher
 from hypershell.mpi.not_begun import OUTPUT_GRACE, leave_before_init
 from hypershell.mpi.transport import MpiClientEnd, MpiServerEnd
@@ -40,8 +41,12 @@ class Launcher(NamedTuple):
     """``hydra`` (MPICH, Intel MPI, MVAPICH) or ``openmpi``."""
 
 
-def start_under_launcher(ranks: int, argv: Sequence[str], environ: Mapping[str, str] | None = None) -> NoReturn:
+def start_under_launcher(
+    ranks: int, argv: Sequence[str], environ: Mapping[str, str] | None = None, *, reads_input: bool = True
+) -> NoReturn:
     """Become the mpiexec of our MPI, running `argv` (a full command) in `ranks` ranks; its exit status is ours.
+
+    With `reads_input` rank 0 gets our standard input (``mpi.input``), else nobody does.
 
     Raises ``LaunchError`` inside a launcher, where no mpiexec of our MPI is found, where two MPIs share the
     environment, and where Open MPI would refuse to run as root.
@@ -56,13 +61,18 @@ def start_under_launcher(ranks: int, argv: Sequence[str], environ: Mapping[str, 
     launcher = find_launcher(library_version(), environ)
     _check_root(launcher, environ)
     full = command(launcher, ranks, argv)
+    environ = _launch_environ(launcher, environ)
+    try:
+        hand_over(environ) if reads_input else no_input()
+    except OSError as error:
+        raise LaunchError(f"cannot keep standard input for rank 0 ({error.strerror}): give a FILE") from None
     sys.stdout.flush()
     sys.stderr.flush()
     for name in ("SIGPIPE", "SIGXFSZ"):  # ignored by Python, and exec would hand that on
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_DFL)
     try:
-        os.execve(launcher.path, full, _launch_environ(launcher, environ))
+        os.execve(launcher.path, full, environ)
     except OSError as error:
         raise LaunchError(f"cannot run {launcher.path}: {error.strerror}") from None
 

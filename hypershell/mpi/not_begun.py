@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from typing import NoReturn
 
 from hypershell.errors import ExitStatus, HyperShellError
-from hypershell.mpi.environ import launcher_name, rank_hint
+from hypershell.mpi.environ import HYDRA, launcher_name, rank_hint
 from hypershell.mpi.failures import FT_ENABLE
 from hypershell.mpi.launcher_end import remind_launcher
 
@@ -45,7 +45,7 @@ def leave_before_init(error: BaseException, environ: Mapping[str, str]) -> NoRet
 def _end_job(status: int, environ: Mapping[str, str]) -> None:
     """Tell whoever started us, by the shortest way that works without MPI."""
     launcher = launcher_name(environ)
-    if launcher == "mpiexec (Hydra)":
+    if launcher == HYDRA:
         _abort_by_pmi(status, environ)
     elif launcher == "srun":
         _cancel_step(environ)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from hypershell.errors import LaunchError
-from hypershell.mpi.environ import claims, launcher_name
+from hypershell.mpi.environ import HYDRA, claims, launcher_name
 from hypershell.mpi.failures import launcher_words, survives
 from hypershell.mpi.init_watch import watched_init
 
@@ -136,7 +136,7 @@ def check_protocol(version: str, environ: Mapping[str, str]) -> None:
     if launcher is None:
         return
     has_pmi, has_pmix = "PMI_RANK" in environ, "PMIX_RANK" in environ
-    only_pmi = launcher == "mpiexec (Hydra)" and not has_pmix and version.startswith("Open MPI")
+    only_pmi = launcher == HYDRA and not has_pmix and version.startswith("Open MPI")
     only_pmix = has_pmix and not has_pmi and version.startswith("MPICH") and "pmix" not in version.lower()
     if only_pmi or only_pmix:
         raise NotBegun(f"started by {launcher}, but {_not_understood(launcher, short_name(version))}")

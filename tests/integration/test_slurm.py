@@ -171,3 +171,14 @@ def test_outside_clients_join_the_hybrid_job(jobs: Jobs) -> None:
     assert (done.status, done.out) == (0, "out\n"), done.err
     assert jobs.slurm.wait(job) == ("COMPLETED", "0:0"), jobs.output()
     assert f"in {job}\n" in jobs.output() and jobs.states() == {"succeeded": 2}
+
+
+@each_mpi()
+def test_a_megabyte_of_standard_input_reaches_rank_0(jobs: Jobs) -> None:
+    """By ``srun`` itself, and by ``hs mpi -n`` past an mpiexec that starts its ranks by ``srun``."""
+    jobs.hs.file([f"echo {number} # {'x' * 5000}" for number in range(210)])
+    by_srun = 'cat tasks.in | srun --mpi="$HS_PMI" hs mpi --no-db >srun.out'
+    script = jobs.write(f"{by_srun} && cat tasks.in | hs mpi -n 4 --no-db >own.out")
+    assert jobs.slurm.wait(jobs.submit(script)) == ("COMPLETED", "0:0"), jobs.output()
+    for name in ("srun.out", "own.out"):
+        assert sorted(map(int, (jobs.folder / name).read_text().split())) == list(range(210))
