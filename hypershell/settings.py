@@ -220,11 +220,12 @@ class ListSettings(OrderedSelection, frozen=True, kw_only=True):
 class SubmitSettings(Placed, frozen=True, kw_only=True):
     """All that ``submit`` needs; `memory` in bytes, `timeout` in seconds.
 
-    `words` are as given, `tag` holds words of tags. `commitsize` None adapts. `task_cwd` None is the current
-    directory.
+    `words` are as given; `is_command` tells that ``--`` stands before them. `tag` holds words of tags. `commitsize`
+    None adapts. `task_cwd` None is the current directory.
     """
 
     words: tuple[str, ...] = ()
+    is_command: bool = False
     task_file: str | None = None
     expand: str = "{}"
     tag: tuple[str, ...] = ()

@@ -12,6 +12,8 @@ import os
 from collections.abc import Callable
 
 __all__ = [
+    "MAX_COUNT",
+    "MAX_INTEGER",
     "Loader",
     "as_list",
     "choice",
@@ -20,6 +22,7 @@ __all__ = [
     "delay",
     "duration",
     "flag",
+    "host",
     "is_null",
     "listed",
     "log_file",
@@ -39,6 +42,11 @@ __all__ = [
 ]
 
 Loader = Callable[[object], object]
+
+#: What columns of 32 bits hold, as `hypershell.tags.MAX_INTEGER` (whose import costs too much here).
+MAX_INTEGER = 2**31 - 1
+#: What a database can count to.
+MAX_COUNT = 2**63 - 1
 
 _TRUE = frozenset({"true", "yes", "on", "1"})
 _FALSE = frozenset({"false", "no", "off", "0"})
@@ -116,15 +124,24 @@ def label(value: object) -> str:
 
 def port(value: object) -> int:
     """A number of a TCP port."""
-    number = whole(1)(value)
-    if number > 65_535:
-        raise ValueError(f"must be at most 65535, not {number}")
-    return number
+    return whole(1, 65_535)(value)
 
 
 def port_or_any(value: object) -> int:
     """A number of a TCP port; 0 is any that is free."""
     return 0 if value in (0, "0") and not isinstance(value, bool) else port(value)
+
+
+def host(value: object) -> str:
+    """A name or an address of a host. ``[::1]`` is ``::1``; the dot at the end of a full name is left out."""
+    name = text(value).strip()
+    inside, _, rest = name[1:].partition("]") if name.startswith("[") else (name, "", "")
+    if rest.startswith(":") or name.count(":") == 1:
+        raise ValueError(f"expected a host, not {_shown(value)}: the port is an option of its own (-p/--port)")
+    plain = inside.removesuffix(".")
+    if rest or (name and not plain) or (name.startswith("[") and not name.endswith("]")):
+        raise ValueError(f"expected a name or address of a host, such as node1 or ::1, not {_shown(value)}")
+    return plain
 
 
 def tls_version(value: object) -> str:
@@ -156,13 +173,15 @@ def flag(value: object) -> bool:
     raise ValueError(f"expected true or false, not {_shown(value)}")
 
 
-def whole(minimum: int) -> Callable[[object], int]:
-    """A loader of whole numbers of at least `minimum`."""
+def whole(minimum: int, maximum: int = MAX_INTEGER) -> Callable[[object], int]:
+    """A loader of whole numbers from `minimum` to `maximum`."""
 
     def load(value: object) -> int:
         number = _integer(value)
         if number < minimum:
-            raise ValueError(f"must be at least {minimum}, not {number}")
+            raise ValueError(f"must be at least {minimum}, not {_shown(number)}")
+        if number > maximum:
+            raise ValueError(f"must be at most {maximum}, not {_shown(number)}")
         return number
 
     return load

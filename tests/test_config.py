@@ -163,10 +163,10 @@ def test_unknown_keys_are_named_and_passed_over(tmp_path: Path) -> None:
     assert config.get("server.bundlesize") == 3
 
 
-def test_unknown_variables_are_noted(tmp_path: Path) -> None:
-    config = load(tmp_path, HYPERSHELL_SERVER_BUNDEL="1", HYPERSHELL_CONFIG_FILE="")
-    assert config.notes == ["unknown environment variable HYPERSHELL_SERVER_BUNDEL (ignored)"]
-    assert config.warnings == []
+def test_unknown_variables_are_named_and_passed_over(tmp_path: Path) -> None:
+    config = load(tmp_path, HYPERSHELL_SERVER_XYZ="1", HYPERSHELL_CONFIG_FILE="")
+    assert config.warnings == ["unknown environment variable HYPERSHELL_SERVER_XYZ (ignored)"]
+    assert config.notes == []
 
 
 @pytest.mark.parametrize(
@@ -292,7 +292,7 @@ def test_exports_are_verbatim(tmp_path: Path) -> None:
         HYPERSHELL_EXPORT_="nameless",
     )
     assert config.exports() == {"A": "007", "A_B": "", "lower": "true", "X_env": " null "}
-    assert config.notes == ["unknown environment variable HYPERSHELL_EXPORT_ (ignored)"]
+    assert config.warnings == ["unknown environment variable HYPERSHELL_EXPORT_ (ignored)"]
 
 
 def test_exports_of_files(tmp_path: Path) -> None:

@@ -92,7 +92,8 @@ def test_the_rows_belong_to_nobody_and_are_whole(hs: Hs) -> None:
         (["--", "ls", "-l", "--all"], "ls -l --all"),
         (["A=1 B=2 env | sort # not cut"], "A=1 B=2 env | sort # not cut"),
         (["/bin/ls"], "/bin/ls"),
-        (["no-such-file.txt"], "no-such-file.txt"),
+        (["--", "no-such-file.txt"], "no-such-file.txt"),
+        (["no-such-file"], "no-such-file"),
         (["20240101"], "20240101"),
     ],
 )
@@ -123,7 +124,7 @@ def test_options_and_tags_of_a_command(hs: Hs) -> None:
 
 
 def test_a_template_holds_for_a_command_too(hs: Hs) -> None:
-    good(hs, "--template", "echo {} >{/-}.out", "/a/b.txt")
+    good(hs, "--template", "echo {} >{/-}.out", "--", "/a/b.txt")
     assert args_of(hs) == ["echo /a/b.txt >b.out"]
 
 

@@ -41,6 +41,7 @@ def main(argv: Sequence[str]) -> int:
 def _export(argv: Sequence[str]) -> int:
     from hypershell.apps.frame import parse_export
     from hypershell.apps.list import build_filter, open_database
+    from hypershell.apps.place import is_absent
     from hypershell.apps.progress import Bar
 
     settings, config = parse_export(argv)
@@ -50,8 +51,7 @@ def _export(argv: Sequence[str]) -> int:
         from hypershell.data.aside import check_target
 
         check_target(Path(str(settings.target)), settings.force)
-    is_default = settings.is_at(config.sites.default.database)
-    raw = open_database(settings.place, is_default, without_tasks=True)
+    raw = open_database(settings.place, is_absent(settings, config), without_tasks=True)
     from hypershell.data.export import Source
     from hypershell.data.partitions import reading
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from hypershell import log
 from hypershell.apps import help as texts
+from hypershell.apps.given import Given, add_reserved, command_line_library, once
 from hypershell.apps.stdout import checked_stdout, is_stdout_closed, silence_stdout
 from hypershell.errors import ExitStatus, HyperShellError, UsageError
 from hypershell.options import COMMANDS, Command, Option, options_of
@@ -63,6 +64,7 @@ _EXCLUSIVE = (
     ("restart", "no_db"),
     ("update", "repeat"),
     ("db", "no_db"),
+    ("idle_initdb", "no_db"),
     ("keep_output", "no_db"),
     ("auth", "auth_file"),
     ("connect", "auth"),
@@ -111,7 +113,9 @@ def parse(command: str, argv: Sequence[str]) -> tuple[RunSettings, Config]:
 def run_settings(command: str, given: Mapping[str, object], config: Config) -> RunSettings:
     """Settings of a command that schedules tasks, from its arguments and configuration; see `parse`."""
     from hypershell.settings import RunSettings
+    from hypershell.site import working_directory
 
+    working_directory()
     values = collect(RunSettings.__struct_fields__, given, config)
     site = config.sites.default
     settings = RunSettings(
@@ -176,7 +180,7 @@ def parse_runs(argv: Sequence[str], command: str = "runs") -> tuple[RunsSettings
     return RunsSettings(**collect(RunsSettings.__struct_fields__, given, config)), config
 
 
-def _name_format(given: dict[str, object]) -> None:
+def _name_format(given: Given) -> None:
     for name in ("json", "csv"):
         if given.pop(name, False):
             given["format"] = name
@@ -222,7 +226,7 @@ def parse_import(argv: Sequence[str]) -> tuple[ImportSettings, Config]:
     return settings, config
 
 
-def _parse_selection(command: str, argv: Sequence[str], may_be_tag: Callable[[str], bool]) -> dict[str, object]:
+def _parse_selection(command: str, argv: Sequence[str], may_be_tag: Callable[[str], bool]) -> Given:
     """Arguments of a command that selects tasks: further words after ``-t`` are tags where they can be."""
     from hypershell.apps.words import spread
     from hypershell.tags import is_tag
@@ -232,15 +236,15 @@ def _parse_selection(command: str, argv: Sequence[str], may_be_tag: Callable[[st
     return parse_arguments(command, spread(argv, options, option, lambda word: is_tag(word) and may_be_tag(word)))
 
 
-def parse_arguments(command: str, argv: Sequence[str]) -> dict[str, object]:
+def parse_arguments(command: str, argv: Sequence[str]) -> Given:
     """The typed values that `argv` gives, by `dest`; raises `EndEarly` for help and `UsageError`."""
-    from cmdkit.cli import ArgumentError, HelpOption, Interface
-
+    library = command_line_library()
     from hypershell.apps.words import name_binding
 
     argv = name_binding(command, argv)
     entry = command_entry(command)
-    interface = Interface(
+    repeated: list[str] = []
+    interface = library.Interface(
         f"hs {command}",
         texts.command_usage(entry),
         texts.command_help(entry),
@@ -249,16 +253,17 @@ def parse_arguments(command: str, argv: Sequence[str]) -> dict[str, object]:
     )
     for option in options_of(command):
         if option.flags or option.is_positional:
-            interface.add_argument(*(option.flags or (option.dest,)), **_argument(option))
+            interface.add_argument(*(option.flags or (option.dest,)), **_argument(option, repeated))
+    add_reserved(interface, command)
     try:
         parse_words = _parse_mixed if _has_list(command) else _parse_plain
         given = parse_words(interface, command, argv)
-    except HelpOption as request:
+    except library.HelpOption as request:
         raise EndEarly(str(request), ExitStatus.SUCCESS) from None
-    except ArgumentError as error:
+    except library.ArgumentError as error:
         raise UsageError(" ".join(str(error).split())) from None
     _check_combinations(command, given)
-    return given
+    return Given(given, repeated)
 
 
 def _parse_plain(interface: Any, command: str, argv: Sequence[str]) -> dict[str, Any]:
@@ -328,8 +333,17 @@ def _flushed(status: int) -> int:
 
 
 def _unexpected(error: Exception) -> int:
-    """Log an error that nobody foresaw and keep its traceback."""
+    """Log an error that nobody foresaw and keep its traceback; a current directory that is gone explains it."""
     import traceback
+
+    from hypershell.site import SiteError, working_directory
+
+    if isinstance(error, FileNotFoundError):
+        try:
+            working_directory()
+        except SiteError as gone:
+            _logger.critical("%s", gone)
+            return gone.exit_status
 
     summary = " ".join(f"{type(error).__name__}: {error}".split())
     details = "".join(traceback.format_exception(error))
@@ -369,14 +383,14 @@ def _has_list(command: str) -> bool:
     return any(option.is_positional and option.many for option in options_of(command))
 
 
-def _argument(option: Option) -> dict[str, Any]:
-    """The keywords of argparse for an option of the table."""
+def _argument(option: Option, repeated: list[str]) -> dict[str, Any]:
+    """The keywords of argparse for an option of the table; `repeated` as for `hypershell.apps.given.once`."""
     if option.is_switch:
         return {"action": "store_true", "dest": option.dest}
     keywords: dict[str, Any] = {"metavar": option.metavar, "type": _argument_type(option)}
     if option.is_positional:
         return {**keywords, "nargs": "*" if option.many else "?"}
-    return {**keywords, "dest": option.dest, "action": "append" if option.many else "store"}
+    return {**keywords, "dest": option.dest, "action": "append" if option.many else once(option, repeated)}
 
 
 def _argument_type(option: Option) -> Callable[[str], object]:
@@ -407,8 +421,8 @@ def _check_combinations(command: str, given: Mapping[str, object]) -> None:
             raise UsageError(f"Using {flags[dest]} requires --restart and FILE")
 
 
-def configure(command: str, given: Mapping[str, object]) -> Config:
-    """Read the configuration and log as it says, including what is odd about it."""
+def configure(command: str, given: Given) -> Config:
+    """Read the configuration and log as it says, including what is odd about it and about the command line."""
     from hypershell.config import Config
 
     config = Config.load(command, given)
@@ -417,6 +431,11 @@ def configure(command: str, given: Mapping[str, object]) -> Config:
         _logger.warning("%s", line)
     for line in config.notes:
         _logger.debug("%s", line)
+    for name in given.repeated:
+        _logger.warning("%s is given more than once: the last one counts", name)
+    idle = ["/".join(option.flags) for option in options_of(command) if option.idle and option.dest in given]
+    if idle:
+        _logger.info("accepted without effect: %s", ", ".join(idle))
     return config
 
 

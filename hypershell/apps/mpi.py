@@ -172,8 +172,11 @@ def _serve(
         way_in = None
         if door.door is not None:
             from hypershell.apps.door import open_door
+            from hypershell.server.feed import check_file
             from hypershell.several import Several
 
+            if settings.file is not None:
+                check_file(settings.file)
             way_in = stack.enter_context(open_door(poller, door, config))
             server_end = Several([end, way_in.listener])
         if settings.startup_report:

@@ -20,9 +20,12 @@ def _server(argv: list[str]) -> int:
     from hypershell.apps.door import open_door
     from hypershell.apps.parse_net import parse_server
     from hypershell.mpi.environ import job_id
+    from hypershell.server.feed import check_file
     from hypershell.server.run import Place, Run
 
     settings, door, config = parse_server(argv)
+    if settings.file is not None:
+        check_file(settings.file)
     poller = reactor.Poller()
     with open_door(poller, door, config) as way_in:
         place = Place("tcp", 1, 0, 0, platform.node(), job_id(os.environ), is_open=True)

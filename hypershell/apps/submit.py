@@ -7,7 +7,6 @@ import os
 import platform
 import shlex
 import stat
-import sys
 import time
 from typing import TYPE_CHECKING
 
@@ -56,8 +55,8 @@ def _submit(argv: list[str]) -> int:
     from hypershell.apps.parse_task import parse_submit
 
     settings, dial, config = parse_submit(argv)
-    way = prepare(settings, dial, config)
     path, line = _decide(settings)
+    way = prepare(settings, dial, config)
     if line is not None:
         with _opened(settings, argv, way) as opened:
             log.debug("Submitted single task (explicit)")
@@ -88,22 +87,18 @@ def _submit_single(argv: list[str]) -> int:
 
 def _decide(settings: SubmitSettings) -> tuple[str | None, str | None]:
     """The path of a FILE, or a single command; neither is stdin."""
+    from hypershell.apps import kinds
+
     words = settings.words
     if settings.task_file is not None:
         return (None if settings.task_file == "-" else settings.task_file), None
     if not words or words == ("-",):
         return None, None
-    if len(words) == 1 and os.path.exists(words[0]) and not _is_program(words[0]):
+    if len(words) == 1 and kinds.is_list(words[0]):
         return words[0], None
+    if len(words) == 1 and not settings.is_command and (doubt := kinds.doubt(words[0])):
+        raise UsageError(f"{doubt}: for a command write -- before it, for a file of commands -f")
     return None, join_words(words)
-
-
-def _is_program(path: str) -> bool:
-    """Whether `path` can be executed; on Windows its name says so, and every file has the right."""
-    if sys.platform == "win32":
-        endings = os.environ.get("PATHEXT", ".COM;.EXE;.BAT;.CMD")
-        return os.path.splitext(path)[1].upper() in endings.upper().split(";")
-    return os.access(path, os.X_OK)
 
 
 def prepare(settings: SubmitSettings, dial: DialSettings | None, config: Config) -> Callable[[], Asking] | None:

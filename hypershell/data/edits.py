@@ -91,7 +91,7 @@ def read_edit(words: Sequence[str], removed: Sequence[str] = (), action: str = "
 def is_key(word: str) -> bool:
     """Whether a word is a bare key of a tag, and so no change of its own."""
     try:
-        parse_tags((word,))
+        parse_tags((word,), stored=True)
     except TagError:
         return False
     return ":" not in word and not _ID.fullmatch(word)

@@ -109,6 +109,7 @@ _STATES = (PENDING, DISPATCHED, SUCCEEDED, FAILED, CANCELLED)
 _CONDITION = re.compile(rf"\s*([a-z_]+)\s*({'|'.join(OPERATORS)})\s*(.*)", re.DOTALL)
 _TIME = re.compile(r"(\d{4})(?:-(\d\d)(?:-(\d\d)(?:[ T](\d\d)(?::(\d\d)(?::(\d\d)(?:\.(\d{1,6}))?)?)?)?)?)?Z?")
 _NULLS = frozenset({"null", "none"})
+_INT64 = range(-(2**63), 2**63)  # the integers of a database
 _FLAGS = {"true": True, "1": True, "false": False, "0": False}
 
 Value = None | bool | int | float | str
@@ -227,7 +228,7 @@ def parse_tag_filter(word: str) -> TagCondition | Condition | None:
     ``part:N`` are the tasks of partition N, ``part:0`` those of the database itself; None for ``part``, which every
     task has. Raises `hypershell.tags.TagError`.
     """
-    directives = parse_tags((word,))
+    directives = parse_tags((word,), stored=True)
     if word.startswith("part:"):
         return TagCondition("part", coerce(word.partition(":")[2]))
     for field in ("group", "cores", "memory", "timeout"):
@@ -269,7 +270,7 @@ def _typed(text: str, field: str, kind: Kind, value: str) -> Value:
 
 def _number(kind: Kind, word: str) -> int | float | None:
     try:
-        number: int | float = int(word) if len(word) < 20 else float(word)
+        number: int | float = int(word) if len(word) < 20 and int(word) in _INT64 else float(word)
     except ValueError:
         try:
             number = float(word)

@@ -133,7 +133,7 @@ def _outward(family: int) -> list[str]:
 
 def is_loopback(host: str) -> bool:
     """Whether `host`, a name or number, is this machine only."""
-    return host == "localhost" or host == "::1" or host.startswith("127.")
+    return host.lower() == "localhost" or host == "::1" or host.startswith("127.")
 
 
 def numeric(host: str, port: int) -> list[Address] | None:

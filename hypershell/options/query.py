@@ -70,7 +70,7 @@ QUERY_OPTIONS: tuple[Option, ...] = (
         "At most this number of them.",
         flags=("-l", "--limit"),
         metavar="NUM",
-        parse=values.whole(0),
+        parse=values.whole(0, values.MAX_COUNT),
     ),
     Option(
         "count", LIST, "Print only how many they are.", flags=("-c", "--count"), parse=values.flag, default=False

@@ -108,7 +108,7 @@ RUN_OPTIONS: tuple[Option, ...] = (
         "Number of times that a failed task is tried again. The key holds the attempts, that is one more.",
         flags=("-r", "--max-retries"),
         metavar="NUM",
-        parse=values.whole(0),
+        parse=values.whole(0, values.MAX_INTEGER - 1),
         key="server.attempts",
         load=_one_less,
         dump=_one_more,

@@ -22,7 +22,7 @@ from hypershell.reactor import Poller
 from hypershell.tags import Directives, TagError
 from hypershell.template import ExpansionError
 
-__all__ = ["MAX_LINE", "Batch", "Feed", "open_file", "task_of"]
+__all__ = ["MAX_LINE", "Batch", "Feed", "check_file", "open_file", "task_of"]
 
 log = logging.getLogger("hypershell.submit")
 
@@ -30,6 +30,7 @@ log = logging.getLogger("hypershell.submit")
 MAX_LINE = 4 * 1024 * 1024
 BLOCK = 256 * 1024
 STDIN = "<stdin>"
+_WAY_OUT = "name another FILE, or - for stdin"
 
 _CHOICES = "restore it, or restart it with --update (adds its new lines) or --repeat (runs all of it again)"
 
@@ -44,15 +45,34 @@ class Batch(Struct, frozen=True):
 
 def open_file(path: str) -> int:
     """A descriptor to read task lines from. Raises ``InputError`` naming the path, the reason and the way out."""
-    way_out = "name another FILE, or - for stdin"
     try:
         fd = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0))
     except OSError as error:
-        raise InputError(f"{type(error).__name__}: {path}: {error.strerror}; {way_out}") from None
-    if stat.S_ISDIR(os.fstat(fd).st_mode):
+        raise _unreadable(path, error) from None
+    try:
+        _refuse_directory(path, os.fstat(fd))
+    except InputError:
         os.close(fd)
-        raise InputError(f"IsADirectoryError: {path}: Is a directory, not a file of commands; {way_out}")
+        raise
     return fd
+
+
+def check_file(path: str) -> None:
+    """Make sure that `path` is there, without opening it: a FIFO would wait. Raises as `open_file`."""
+    try:
+        found = os.stat(path)
+    except OSError as error:
+        raise _unreadable(path, error) from None
+    _refuse_directory(path, found)
+
+
+def _refuse_directory(path: str, found: os.stat_result) -> None:
+    if stat.S_ISDIR(found.st_mode):
+        raise InputError(f"IsADirectoryError: {path}: Is a directory, not a file of commands; {_WAY_OUT}")
+
+
+def _unreadable(path: str, error: OSError) -> InputError:
+    return InputError(f"{type(error).__name__}: {path}: {error.strerror}; {_WAY_OUT}")
 
 
 class _Overlong:
