@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import random
 import sqlite3
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.testbed import kept
 from tests.testbed.cli import Hs
 from tests.testbed.mpi import ROOT, clean_environ, environments, launch
 from tests.testbed.postgres import binaries
@@ -111,6 +113,30 @@ def _pytest(folder: Path, words: Sequence[str], environ: dict[str, str], prefix:
     status, said = _finish(_start(argv, environ))
     if status:
         raise Failed(f"{prefix}{said}")
+
+
+def second_starts(rounds: int) -> str:
+    """Commands that are started again while they run."""
+    return _kept(lambda folder, draw: f"{kept.second_starts(folder, rounds, draw)} second starts refused")
+
+
+def restarts(rounds: int) -> str:
+    """Files of output and failures over `rounds` kills, and time limits between them."""
+
+    def run(folder: Path, draw: random.Random) -> str:
+        kills, limits = kept.restarts(folder, rounds, draw)
+        return f"{kills} kills, {limits} time limits"
+
+    return _kept(run)
+
+
+def _kept(run: Callable[[Path, random.Random], str]) -> str:
+    seed = time.time_ns() % 10**6
+    with _folder() as folder:
+        try:
+            return run(folder, random.Random(seed))
+        except AssertionError as error:
+            raise Failed(f"seed {seed}: {error}") from error
 
 
 def seldom(rounds: int) -> str:
@@ -295,6 +321,8 @@ CHECKS: Sequence[Check] = (
     Check("large", "simulation of many clients", 10_000, 200, simulation_large),
     Check("kills", "kill -9 of the server, restart", 300, 3, kill_rounds),
     Check("postgres", "the same on PostgreSQL", 300, 3, kill_rounds_postgres),
+    Check("starts", "second starts while the first runs", 100, 2, second_starts),
+    Check("restarts", "restarts with output files", 100, 4, restarts),
     Check("rows", "server alone, null clients", 1_000_000, 10_000, many_rows),
     Check("submit", "lines of one FILE", 1_000_000, 10_000, submitted),
     Check("export", "export to HDF5 and import", 1_000_000, 5_000, export_rows),

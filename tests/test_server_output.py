@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from hypershell.reactor import Poller
-from hypershell.server.output import OutputError, Sink, open_output
+from hypershell.server.output import Sink
 
 
 class Taken(list[tuple[int, int]]):
@@ -17,7 +17,7 @@ class Taken(list[tuple[int, int]]):
 
 
 def test_a_file_gets_every_byte_in_order(tmp_path: Path) -> None:
-    fd = open_output(str(tmp_path / "out"))
+    fd = os.open(tmp_path / "out", os.O_WRONLY | os.O_CREAT)
     taken = Taken()
     sink = Sink(fd, "out", Poller(), taken)
     sink.put(b"one\n", 1)
@@ -73,6 +73,16 @@ def test_a_full_disk_holds_output_until_there_is_room(caplog: pytest.LogCaptureF
     os.close(fd)
 
 
-def test_a_path_that_cannot_be_written_is_named(tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match=r"cannot write output to .*none/out: No such file or directory"):
-        open_output(str(tmp_path / "none" / "out"))
+def test_what_comes_before_there_is_a_file_is_held(tmp_path: Path) -> None:
+    taken = Taken()
+    sink = Sink(None, "out", Poller(), taken)
+    sink.put(b"early\n", 1)
+    sink.pump()
+    assert not sink.begun and not sink.empty and taken == []
+    fd = os.open(tmp_path / "out", os.O_WRONLY | os.O_CREAT)
+    sink.begin(fd)
+    sink.put(b"late\n", 2)
+    sink.pump()
+    os.close(fd)
+    assert (tmp_path / "out").read_bytes() == b"early\nlate\n"
+    assert taken == [(1, 6), (2, 5)] and sink.empty and sink.begun

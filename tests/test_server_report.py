@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,6 @@ import pytest
 from hypershell.core.actions import Finish, Finished
 from hypershell.core.model import Result, Task
 from hypershell.core.scheduler import Policy, Scheduler
-from hypershell.server.output import OutputError
 from hypershell.server.report import Failures, Progress, exit_status, last_line
 
 
@@ -57,15 +57,25 @@ def ended(task: Task, next_id: str | None = None, state: str = "failed") -> Fini
 
 
 def test_failures_hold_the_lines_of_final_failures_byte_for_byte(tmp_path: Path) -> None:
-    failures = Failures(str(tmp_path / "failed"))
+    failures = Failures("failed")
     plain, raw = Task("a", "echo é", 1), Task("b", "echo \\xff", 1, raw=b"echo \xff")
     retried, good = Task("c", "retried", 1), Task("e", "good", 1)
     failures.add([ended(plain), ended(retried, "d"), ended(good, None, "succeeded")])
+    fd = os.open(tmp_path / "failed", os.O_WRONLY | os.O_CREAT)
+    failures.begin(fd)  # what came before is held
     failures.add([ended(raw)])
-    failures.close()
+    os.close(fd)
     assert (tmp_path / "failed").read_bytes() == "echo é\n".encode() + b"echo \xff\n"
-    with pytest.raises(OutputError, match=r"cannot write failures to .*: No such file"):
-        Failures(str(tmp_path / "none" / "failed"))
+
+
+def test_failures_that_cannot_be_written_are_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    failures = Failures("failed")
+    fd = os.open("/dev/full", os.O_WRONLY)
+    failures.begin(fd)
+    for name in "ab":
+        failures.add([ended(Task(name, "false", 1))])
+    os.close(fd)
+    assert caplog.text.count("failed: No space left on device; failures are missing there") == 1
 
 
 def test_what_did_not_reach_the_store_is_said() -> None:

@@ -63,13 +63,13 @@ def _run(settings: JoinSettings, dial: DialSettings, config: Config, slots: int)
     from hypershell.executor.system import begin_guard
     from hypershell.ids import IdSource
     from hypershell.net.dialer import Dialer, Patience
-    from hypershell.server.output import open_output
+    from hypershell.server.targets import Opening, Outputs
 
     target = find_target(dial, config)
     poller = reactor.Poller()
-    out = open_output(settings.output) if settings.output else 1
-    same = settings.errors is not None and settings.errors == settings.output
-    err = out if same else open_output(settings.errors) if settings.errors else 2
+    files = Outputs(settings.output, settings.errors)
+    files.claim(Opening.ASIDE)
+    out, err, _ = files.open(Opening.ASIDE)
     outputs = ((out, settings.output or "stdout"), (err, settings.errors or "stderr"))
     reconnect = settings.reconnect or None
     info = ClientInfo(
@@ -92,6 +92,7 @@ def _run(settings: JoinSettings, dial: DialSettings, config: Config, slots: int)
     finally:
         executor.close()
         end.close()
+        files.close()
         poller.close()
     if lost := end.lost_output():
         log.error("no space left for the rest of what tasks printed to %s; it is lost", " and ".join(lost))

@@ -148,6 +148,10 @@ class Scheduler(Recalling):
         """The clients that are here; to be read only."""
         return self._clients.all()
 
+    def connected(self) -> int:
+        """How many clients are here."""
+        return len(self._clients)
+
     def client(self, number: int) -> Client | None:
         """The client with this number; to be read only."""
         return self._clients.get(number)

@@ -12,14 +12,14 @@ from collections.abc import Callable, Iterator, Sequence
 from msgspec.structs import replace
 
 from hypershell.core.actions import Dispatch, Finish, Finished, LoadMore, Record
-from hypershell.core.events import CancelRequested, Durable, TasksChanged, TasksLoaded
+from hypershell.core.events import CancelRequested, Durable, StoreFailed, TasksChanged, TasksLoaded
 from hypershell.core.model import Submission, Task
 from hypershell.core.states import DISPATCHED, PENDING
 from hypershell.data.batch import Batch, Change, execution_of
 from hypershell.data.lease import Owner
 from hypershell.data.notices import Notice, Opened, Plan
-from hypershell.data.store import Claim, RunInfo, Taken
-from hypershell.errors import StoreError
+from hypershell.data.store import Claim, Refused, RunInfo, Taken
+from hypershell.errors import HyperShellError, StoreError
 
 __all__ = ["MemoryStore", "MemoryWriter"]
 
@@ -55,6 +55,9 @@ class MemoryStore:
         pass
 
     def begin_run(self, run: RunInfo) -> None:
+        pass
+
+    def forget_run(self) -> None:
         pass
 
     def add_submission(self, submission: Submission) -> None:
@@ -139,13 +142,13 @@ class MemoryWriter:
     So `wake` is called at the start and the end only: whoever submits finds the answer in the next `poll`.
     """
 
-    error: StoreError | None = None
     backlog = 0
     full = False
     behind = False
 
     def __init__(self, run: RunInfo, plan: Plan, wake: Callable[[], None]) -> None:
         self.ended = False
+        self.error: StoreError | None = None
         self._plan = plan
         self._wake = wake
         self._store = MemoryStore()
@@ -155,6 +158,13 @@ class MemoryWriter:
         submissions = [self._plan.submission] if self._plan.submission else []
         self._outbox.append(Opened(0, None, submissions))
         self._wake()
+
+    def accept(self) -> None:
+        pass
+
+    def refuse(self, error: HyperShellError) -> None:
+        self.error = Refused(str(error))
+        self._outbox.append(StoreFailed(str(error)))
 
     def own(self, submission: Submission) -> None:
         pass

@@ -24,7 +24,7 @@ from hypershell.core.events import (
 from hypershell.core.model import FeedMark, Submission
 from hypershell.data.lease import BEAT
 from hypershell.data.store import Store
-from hypershell.errors import StoreError
+from hypershell.errors import HyperShellError, StoreError
 
 __all__ = [
     "Added",
@@ -82,6 +82,8 @@ class Plan(Struct, frozen=True):
     """Do not wait for the lease of a server on another host."""
     revision: Revised | None = None
     """What to do where the FILE of `submission` has changed; None: it must not have."""
+    asks: bool = False
+    """Nothing is written after ``Opened`` until the loop says `accept` or `refuse`."""
 
 
 class Tuning(Struct, frozen=True):
@@ -162,6 +164,8 @@ class WriterLike(Protocol):
     """What the server needs of a writer; `Writer` has a thread, ``memory.MemoryWriter`` needs none."""
 
     def start(self) -> None: ...
+    def accept(self) -> None: ...
+    def refuse(self, error: HyperShellError) -> None: ...
     def own(self, submission: Submission) -> None: ...
     def submit(self, record: Record) -> None: ...
     def hurry(self) -> None: ...

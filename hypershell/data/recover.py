@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 from hypershell.core.events import WorkFound
 from hypershell.data.lease import BEAT, SILENCE, Life, Owner, ProcessIdentity, Watch
 from hypershell.data.notices import Added, Adopted, Keeping, Notice, Opened, Plan, Told, Waiting
-from hypershell.data.store import Claim, Owned, RunInfo, Store, Taken
-from hypershell.errors import InputError, StoreError
+from hypershell.data.store import Claim, Owned, Refused, RunInfo, Store, Taken
+from hypershell.errors import InputError
 
 __all__ = ["Recovery"]
 
@@ -103,7 +103,7 @@ class Recovery:
         try:
             return step()
         except InputError as error:
-            raise StoreError(str(error)) from error
+            raise Refused(str(error)) from error
 
     def look(self, post: Post) -> None:
         """Take what became free since the last look: somebody wrote, or a server may have died."""
@@ -130,7 +130,7 @@ class Recovery:
             if plan.submission is not None:
                 for claim, life in lives:
                     if life is Life.ALIVE and claim.owner is not None:
-                        raise Owned(_owned_text(plan.submission.path, claim.owner))
+                        raise Owned(_owned_text(plan.submission.path, claim.owner), claim.owner.run)
                 lives = [(claim, life) for claim, life in lives if not self._is_other(claim)]
             unknown = [claim.owner for claim, life in lives if life is Life.UNKNOWN and claim.owner is not None]
             if not unknown:

@@ -84,6 +84,14 @@ class SqlStore(Connected):
         self._bulk = _compile(link, run)
         self._paging = _page_query(link.dialect.name)
 
+    def forget_run(self) -> None:
+        mine = _submission.c.owner == self._me.id
+        with self._transaction() as link:
+            link.execute(delete(_submission).where(mine, _submission.c.submit_id == self._me.id))
+            link.execute(_submission.update().where(mine).values(owner=None))
+            link.execute(delete(_run).where(_run.c.id == self._me.id))
+        self._owned.clear()
+
     def end_run(self, finish: Finish) -> None:
         with self._transaction() as link:
             requests.drop(link, self._asked, self._heard)

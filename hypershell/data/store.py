@@ -22,6 +22,7 @@ __all__ = [
     "Claim",
     "Fenced",
     "Owned",
+    "Refused",
     "RunInfo",
     "Store",
     "Taken",
@@ -35,8 +36,16 @@ class Fenced(StoreError):
     """Another server took over what this one owned; this one must end."""
 
 
-class Owned(StoreError):
-    """A live server owns the submission that was asked for."""
+class Refused(StoreError):
+    """The run may not begin; nothing of it is to stay in the store."""
+
+
+class Owned(Refused):
+    """A live server owns the submission that was asked for. `run` is the id of its run."""
+
+    def __init__(self, text: str, run: str) -> None:
+        super().__init__(text)
+        self.run = run
 
 
 class Transient(StoreError):
@@ -119,6 +128,9 @@ class Store(Protocol):
 
     def begin_run(self, run: RunInfo) -> None:
         """Record the run whose lease every later write renews."""
+
+    def forget_run(self) -> None:
+        """Undo `begin_run`, before the first record: what was added goes, what was taken is nobody's."""
 
     def add_submission(self, submission: Submission) -> None:
         """Record a new submission that this run owns."""

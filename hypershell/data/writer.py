@@ -22,8 +22,8 @@ from hypershell.data.batch import bytes_of, size_of
 from hypershell.data.notices import Adopted, Notice, Opened, Plan, Told, Tuning, Waiting, WriterLike
 from hypershell.data.patience import Patience
 from hypershell.data.recover import Recovery
-from hypershell.data.store import RunInfo, Store
-from hypershell.errors import StoreError
+from hypershell.data.store import Refused, RunInfo, Store
+from hypershell.errors import HyperShellError, StoreError
 
 __all__ = ["Adopted", "Notice", "Opened", "Plan", "Told", "Tuning", "Waiting", "Writer", "WriterLike"]
 
@@ -70,6 +70,8 @@ class Writer:
         self._full = False
         self._error: StoreError | None = None
         self._ended = False
+        self._accepted = not plan.asks
+        self._refusal: Refused | None = None
         self._thread = threading.Thread(target=self._main, name="database", daemon=True)
 
     # -- called by the loop ------------------------------------------------------------------------------
@@ -77,6 +79,16 @@ class Writer:
     def start(self) -> None:
         """Start the thread, which opens the store and then posts ``Opened`` (or ``StoreFailed``)."""
         self._thread.start()
+
+    def accept(self) -> None:
+        """After ``Opened`` of a `Plan` that `asks`: the run begins."""
+        self._accepted = True
+        self._signal.set()
+
+    def refuse(self, error: HyperShellError) -> None:
+        """After ``Opened`` of a `Plan` that `asks`: it does not, because of `error`; the store forgets it."""
+        self._refusal = Refused(str(error))
+        self._signal.set()
 
     def own(self, submission: Submission) -> None:
         """Queue a submission that is ours from now on, before the first record with tasks of it."""
@@ -206,8 +218,29 @@ class Writer:
         self._try(store.open)
         self._try(lambda: store.begin_run(self._run))
         recovery = Recovery(store, self._run, self._plan, self._clock)
-        recovery.start(self._post, self._pause, self._try)
+        try:
+            recovery.start(self._post, self._pause, self._try)
+            self._await_answer(store)
+        except Refused:
+            self._forget(store)
+            raise
         return recovery
+
+    @staticmethod
+    def _forget(store: Store) -> None:
+        try:
+            store.forget_run()
+        except StoreError as error:  # why it was refused is told, whatever became of the rest
+            log.debug("the refused run stays in the database: %s", error)
+
+    def _await_answer(self, store: Store) -> None:
+        """Write nothing before the loop says so: it has to have written first what tasks have printed."""
+        while not self._accepted and self._refusal is None and not self._ending:
+            if not self._signal.wait(self._tuning.beat):
+                self._try(store.beat)
+            self._signal.clear()
+        if self._refusal is not None:
+            raise self._refusal
 
     def _serve(self, store: Store, recovery: Recovery) -> None:
         """Write until ``Finish``."""

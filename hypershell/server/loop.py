@@ -17,7 +17,7 @@ from hypershell.core import events as ev
 from hypershell.core.model import FeedMark, Submission, Task
 from hypershell.core.scheduler import Scheduler
 from hypershell.data.writer import Adopted, Opened, Told, Waiting, WriterLike
-from hypershell.errors import InputError
+from hypershell.errors import HyperShellError, InputError
 from hypershell.proto import messages as msg
 from hypershell.reactor import Poller
 from hypershell.server.feed import Feed
@@ -29,7 +29,7 @@ from hypershell.server.signals import DRAIN_FOR, INTERRUPT, ROTATE, STORE_GRACE,
 from hypershell.server.terms import Wishes
 from hypershell.server.visits import Visits
 from hypershell.server.words import words_for
-from hypershell.transport import Endpoint, Lost
+from hypershell.transport import Delivery, Endpoint, Lost
 
 __all__ = ["Server"]
 
@@ -63,6 +63,7 @@ class Server:
         *,
         await_store: bool = False,
         reopen: Callable[[Submission, FeedMark], Feed],
+        begin: Callable[[Opened], None],
     ) -> None:
         self.finished = False
         self.finish: act.Finish | None = None
@@ -82,6 +83,8 @@ class Server:
         self._reporter = reporter
         self._feeds = deque(feeds)
         self._reopen = reopen
+        self._begin = begin
+        """Called when the database is ours; opens what the run writes."""
         self._signals = signals
         self._table = SignalTable()
         self._told: dict[int, set[int]] = {}
@@ -123,8 +126,11 @@ class Server:
             return True
         self._hear_writer()
         deliveries = self._endpoint.poll()
+        if self._take_output(deliveries):
+            self._pump(now)  # before the results of the same tasks can be recorded: a kill must not lose it
         for peer, message in deliveries:
-            self._from_client(peer, message)
+            if not isinstance(message, msg.Output):
+                self._from_client(peer, message)
         visited = self.visits is not None and self.visits.turn()
         fed = self._read_feed() if self._feeds else False
         due = self._scheduler.deadline()
@@ -220,13 +226,7 @@ class Server:
 
     def _from_writer(self, notice: object) -> None:
         if isinstance(notice, Opened):
-            self.opened = self._has_looked = True
-            self.learn(notice.submissions)
-            self._reporter.left_alone(notice.left_alone)
-            self._resume(notice)
-            while self._early:
-                peer = next(iter(self._early))
-                self._hello(peer, self._early.pop(peer))
+            self._store_opened(notice)
         elif isinstance(notice, Adopted):
             self.learn(notice.submissions)
             self._read_on(notice.submissions, notice.marks)
@@ -244,6 +244,36 @@ class Server:
                     self.visits.durable(notice.seq)
             self._tell(notice)  # type: ignore[arg-type]
 
+    def _store_opened(self, opened: Opened) -> None:
+        """The database is ours: begin, unless the FILE is another now or what we write cannot be opened."""
+        mark = opened.resumed if self._feeds else None
+        self.learn(opened.submissions)
+        try:
+            if mark is not None:
+                self._resume(mark)
+            self._begin(opened)
+        except HyperShellError as error:
+            self._writer.refuse(error)
+            return
+        self.opened = self._has_looked = True
+        self._pump(self._now)  # before the results are recorded that were held back until now
+        self._writer.accept()
+        self._reporter.left_alone(opened.left_alone)
+        if mark is None:
+            self._read_on(opened.submissions, opened.marks)
+        elif mark.complete:
+            self._end_feed()
+        while self._early:
+            peer = next(iter(self._early))
+            self._hello(peer, self._early.pop(peer))
+
+    def _resume(self, mark: FeedMark) -> None:
+        """Go on where an earlier run of the FILE stopped reading. Raises ``InputError`` where it has changed."""
+        if mark.complete:
+            self._feeds[0].verify(mark)
+        else:
+            self._feeds[0].resume(mark)
+
     def learn(self, submissions: Iterable[Submission]) -> None:
         """Remember what all tasks of a submission share; clients are told before their first task of it."""
         for one in submissions:
@@ -253,17 +283,6 @@ class Server:
             )
             if wishes.waited_for:
                 self._waited_for.add(one.id)
-
-    def _resume(self, opened: Opened) -> None:
-        """Go on where an earlier run of the same FILE stopped reading."""
-        mark = opened.resumed
-        if not self._feeds or mark is None:
-            self._read_on(opened.submissions, opened.marks)
-        elif mark.complete:
-            self._feeds[0].verify(mark)
-            self._end_feed()
-        else:
-            self._feeds[0].resume(mark)
 
     def _read_on(self, submissions: Iterable[Submission], marks: Iterable[FeedMark]) -> None:
         """Queue the rest of the FILEs that were taken over half read."""
@@ -280,15 +299,22 @@ class Server:
             else:
                 self._tell(ev.FeedOpened())
 
+    def _take_output(self, deliveries: Iterable[Delivery]) -> bool:
+        """Queue what tasks have printed; whether there was any."""
+        found = False
+        for peer, message in deliveries:
+            if isinstance(message, msg.Output):
+                found = True
+                self.out.put(message.out, peer)
+                self.err.put(message.err, peer)
+        return found
+
     def _from_client(self, peer: int, message: object) -> None:
         if isinstance(message, msg.Results):
             self._tell(ev.ResultsReceived(peer, message.results, message.returned, message.leaving))
             self._kept.received(peer, message.results, self._seq)
             if not self._scheduler.inflight():
                 self._writer.hurry()  # no other result will share the commit, and somebody may wait for this one
-        elif isinstance(message, msg.Output):
-            self.out.put(message.out, peer)
-            self.err.put(message.err, peer)
         elif isinstance(message, msg.Hello):
             if message.holds and not self._has_looked:
                 self._early[peer] = message
@@ -363,9 +389,10 @@ class Server:
     def _do(self, action: act.Action) -> None:
         if isinstance(action, act.Record):
             self._seq = action.seq
+            if action.finished:
+                self._reporter.finished(action.finished)  # the failures file, before they can be recorded
             self._writer.submit(action)
             if action.finished:
-                self._reporter.finished(action.finished)
                 waited = self._waited_for
                 if waited and not waited.isdisjoint(one.task.submission for one in action.finished if one.task):
                     self._writer.hurry()
@@ -476,17 +503,16 @@ class Server:
         if not self._writer_told and self.finish is not None:
             self._writer_told = True
             self._writer.finish(self.finish)
-        for peer, message in self._endpoint.poll():
-            if isinstance(message, msg.Output):
-                self.out.put(message.out, peer)
-                self.err.put(message.err, peer)
-            elif isinstance(message, msg.Hello):
+        deliveries = self._endpoint.poll()
+        self._take_output(deliveries)
+        for peer, message in deliveries:
+            if isinstance(message, msg.Hello):
                 self._endpoint.send(peer, msg.Bye())
         self._pump(now)
-        written = (self.out.empty and self.err.empty) or self._output_tries >= OUTPUT_ATTEMPTS
+        written = not self.output_lost() or self._output_tries >= OUTPUT_ATTEMPTS
         self.finished = self._endpoint.flush() and written and (self._writer.ended or self.abandoned)
         return False
 
     def output_lost(self) -> list[str]:
-        """Where output could not be written to its end, and how many bytes were lost."""
-        return [f"{sink.name} ({sink.lost:,} bytes)" for sink in (self.out, self.err) if sink.lost]
+        """Where output could not be written to its end, and how many bytes; not where nothing was opened."""
+        return [f"{sink.name} ({sink.lost:,} bytes)" for sink in (self.out, self.err) if sink.begun and sink.lost]

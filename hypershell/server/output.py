@@ -15,13 +15,12 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from hypershell.errors import HyperShellError
 from hypershell.reactor import Poller
 
 if TYPE_CHECKING:
     from hypershell.server.behind import Behind
 
-__all__ = ["OutputError", "Sink", "open_output"]
+__all__ = ["Sink"]
 
 log = logging.getLogger("hypershell.server")
 
@@ -30,19 +29,6 @@ ATOMIC = 4096
 
 #: Bytes that a thread gets to write at a time, where there is one.
 BEHIND = 65_536
-
-
-class OutputError(HyperShellError):
-    """The file for output cannot be opened or written."""
-
-
-def open_output(path: str) -> int:
-    """A descriptor for ``-o``/``-e``: the file is made or truncated. Raises ``OutputError``."""
-    try:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
-        return os.open(path, flags, 0o666)
-    except OSError as error:
-        raise OutputError(f"cannot write output to {path}: {error.strerror}") from None
 
 
 def _behind(fd: int, poller: Poller, ready: Callable[[], None]) -> Behind | None:
@@ -58,21 +44,22 @@ class Sink:
     """One descriptor and what still has to be written to it.
 
     `taken(peer, size)` hears of every written piece; `before` is called before something is written to a terminal.
+    Without a descriptor (`fd` None) it holds what comes until `begin`; what clients may send unasked bounds that.
     """
 
     def __init__(
         self,
-        fd: int,
+        fd: int | None,
         name: str,
         poller: Poller,
         taken: Callable[[int, int], None],
         before: Callable[[], None] | None = None,
     ) -> None:
         self.name = name
-        self._fd = fd
+        self._fd = -1
         self._poller = poller
         self._taken = taken
-        self._before = before if os.isatty(fd) else None
+        self._before = before
         self._queue: deque[tuple[memoryview, int, int]] = deque()
         self._waiting = False
         self._gone = self._given_up = False
@@ -85,12 +72,20 @@ class Sink:
         """Bytes that were given up."""
         self._probe: select.poll | None = None
         self._behind: Behind | None = None
+        if fd is not None:
+            self.begin(fd)
+
+    def begin(self, fd: int) -> None:
+        """Write to `fd` from now on."""
+        self._fd = fd
+        if not os.isatty(fd):
+            self._before = None
         if not hasattr(select, "poll"):
-            self._behind = _behind(fd, poller, self.pump)
+            self._behind = _behind(fd, self._poller, self.pump)
             return
         try:
-            poller.add(fd, self.pump, write=True)
-            poller.remove(fd)
+            self._poller.add(fd, self.pump, write=True)
+            self._poller.remove(fd)
             self._probe = select.poll()
             self._probe.register(fd, select.POLLOUT)
         except (PermissionError, OSError):
@@ -100,6 +95,11 @@ class Sink:
     def lost(self) -> int:
         """Bytes that were not written, if nothing more is done."""
         return self._dropped + sum(len(data) for data, _, _ in self._queue)
+
+    @property
+    def begun(self) -> bool:
+        """Whether there is something to write to."""
+        return self._fd >= 0
 
     @property
     def empty(self) -> bool:
@@ -112,7 +112,7 @@ class Sink:
 
     def pump(self) -> None:
         """Write as much as can be written without waiting."""
-        if self.stuck:
+        if self.stuck or not self.begun:
             return
         queue = self._queue
         if queue and self._before is not None:

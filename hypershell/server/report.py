@@ -17,7 +17,6 @@ from hypershell.core import actions as act
 from hypershell.core.scheduler import Scheduler
 from hypershell.core.states import FAILED
 from hypershell.errors import ExitStatus
-from hypershell.server.output import OutputError
 from hypershell.server.status import Pace
 from hypershell.server.statusfile import StatusFile
 from hypershell.units import format_duration
@@ -28,34 +27,48 @@ log = logging.getLogger("hypershell.server")
 
 
 class Failures:
-    """``--failures PATH``: the arguments of every final failure, one line each, byte for byte; ``-`` is stdout."""
+    """``--failures PATH``: the arguments of every final failure, one line each, byte for byte.
 
-    def __init__(self, path: str) -> None:
-        self._path = "stdout" if path == "-" else path
-        self._told = False
-        try:
-            place = os.dup(1) if path == "-" else path
-            self._file: IO[bytes] = open(place, "wb", buffering=0)  # noqa: SIM115 - lives as long as the run
-        except OSError as error:
-            raise OutputError(f"cannot write failures to {path}: {error.strerror}") from None
+    Holds what comes until `begin`. `name` is for messages.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._fd: int | None = None
+        self._held = b""
+        self._torn = self._told = False
+
+    def begin(self, fd: int) -> None:
+        """Write to `fd` from now on; it is somebody else's to close."""
+        self._fd = fd
+        held, self._held = self._held, b""
+        if held:
+            self._write(held)
 
     def add(self, changes: Sequence[act.Finished]) -> None:
+        """Take results that the scheduler has accepted."""
         lines = [
             task.raw if task.raw is not None else task.args.encode("utf-8", "surrogateescape")
             for change in changes
             if change.state == FAILED and change.next_id is None and (task := change.task) is not None
         ]
-        if not lines:
-            return
-        try:
-            self._file.write(b"\n".join(lines) + b"\n")
-        except OSError as error:
-            if not self._told:
-                log.error("%s: %s; failures are missing there, the database has them", self._path, error.strerror)
-            self._told = True
+        if lines:
+            self._write(b"\n".join(lines) + b"\n")
 
-    def close(self) -> None:
-        self._file.close()
+    def _write(self, data: bytes) -> None:
+        if self._fd is None:
+            self._held += data
+            return
+        rest = b"\n" + data if self._torn else data
+        try:
+            while rest:
+                rest = rest[os.write(self._fd, rest) :]
+            self._torn = False
+        except OSError as error:
+            self._torn = True  # a part of it may be there
+            if not self._told:
+                log.error("%s: %s; failures are missing there, the database has them", self._name, error.strerror)
+            self._told = True
 
 
 class Progress:
@@ -160,15 +173,11 @@ class Reporter:
 
     def deadline(self) -> float | None:
         due = self._progress.deadline()
-        if self.status_file is None:
-            return due
-        other = self.status_file.deadline()
-        return other if due is None else min(due, other)
+        other = None if self.status_file is None else self.status_file.deadline()
+        return due if other is None else other if due is None else min(due, other)
 
     def close(self) -> None:
         self._progress.erase()
-        if self._failures is not None:
-            self._failures.close()
 
 
 def _tasks(count: int) -> str:

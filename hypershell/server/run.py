@@ -22,9 +22,9 @@ from hypershell import log as logs
 from hypershell.core.actions import Finish
 from hypershell.core.model import FeedMark, Submission
 from hypershell.core.scheduler import Policy, Scheduler
-from hypershell.data.notices import Revised
+from hypershell.data.notices import Opened, Revised
 from hypershell.data.places import open_store, preflight
-from hypershell.data.store import Fenced, describe_run
+from hypershell.data.store import Fenced, Refused, describe_run
 from hypershell.data.writer import Plan, Writer, WriterLike
 from hypershell.errors import InputError, UsageError
 from hypershell.ids import IdSource
@@ -35,10 +35,11 @@ from hypershell.server.ending import Ending
 from hypershell.server.feed import STDIN, Feed, open_file
 from hypershell.server.loop import Server
 from hypershell.server.losses import set_aside_line
-from hypershell.server.output import Sink, open_output
+from hypershell.server.output import Sink
 from hypershell.server.report import Failures, Progress, Reporter, exit_status, last_line
 from hypershell.server.signals import STORE_GRACE, Signals, SignalWatch
 from hypershell.server.status import RunFacts, make_status
+from hypershell.server.targets import Opening, Outputs, is_same_file
 from hypershell.server.terms import Expander, Terms, Wishes
 from hypershell.server.visits import Source, Surroundings, Visits
 from hypershell.settings import RunSettings
@@ -101,27 +102,28 @@ class Run:
             raise UsageError("the template is empty: '{}' stands for the line itself")
         Template(settings.template)
         _refuse_overwriting(settings)
-        self._ending.begin()
+        failures = "-" if settings.print_failures else settings.failures
+        self._outputs = Outputs(settings.output, settings.errors, failures)
+        goes_on = settings.restart or settings.forever
         source: _Source | None = None
         try:
+            self._ending.claim()
             source = _open_source(settings)
+            self._outputs.claim(Opening.APPEND if goes_on else Opening.ASIDE)
             if not settings.no_db:
                 preflight(settings.place)
-            self._out_fd = open_output(settings.output) if settings.output else 1
-            if settings.output and settings.errors and _same_file(settings.output, settings.errors):
-                self._err_fd = self._out_fd
-            else:
-                self._err_fd = open_output(settings.errors) if settings.errors else 2
-            path = "-" if settings.print_failures else settings.failures
-            failures = Failures(path) if path else None
+            self._ending.begin()
         except BaseException as error:
             self._ending.failed(error)
+            self._outputs.close()
             if source is not None and source.fd > 2:
                 os.close(source.fd)
             raise
         progress = Progress()
-        self._reporter = Reporter(failures, progress, self._restart_all())
+        self._failures = None if failures is None else Failures("stdout" if failures == "-" else failures)
+        self._reporter = Reporter(self._failures, progress, self._restart_all())
         submission = self._submission(source, place)
+        self._submits = submission is not None
         feed = self._feed(source, submission)
         self._watch = SignalWatch(poller)
         self.writer = self._open_writer(source, submission, place)
@@ -135,12 +137,13 @@ class Run:
             self.writer,
             _client_settings(settings, place, self.id),
             self._reporter,
-            Sink(self._out_fd, settings.output or "stdout", poller, self._taken, progress.erase),
-            Sink(self._err_fd, settings.errors or "stderr", poller, self._taken, progress.erase),
+            Sink(self._outputs.streams[0], settings.output or "stdout", poller, self._taken, progress.erase),
+            Sink(self._outputs.streams[1], settings.errors or "stderr", poller, self._taken, progress.erase),
             [feed] if feed is not None else [],
             Signals(self._watch.take, settings.drain_time, place.term_kills, logs.rotate),
             await_store=settings.restart,
             reopen=self._reopen,
+            begin=self._begin,
         )
         if submission is not None:
             self.server.learn([submission])
@@ -176,16 +179,14 @@ class Run:
 
     def close(self) -> int:
         """Say how it ended, release everything, and give the exit status."""
-        return self._ending.ended(self._close(), self.server.finish)
+        return self._ending.ended(self._close(), self.server.finish, self.writer.error)
 
     def _close(self) -> int:
         self._watch.stop()
         self.writer.join(0.0 if self.server.abandoned else 10.0)
         self._reporter.close()
         lost = self.server.output_lost()
-        for fd in {self._out_fd, self._err_fd}:
-            if fd > 2:
-                os.close(fd)
+        self._outputs.close()
         finish = self.server.finish or Finish(0, 0, 0, 0, "store failed")
         complete = self.server.feed_complete
         unwritten = 0 if self.server.abandoned else self.writer.backlog
@@ -197,8 +198,8 @@ class Run:
             unwritten,
             self.server.unread,
         )
-        if isinstance(self.writer.error, Fenced):
-            line = None  # the tasks are another server's, which tells how they end
+        if isinstance(self.writer.error, Fenced | Refused):
+            line = None  # the tasks are another server's, which tells how they end; or nothing was begun
         for told in (self.server.losses.line(), set_aside_line(*self._scheduler.set_aside()), line):
             if told is not None:
                 sys.stderr.write(f"hs: {told}\n")
@@ -223,6 +224,20 @@ class Run:
         self.writer.join(seconds)
 
     # -- parts -------------------------------------------------------------------------------------------
+
+    def _begin(self, opened: Opened) -> None:
+        """The database is ours: open what is written. Raises ``OutputError`` or ``InputError``.
+
+        What there is stays at its place where this run goes on with what earlier ones left, else it is kept aside.
+        """
+        fresh = self._submits and opened.resumed is None and not self._settings.forever
+        out, err, failures = self._outputs.open(Opening.ASIDE if fresh else Opening.APPEND)
+        for sink, fd in ((self.server.out, out), (self.server.err, err)):
+            if not sink.begun:
+                sink.begin(fd)
+        if self._failures is not None and failures is not None:
+            self._failures.begin(failures)
+        self._ending.opened()
 
     def _taken(self, peer: int, size: int) -> None:
         self.server.taken(peer, size)
@@ -302,7 +317,7 @@ class Run:
             start_time=self._wall(),
         )
         revision = self._revision(source) if settings.update or settings.repeat else None
-        plan = Plan(submission, settings.restart, settings.forever, settings.take_over, revision)
+        plan = Plan(submission, settings.restart, settings.forever, settings.take_over, revision, asks=True)
         if settings.no_db:
             from hypershell.data.memory import MemoryWriter
 
@@ -379,19 +394,12 @@ def _refuse_overwriting(settings: RunSettings) -> None:
     written.append(("--status-file", settings.status_file))
     for flag, path in written:
         for what, other in kept:
-            if path and other and _same_file(path, other):
+            if path and other and is_same_file(path, other):
                 raise UsageError(f"Using {flag} {path} would overwrite {what}: name another file")
-    for flag, path in written[:2]:
-        if path and settings.failures and _same_file(path, settings.failures):
-            raise UsageError(f"Using {flag} and -f with the same file is invalid: {path}")
-
-
-def _same_file(one: str, other: str) -> bool:
-    """Whether both are one regular file, or will be once it is made."""
-    try:
-        return stat.S_ISREG(os.stat(one).st_mode) and os.path.samefile(one, other)
-    except OSError:
-        return os.path.realpath(one) == os.path.realpath(other)
+    for number, (flag, path) in enumerate(written):
+        for other_flag, other in written[max(number + 1, 2) :]:  # -o and -e may be one
+            if path and other and is_same_file(path, other):
+                raise UsageError(f"Using {flag} and {other_flag} with the same file is invalid: {path}")
 
 
 def _policy(settings: RunSettings, source: _Source | None, place: Place) -> Policy:

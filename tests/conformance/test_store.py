@@ -474,3 +474,27 @@ def test_changes_of_others_are_noticed(shared: Place) -> None:
     while not one.store.changed():  # what is announced arrives a moment after the commit
         assert time.monotonic() < until
     assert not one.store.changed()
+
+
+def test_a_run_that_is_forgotten_leaves_what_it_found_and_nothing_of_its_own(shared: Place) -> None:
+    first = Session(shared.store())
+    tasks = first.put(3)
+    first.store.end_run(Finish(0, 0, 0, 3, "drained"))
+    first.store.close()
+    second, run = shared.store(), new_run()
+    second.open()
+    second.begin_run(run)
+    assert second.take(second.claims(None)).submissions == [first.submission]
+    second.add_submission(replace(new_submission("/in/other"), submit_id=run.id))
+    second.forget_run()
+    with pytest.raises(Fenced):
+        second.beat()  # it is no run any more
+    second.close()
+    third = shared.store()
+    third.open()
+    third.begin_run(new_run())
+    (claim,) = third.claims(None)
+    assert (claim.submission, claim.holder, claim.owner) == (first.submission.id, None, None)
+    assert third.take([claim]).pending == {0: 3}
+    assert ids(third.load(0, 10)[0]) == ids(tasks)
+    third.close()
