@@ -17,6 +17,7 @@ from hypershell.configfile import read_toml
 from hypershell.errors import ConfigError
 from hypershell.log import LogSettings
 from hypershell.options import COMMANDS, ENV_PREFIX, EXPORT_PREFIX, OPTIONS, Option, find_option
+from hypershell.ostext import from_bytes
 from hypershell.site import Sites, find_sites
 
 __all__ = ["Config", "Origin"]
@@ -373,7 +374,7 @@ def _from_command(command: object) -> str:
     )
     if done.returncode != 0:
         raise ValueError(f"the command ended with status {done.returncode}: {command}")
-    return done.stdout.decode(errors="surrogateescape").strip()
+    return from_bytes(done.stdout).strip()
 
 
 def _exported(name: str, value: object) -> str:

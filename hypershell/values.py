@@ -11,6 +11,8 @@ import math
 import os
 from collections.abc import Callable
 
+from hypershell.ostext import in_quotes, raw_of
+
 __all__ = [
     "MAX_COUNT",
     "MAX_INTEGER",
@@ -35,9 +37,11 @@ __all__ = [
     "provider",
     "rate",
     "secret",
+    "signal_name",
     "size",
     "text",
     "tls_version",
+    "utf8",
     "whole",
 ]
 
@@ -67,6 +71,14 @@ def text(value: object) -> str:
     return value
 
 
+def utf8(value: object) -> str:
+    """Text for others than this system (hosts, servers), which take no bytes that are not UTF-8."""
+    word = text(value)
+    if raw_of(word) is not None:
+        raise ValueError(f"{_shown(word)} is not UTF-8")
+    return word
+
+
 def path(value: object) -> str:
     """A path; ``~`` is the home directory."""
     name = text(value)
@@ -87,7 +99,7 @@ def database_url(value: object) -> str:
     """A URL of a database that we can use. It may hold a password, so no message shows it."""
     from hypershell.address import scheme_of
 
-    if not isinstance(value, str) or "\0" in value:
+    if not isinstance(value, str) or not _is_sayable(value):
         raise ValueError(f"expected a URL, not {_kind(value)}")
     url = value.strip()
     scheme_of(url)
@@ -98,7 +110,7 @@ def secret(value: object) -> str:
     """Text that no message shows; a number without quotes is meant as text."""
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
-    if not isinstance(value, str) or "\0" in value:
+    if not isinstance(value, str) or not _is_sayable(value):
         raise ValueError(f"expected text, not {_kind(value)}")
     return value
 
@@ -134,7 +146,7 @@ def port_or_any(value: object) -> int:
 
 def host(value: object) -> str:
     """A name or an address of a host. ``[::1]`` is ``::1``; the dot at the end of a full name is left out."""
-    name = text(value).strip()
+    name = utf8(value).strip()
     inside, _, rest = name[1:].partition("]") if name.startswith("[") else (name, "", "")
     if rest.startswith(":") or name.count(":") == 1:
         raise ValueError(f"expected a host, not {_shown(value)}: the port is an option of its own (-p/--port)")
@@ -279,6 +291,13 @@ def choice(*names: str) -> Callable[[object], str]:
     return load
 
 
+def signal_name(value: object) -> str:
+    """The name of a signal, without ``SIG``."""
+    from hypershell.signal_names import signal_name
+
+    return signal_name(text(value))
+
+
 def log_file(value: object) -> str | None:
     """Where the log goes besides stderr: a path, ``""`` for the default name (true), None for nowhere (false)."""
     word = value.strip().lower() if isinstance(value, str) else value
@@ -323,14 +342,21 @@ def _seconds(value: object) -> float:
         raise ValueError(str(error)) from None
 
 
+def _is_sayable(word: str) -> bool:
+    return "\0" not in word and raw_of(word) is None
+
+
 def _kind(value: object) -> str:
     """What a value is, without the value."""
     if isinstance(value, str):
-        return "text with a NUL byte"
+        return "text with a NUL byte, or with bytes that are not UTF-8"
     return {bool: "true or false", list: "a list", dict: "a table"}.get(type(value), "this")
 
 
 def _shown(value: object) -> str:
     """The value as it can stand in a message of one line."""
-    shown = ("false", "true")[value] if isinstance(value, bool) else repr(value)
+    if isinstance(value, str):
+        shown = in_quotes(value)
+    else:
+        shown = ("false", "true")[value] if isinstance(value, bool) else repr(value)
     return shown if len(shown) <= 80 else shown[:77] + "..."

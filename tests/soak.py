@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -308,6 +309,24 @@ def time_limits(wheel: str) -> Callable[[int], str]:
     return run
 
 
+def short_of_descriptors(rounds: int) -> str:
+    """Limits from 16 to 256 under load; every task is recorded and none failed, or one line says why."""
+    from tests.testbed.short import KINDS, short_round
+
+    for mpi in environments():
+        if mpi.missing:
+            raise Absent(mpi.missing)
+    seed = time.time_ns() % 10**6
+    draw, ends = random.Random(seed), Counter[str]()
+    for number in range(rounds):
+        kind, mpi = KINDS[number % len(KINDS)], environments()[number // len(KINDS) % 2]
+        try:
+            ends[short_round(kind, round(2 ** draw.uniform(4, 8)), mpi if kind == "mpi" else None)] += 1
+        except AssertionError as error:
+            raise Failed(f"seed {seed}: {error}") from None
+    return f"{rounds} runs: " + ", ".join(f"{count} {end}" for end, count in sorted(ends.items()))
+
+
 def _resident(pid: int) -> int:
     """KiB of memory of a process."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
@@ -328,6 +347,7 @@ CHECKS: Sequence[Check] = (
     Check("export", "export to HDF5 and import", 1_000_000, 5_000, export_rows),
     Check("crowd", "clients over TLS at once", 2_000, 20, crowd),
     Check("hosts", "hosts crash or are cut off under MPI", 5, 1, lost_hosts),
+    Check("short", "few descriptors under load", 120, 6, short_of_descriptors),
     Check("mpich", "oversubscribed ranks, MPICH", 20_000, 300, many_ranks("mpich")),
     Check("openmpi", "oversubscribed ranks, Open MPI", 20_000, 300, many_ranks("openmpi")),
     Check("seldom", "tests of one MPI under the other", 3, 1, seldom),

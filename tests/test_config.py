@@ -322,6 +322,20 @@ def test_exports_that_no_environment_can_hold(tmp_path: Path, line: str) -> None
     assert str(caught.value).startswith(f"{path}: export.")
 
 
+@pytest.mark.parametrize("name", ["URL", "HOST", "USER", "PASSWORD", "DATABASE", "SCHEMA"])
+def test_no_other_system_takes_bytes_that_are_not_utf8(tmp_path: Path, name: str) -> None:
+    """Nor are passwords shown, or the URLs that hold them."""
+    config = load(tmp_path, **{f"HYPERSHELL_DATABASE_{name}": os.fsdecode(b"postgresql://caf\xe9")})
+    with pytest.raises(ConfigError, match="UTF-8") as caught:
+        config.get(f"database.{name.lower()}")
+    assert (r"caf\xe9" in str(caught.value)) == (name not in ("URL", "PASSWORD"))
+
+
+def test_exports_may_have_any_bytes(tmp_path: Path) -> None:
+    word = os.fsdecode(b"caf\xe9")
+    assert load(tmp_path, HYPERSHELL_EXPORT_A=word).exports() == {"A": word}
+
+
 def test_log_file_in_all_its_forms(tmp_path: Path) -> None:
     user = sites(tmp_path).user.config
     for text, expected in (

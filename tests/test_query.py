@@ -241,7 +241,7 @@ def test_number_as_text_is_another_value(link: Connection) -> None:
 
 @pytest.mark.parametrize(
     ("outcome", "expected"),
-    [("failed", [1, 2]), ("succeeded", [0]), ("completed", [0, 1, 2]), ("remaining", [3, 4, 5])],
+    [("failed", [1, 2]), ("succeeded", [0]), ("completed", [0, 1, 2]), ("cancelled", []), ("remaining", [3, 4, 5])],
 )
 def test_outcomes(link: Connection, outcome: str, expected: list[int]) -> None:
     assert numbers(link, states=OUTCOMES[outcome]) == expected

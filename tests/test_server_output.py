@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 from pathlib import Path
 
 import pytest
@@ -86,3 +87,22 @@ def test_what_comes_before_there_is_a_file_is_held(tmp_path: Path) -> None:
     os.close(fd)
     assert (tmp_path / "out").read_bytes() == b"early\nlate\n"
     assert taken == [(1, 6), (2, 5)] and sink.empty and sink.begun
+
+
+def test_a_file_that_may_not_grow_holds_output_until_it_may(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    fd = os.open(tmp_path / "out", os.O_WRONLY | os.O_CREAT)
+    taken = Taken()
+    sink = Sink(fd, "out", Poller(), taken)
+    sink.put(b"x" * 3000, 1)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        sink.pump()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert sink.stuck and (tmp_path / "out").stat().st_size == 1000
+    assert "File too large" in caplog.text and "held back" in caplog.text
+    assert sink.retry() and taken == [(1, 3000)] and (tmp_path / "out").read_bytes() == b"x" * 3000
+    os.close(fd)

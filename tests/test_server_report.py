@@ -1,8 +1,7 @@
-"""What a run says at its end: exit status, last line, failures file, progress."""
+"""What a run says at its end: exit status, last line, failures file."""
 
 from __future__ import annotations
 
-import io
 import os
 from pathlib import Path
 
@@ -10,8 +9,7 @@ import pytest
 
 from hypershell.core.actions import Finish, Finished
 from hypershell.core.model import Result, Task
-from hypershell.core.scheduler import Policy, Scheduler
-from hypershell.server.report import Failures, Progress, exit_status, last_line
+from hypershell.server.report import Failures, exit_status, last_line
 
 
 def finish(succeeded: int = 3, failed: int = 0, held: int = 0, unfinished: int = 0, **more: object) -> Finish:
@@ -30,14 +28,23 @@ def finish(succeeded: int = 3, failed: int = 0, held: int = 0, unfinished: int =
         (finish(failed=2, unfinished=1, reason="drained"), True, True, 75),
         (finish(reason="drained"), False, False, 75),
         (finish(reason="drained"), True, False, 0),
-        (finish(unfinished=1, reason="interrupted"), True, False, 4),
+        (finish(unfinished=1, reason="interrupted"), True, False, 75),
         (finish(reason="interrupted"), True, False, 0),
         (finish(reason="store failed"), True, False, 5),
         (finish(unfinished=1, reason="no clients left"), True, False, 75),
+        (finish(unfinished=1, failed=1, reason="no room"), True, False, 75),
     ],
 )
 def test_exit_status(how: Finish, read: bool, allow: bool, status: int) -> None:
     assert exit_status(how, read, allow) == status
+
+
+@pytest.mark.parametrize("reason", ["drained", "interrupted"])
+def test_ctrl_c_has_a_status_of_its_own_where_something_is_left(reason: str) -> None:
+    assert exit_status(finish(unfinished=1, reason=reason), True, False, was_interrupted=True) == 4
+    assert exit_status(finish(reason=reason), False, False, was_interrupted=True) == 4
+    assert exit_status(finish(failed=1, reason=reason), True, False, was_interrupted=True) == 7
+    assert exit_status(finish(reason=reason), True, False, was_interrupted=True) == 0
 
 
 def test_last_line() -> None:
@@ -92,33 +99,6 @@ def test_files_that_must_be_restored_first_are_said() -> None:
     assert line is not None and line.endswith("(restore the files named above, then go on with: hs --restart)")
 
 
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
-
-
-def test_progress_is_rewritten_on_a_terminal_and_taken_away(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TERM", "xterm")
-    scheduler = Scheduler(Policy(), lambda: "id")
-    scheduler.counts.succeeded = 3
-    screen = Terminal()
-    progress = Progress(screen)
-    progress.turn(10.0, scheduler, True)
-    assert screen.getvalue() == "" and progress.deadline() == 11.0
-    progress.turn(12.0, scheduler, True)
-    assert "3/3 done  0 out  0 failed  1.5/s  ETA 0:00:00" in screen.getvalue()
-    progress.erase()
-    assert screen.getvalue().endswith("\x1b[2K")
-
-
-def test_progress_is_silent_in_a_pipe() -> None:
-    pipe = io.StringIO()
-    progress = Progress(pipe)
-    progress.turn(0.0, Scheduler(Policy(), lambda: "id"), True)
-    progress.turn(9.0, Scheduler(Policy(), lambda: "id"), True)
-    assert pipe.getvalue() == "" and progress.deadline() is None
-
-
 def test_cancelled_tasks_are_counted_apart_and_are_no_failure() -> None:
     ended_so = Finish(5, 0, 0, 0, "complete", cancelled=2)
     assert last_line(ended_so, True, "find", None) == "2 tasks cancelled"
@@ -126,6 +106,3 @@ def test_cancelled_tasks_are_counted_apart_and_are_no_failure() -> None:
     mixed = Finish(5, 1, 0, 0, "complete", cancelled=1)
     assert last_line(mixed, True, "find", None) == "1 of 6 tasks failed (find); 1 task cancelled"
     assert exit_status(mixed, True, False) == 7
-    scheduler = Scheduler(Policy(), lambda: "id")
-    scheduler.counts.succeeded, scheduler.counts.cancelled = 3, 2
-    assert Progress.text(2.0, scheduler, False) == "5/5+ done  0 out  0 failed  2 cancelled  2.5/s"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import IO, TYPE_CHECKING
 
 from hypershell import __version__
 from hypershell.errors import ExitStatus, UsageError
+from hypershell.ostext import joined
 
 if TYPE_CHECKING:
     from hypershell.data.export import Source, Written
@@ -96,10 +96,10 @@ def _words(settings: ExportSettings) -> str:
     for flag, number in (("-g", settings.group), ("-l", settings.limit)):
         if number is not None:
             words += [flag, str(number)]
-    for name in ("failed", "succeeded", "completed", "remaining", "retries"):
+    for name in ("failed", "succeeded", "completed", "cancelled", "remaining", "retries"):
         if getattr(settings, name):
             words.append(f"--{name}")
-    return shlex.join(words)
+    return joined(words)
 
 
 def _write(settings: ExportSettings, name: str, source: Source, progress: Callable[[int], None]) -> int:

@@ -22,6 +22,7 @@ from hypershell.apps.given import Given, add_reserved, command_line_library, onc
 from hypershell.apps.stdout import checked_stdout, is_stdout_closed, silence_stdout
 from hypershell.errors import ExitStatus, HyperShellError, UsageError
 from hypershell.options import COMMANDS, Command, Option, options_of
+from hypershell.room import lack, limit_behind
 
 if TYPE_CHECKING:
     from hypershell.config import Config
@@ -63,6 +64,7 @@ _EXCLUSIVE = (
     ("forever", "no_db"),
     ("restart", "no_db"),
     ("update", "repeat"),
+    ("only_new", "once_more"),
     ("db", "no_db"),
     ("idle_initdb", "no_db"),
     ("keep_output", "no_db"),
@@ -77,7 +79,8 @@ _EXCLUSIVE = (
     ("failures", "print_failures"),
     ("capture", "output"),
     ("capture", "errors"),
-    *itertools.combinations(("failed", "succeeded", "completed", "remaining"), 2),
+    ("all_rows", "limit"),
+    *itertools.combinations(("failed", "succeeded", "completed", "cancelled", "remaining"), 2),
     *itertools.combinations(("format", "json", "csv"), 2),
     *itertools.combinations(("upgrade", "vacuum", "backup", "rotate", "truncate"), 2),
     *itertools.combinations(("cancel", "revert", "delete"), 2),
@@ -122,12 +125,25 @@ def run_settings(command: str, given: Mapping[str, object], config: Config) -> R
         command=command,
         slots_given="slots" in given,
         capture_dir=site.task,
-        exports=config.exports(),
+        exports=(exports := config.exports()),
+        given_how=_given_how(given, config, exports),
         site=site.root,
         **_begun_again(values),
     )
     _make_directories(settings, config)
     return settings
+
+
+def _given_how(given: Mapping[str, object], config: Config, exports: Mapping[str, str]) -> tuple[str, ...]:
+    """What of how tasks are run does not come from us, and so goes before what a submission has."""
+    said = {
+        "task_timeout": config.which("task.timeout").layer not in ("default", "preload"),
+        # All output in one file says also that no task has its own.
+        "capture": bool({"capture", "output", "errors"} & given.keys()),
+        "keep_output": "keep_output" in given,
+        "exports": bool(exports),
+    }
+    return tuple(name for name, is_given in said.items() if is_given)
 
 
 def _begun_again(values: dict[str, Any]) -> dict[str, Any]:
@@ -199,6 +215,8 @@ def parse_update(argv: Sequence[str]) -> tuple[UpdateSettings, Config]:
     given = parse_arguments("update", spread(argv, options, option, is_key))
     if "order_by" in given and "limit" not in given:
         raise UsageError("Using -s/--order-by requires -l/--limit: without it the order changes nothing")
+    if "signal" in given and "cancel" not in given:
+        raise UsageError("Using --signal without --cancel is invalid: it is for tasks that are cancelled")
     config = configure("update", given)
     return UpdateSettings(**collect(UpdateSettings.__struct_fields__, given, config)), config
 
@@ -284,9 +302,9 @@ def _parse_mixed(interface: Any, command: str, argv: Sequence[str]) -> dict[str,
 def run_command(work: Callable[[], int]) -> int:
     """Run `work` and return its exit status, or the one of the error that ended it, which is logged in one line.
 
-    The status of an error of ours is that of its class. Anything else is 5, with the traceback in a file of the
-    site's log directory, or 6 where that cannot be written. A reader that closed our stdout is no error (0); a
-    stdout that cannot be written is one of ours, whatever `work` prints with.
+    The status of an error of ours is that of its class; want of room (`lack`) is 5. Anything else is 5, with the
+    traceback in a file of the site's log directory, or 6 where that cannot be written. A reader that closed our
+    stdout is no error (0); a stdout that cannot be written is one of ours, whatever `work` prints with.
     """
     if not _logger.hasHandlers():
         log.setup(log.LogSettings())
@@ -301,7 +319,7 @@ def _run(work: Callable[[], int]) -> int:
     try:
         return _flushed(_worked(work))
     except HyperShellError as error:
-        _logger.critical("%s", error)
+        _logger.critical("%s", _with_limit(error))
         return error.exit_status
     except KeyboardInterrupt:
         _logger.critical("keyboard-interrupt: stopped")
@@ -313,6 +331,12 @@ def _run(work: Callable[[], int]) -> int:
         return _unexpected(error)
     except Exception as error:
         return _unexpected(error)
+
+
+def _with_limit(error: HyperShellError) -> str:
+    """Its text, with the limit that it comes from where the text does not name it."""
+    text, limit = str(error), limit_behind(error)
+    return text if limit is None or "ulimit" in text else f"{text} ({limit})"
 
 
 def _worked(work: Callable[[], int]) -> int:
@@ -333,7 +357,13 @@ def _flushed(status: int) -> int:
 
 
 def _unexpected(error: Exception) -> int:
-    """Log an error that nobody foresaw and keep its traceback; a current directory that is gone explains it."""
+    """Log an error that nobody foresaw and keep its traceback.
+
+    One for want of room, or of a current directory, says all in its line.
+    """
+    if (reason := lack(error)) is not None:
+        _logger.critical("%s", reason)
+        return ExitStatus.RUNTIME_ERROR
     import traceback
 
     from hypershell.site import SiteError, working_directory
@@ -419,6 +449,8 @@ def _check_combinations(command: str, given: Mapping[str, object]) -> None:
     for dest in ("update", "repeat"):
         if dest in given and dest in flags and not ("restart" in given and "file" in given):
             raise UsageError(f"Using {flags[dest]} requires --restart and FILE")
+    if "retry_failed" in given and "restart" not in given:
+        raise UsageError("Using --retry-failed requires --restart")
 
 
 def configure(command: str, given: Given) -> Config:

@@ -98,7 +98,7 @@ def _show(settings: ListSettings, chosen: Filter, absent: bool) -> int:
     if settings.is_bare:
         name = "plain" if size is None else "table"
         order = Order(descending=True)
-        limit = None if size is None else max(size.lines - _OTHER_LINES, 1)
+        limit = None if size is None or settings.all_rows else max(size.lines - _OTHER_LINES, 1)
     if name == "table" or settings.is_bare:
         fields = fields or (_GLANCE if size is not None and size.columns < _WIDE else _GLANCE_WIDE)
     form, fields = _format(settings, name, fields, None if size is None else size.columns)

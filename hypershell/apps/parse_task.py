@@ -51,6 +51,11 @@ def parse_submit(argv: Sequence[str]) -> tuple[SubmitSettings, DialSettings | No
     live = "queue" in given or "host" in given or "connect" in given
     if live and ("db" in given or "initdb" in given):
         raise UsageError("Using --db or --initdb with -q, -H or --connect is invalid: the server has its database")
+    if live and "only_new" in given:
+        raise UsageError(
+            "Using --update with -q, -H or --connect is invalid: only the database knows what was submitted "
+            "before; submit there (--db), or submit a file with the new lines"
+        )
     if live:
         from hypershell.apps.parse_net import dial_settings
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
-import platform
 import shlex
 import stat
 import time
 from typing import TYPE_CHECKING
 
 from hypershell.errors import ExitStatus, UsageError
+from hypershell.hosts import host_name
+from hypershell.ostext import joined, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,6 +59,7 @@ def _submit(argv: list[str]) -> int:
     path, line = _decide(settings)
     way = prepare(settings, dial, config)
     if line is not None:
+        _refuse_again(settings)
         with _opened(settings, argv, way) as opened:
             log.debug("Submitted single task (explicit)")
             log.info("Submitted task (%s)", opened.handing.command(line))
@@ -75,6 +77,7 @@ def _submit_single(argv: list[str]) -> int:
     settings, dial, config = parse_submit(argv)
     if settings.task_file is not None or not settings.words:
         raise UsageError("hs task submit takes one command: use hs submit for a FILE or stdin")
+    _refuse_again(settings)
     way = prepare(settings, dial, config)
     line = join_words(settings.words)
     with _opened(settings, argv, way) as opened:
@@ -83,6 +86,13 @@ def _submit_single(argv: list[str]) -> int:
         opened.tell_servers()
     print(task_id)
     return ExitStatus.SUCCESS
+
+
+def _refuse_again(settings: SubmitSettings) -> None:
+    """Words for a FILE that was submitted before mean nothing without one."""
+    for given, flag in ((settings.only_new, "--update"), (settings.once_more, "--repeat")):
+        if given:
+            raise UsageError(f"Using {flag} requires a FILE (a regular file): nothing else can be compared")
 
 
 def _decide(settings: SubmitSettings) -> tuple[str | None, str | None]:
@@ -134,11 +144,13 @@ def _submit_lines(
 
     fd = 0 if path is None else open_file(path)
     again = path is not None and stat.S_ISREG(os.fstat(fd).st_mode)
+    if not again:
+        _refuse_again(settings)
     explicit = "explicit" if settings.task_file is not None or settings.words == ("-",) else "implicit"
     try:
         with _opened(settings, argv, way) as opened:
             if path is not None and again:
-                count = opened.handing.file(fd, path)
+                count = opened.handing.file(fd, path, update=settings.only_new, repeat=settings.once_more)
             else:
                 count = opened.handing.stream(fd, path or _STDIN)
             how = "implicit - not executable" if path is not None and explicit == "implicit" else explicit
@@ -194,7 +206,7 @@ class Opened:
             ranks=0,
             slots=0,
             job=job_id(os.environ),
-            command=shlex.join(["hs", *self._argv]),
+            command=joined(["hs", *self._argv]),
             cwd=os.getcwd(),
             start_time=time.time(),
         )
@@ -208,7 +220,7 @@ class Opened:
             self._submitter,
             ids,
             run.id,
-            platform.node(),
+            host_name(),
             settings.task_cwd or os.getcwd(),
             Terms(settings.expand, given.tags, given.group, given.cores, given.memory, given.timeout),
             self._wishes,
@@ -237,7 +249,7 @@ class Opened:
 
 
 def _about_servers(servers: Servers, settings: SubmitSettings) -> str | None:
-    naming = f" --db {shlex.quote(settings.db)}" if settings.server is None else ""
+    naming = f" --db {quoted(settings.db)}" if settings.server is None else ""
     run_them = f"to run these tasks: hs cluster --restart{naming}"
     if not servers.seen and not servers.unseen:
         return f"No server works on this database now ({run_them})"

@@ -34,7 +34,7 @@ def _update(argv: Sequence[str]) -> int:
     from hypershell.data.edits import read_edit
 
     action = next((name for name in ("cancel", "revert", "delete") if getattr(settings, name)), "")
-    edit, is_old_form = read_edit(settings.changes, settings.remove_tags, action)
+    edit, is_old_form = read_edit(settings.changes, settings.remove_tags, action, settings.signal)
     if edit.ids and settings.limit is not None:
         raise UsageError("Using -l/--limit with the id of a task is invalid: leave out one")
     chosen, order = _selection(settings)

@@ -58,7 +58,7 @@ class Client:
     """One connected client; `holding` are the executions that it has been given and not ended."""
 
     __slots__ = ("aside", "asked_back", "asks", "draining", "first", "heard", "holding", "info", "kind", "node",
-                 "number", "proven", "recalled", "since", "slots", "spoke", "streak", "waits")  # fmt: skip
+                 "number", "proven", "recalled", "since", "slots", "spoke", "streak", "stuck", "waits")  # fmt: skip
 
     def __init__(self, number: int, info: ClientInfo, since: float = 0.0) -> None:
         self.number = number
@@ -66,6 +66,9 @@ class Client:
         self.since = since
         """When it joined, seconds since the epoch."""
         self.slots = max(1, info.slots)
+        """Of those that it announced as many as its machine has room for."""
+        self.stuck: str | None = None
+        """Why its last attempt to start a task was in vain, while nothing runs there."""
         self.holding: dict[str, Task] = {}
         self.kind: Kind
         self.node: Node
@@ -148,6 +151,12 @@ class Clients:
             if not client.kind.clients:
                 self._drop(client)
         return client
+
+    def resize(self, client: Client, slots: int) -> None:
+        """`client` can run so many tasks at a time from now on, but never more than it announced."""
+        slots = min(slots, max(1, client.info.slots))
+        self.slots += slots - client.slots
+        client.slots = slots
 
     def _kind(self, info: ClientInfo) -> Kind:
         key = info.system, info.labels

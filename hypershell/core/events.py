@@ -6,7 +6,7 @@ from typing import TypeAlias
 
 from msgspec import Struct
 
-from hypershell.core.model import ClientInfo, FeedMark, Result, Task
+from hypershell.core.model import ClientInfo, FeedMark, Result, Room, Task
 
 __all__ = [
     "AllocationEnds",
@@ -20,6 +20,7 @@ __all__ = [
     "FeedEnded",
     "FeedOpened",
     "InterruptRequested",
+    "LimitFound",
     "ResultsReceived",
     "StoreFailed",
     "StoreResumed",
@@ -61,6 +62,13 @@ class WorkFound(Struct, frozen=True, gc=False):
     """Per id of a client that outlives its server: what it was given. Not counted in `pending`."""
 
 
+class LimitFound(Struct, frozen=True, gc=False):
+    """The tasks of a submission have this time limit, seconds, whatever else limits them."""
+
+    submission: int
+    limit: float
+
+
 class TasksLoaded(Struct, frozen=True, gc=False):
     """The answer to ``LoadMore``."""
 
@@ -70,10 +78,14 @@ class TasksLoaded(Struct, frozen=True, gc=False):
 
 
 class CancelRequested(Struct, frozen=True, gc=False):
-    """The user cancelled or deleted tasks. Of those in `settled` the store has the last word already."""
+    """The user cancelled or deleted tasks. Of those in `settled` the store has the last word already.
+
+    `signal` names the first that a running task gets; None: the usual one.
+    """
 
     ids: list[str]
     settled: list[str] = []
+    signal: str | None = None
 
 
 class TasksChanged(Struct, frozen=True, gc=False):
@@ -110,6 +122,8 @@ class ResultsReceived(Struct, frozen=True, gc=False):
     returned: list[tuple[str, int]] = []
     leaving: bool = False
     """The client starts nothing more and leaves when what it runs has ended."""
+    room: Room | None = None
+    """How many tasks can run there, where that has changed."""
 
 
 class Durable(Struct, frozen=True, gc=False):
@@ -142,8 +156,6 @@ class DrainRequested(Struct, frozen=True, gc=False):
 class InterruptRequested(Struct, frozen=True, gc=False):
     """Stop running tasks now."""
 
-    reason: str
-
 
 class AllocationEnds(Struct, frozen=True, gc=False):
     """The scheduler of this machine ends us at that (monotonic) time."""
@@ -160,6 +172,7 @@ Event: TypeAlias = (
     | FeedOpened
     | FeedEnded
     | WorkFound
+    | LimitFound
     | TasksLoaded
     | CancelRequested
     | TasksChanged

@@ -91,6 +91,9 @@ class Intake(Release):
             self._groups.failed_before(self._groups.get(number), count)
             self.counts.failed_before += count
 
+    def _limit_found(self, event: ev.LimitFound, now: float) -> None:
+        self._limits[event.submission] = event.limit
+
     def _tasks_loaded(self, event: ev.TasksLoaded, now: float) -> None:
         self._loading = False
         group = self._groups.get(event.group)

@@ -7,7 +7,8 @@ Imports neither SQLAlchemy nor ``sqlite3``.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 from msgspec.structs import replace
 
@@ -17,8 +18,8 @@ from hypershell.core.model import Submission, Task
 from hypershell.core.states import DISPATCHED, PENDING
 from hypershell.data.batch import Batch, Change, execution_of
 from hypershell.data.lease import Owner
-from hypershell.data.notices import Notice, Opened, Plan
-from hypershell.data.store import Claim, Refused, RunInfo, Taken
+from hypershell.data.notices import Notice, Opened, Plan, Ready
+from hypershell.data.store import Claim, Earlier, Refused, RunInfo, Taken
 from hypershell.errors import HyperShellError, StoreError
 
 __all__ = ["MemoryStore", "MemoryWriter"]
@@ -91,11 +92,23 @@ class MemoryStore:
                     found.append(row.pending())
         return found, not any(queues.values())
 
-    def claims(self, like: Submission | None) -> list[Claim]:
+    def claims(self, like: Submission | None, failed: bool = False) -> list[Claim]:
         return []
 
-    def take(self, claims: Sequence[Claim]) -> Taken:
+    def earlier(self, like: Submission, same_work: bool) -> Earlier | None:
+        return None
+
+    def take(self, claims: Sequence[Claim], given: Mapping[str, Any] | None = None) -> Taken:
         return Taken()
+
+    def retry_failed(self, number: int, new_id: Callable[[], str], most: int) -> int:
+        return 0
+
+    def survey(self, numbers: Sequence[int]) -> Taken:
+        return Taken()
+
+    def failures(self, number: int) -> Iterator[list[Task]]:
+        return iter(())
 
     def lines(self, number: int) -> Iterator[list[Task]]:
         return iter(())
@@ -156,7 +169,7 @@ class MemoryWriter:
 
     def start(self) -> None:
         submissions = [self._plan.submission] if self._plan.submission else []
-        self._outbox.append(Opened(0, None, submissions))
+        self._outbox += (Ready(), Opened(0, None, submissions))
         self._wake()
 
     def accept(self) -> None:

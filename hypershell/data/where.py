@@ -15,6 +15,7 @@ from enum import Enum
 
 from hypershell.core.states import CANCELLED, DISPATCHED, FAILED, FINAL, PENDING, SUCCEEDED
 from hypershell.errors import UsageError
+from hypershell.ostext import escaped, escaped_pattern
 from hypershell.tags import Scalar, coerce, parse_tags
 from hypershell.units import UnitError, parse_duration, parse_size, shown
 
@@ -100,6 +101,7 @@ OUTCOMES: dict[str, tuple[str, ...]] = {
     "failed": (FAILED,),
     "succeeded": (SUCCEEDED,),
     "completed": tuple(sorted(FINAL)),
+    "cancelled": (CANCELLED,),
     "remaining": (DISPATCHED, PENDING),
 }
 
@@ -245,12 +247,12 @@ def _pattern(text: str, value: str) -> str:
         re.compile(value)
     except (re.error, RecursionError, OverflowError) as error:
         raise WhereError(f"Where clause {shown(text)}: no regular expression: {error}") from None
-    return value
+    return escaped_pattern(value)
 
 
 def _typed(text: str, field: str, kind: Kind, value: str) -> Value:
     if kind is Kind.TEXT:
-        return value
+        return escaped(value)
     word = value.strip()
     if kind is Kind.TAGS:
         raise WhereError(f"Where clause {shown(text)}: tags are compared with -t KEY:VALUE, or as JSON text with ~")

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 from msgspec.structs import replace
 
@@ -16,8 +17,10 @@ from hypershell.core import actions as act
 from hypershell.core import events as ev
 from hypershell.core.model import FeedMark, Submission, Task
 from hypershell.core.scheduler import Scheduler
-from hypershell.data.writer import Adopted, Opened, Told, Waiting, WriterLike
+from hypershell.data.how import How, merged
+from hypershell.data.notices import Adopted, FailedBefore, Opened, Ready, Told, Waiting, WriterLike
 from hypershell.errors import HyperShellError, InputError
+from hypershell.ostext import to_bytes
 from hypershell.proto import messages as msg
 from hypershell.reactor import Poller
 from hypershell.server.feed import Feed
@@ -62,6 +65,7 @@ class Server:
         signals: Signals,
         *,
         await_store: bool = False,
+        given: Mapping[str, Any] | None = None,
         reopen: Callable[[Submission, FeedMark], Feed],
         begin: Callable[[Opened], None],
     ) -> None:
@@ -70,6 +74,8 @@ class Server:
         self.opened = not await_store
         self.unread = 0
         """FILEs of earlier runs whose rest could not be read."""
+        self.was_interrupted = False
+        """Whether INT has come, whatever that stopped."""
         self.contexts: dict[int, msg.Context] = {}
         self._waited_for: set[int] = set()
         """Submissions of which each result is committed at once."""
@@ -86,6 +92,7 @@ class Server:
         self._begin = begin
         """Called when the database is ours; opens what the run writes."""
         self._signals = signals
+        self._given = given or {}
         self._table = SignalTable()
         self._told: dict[int, set[int]] = {}
         self._paused = False
@@ -113,6 +120,8 @@ class Server:
         """The user would not wait for the store any longer."""
         self.visits: Visits | None = None
         """Those who hand in tasks or ask how it stands, where there is a way in for them."""
+        self.on_ready: Callable[[], None] | None = None
+        """Opens that way in, once the database needs no more descriptors."""
 
     def turn(self, now: float) -> bool:
         """One round: signals, the store, clients, the feed, timers; then what all that led to."""
@@ -182,14 +191,14 @@ class Server:
         if meaning is ROTATE:
             self._signals.rotate()
             return
-        reason = "interrupted" if name == "INT" or self._scheduler.stopping == "interrupted" else "drained"
+        self.was_interrupted |= name == "INT"
         if meaning is INTERRUPT and self._scheduler.stopping and not self._scheduler.inflight():
             self._hurry_store(name, now)
             return
         if meaning is INTERRUPT or (name == "TERM" and self._signals.term_kills):
             log.warning("SIG%s: stopping running tasks", name)
             self._term_due = now + self._settings.signalwait * 2 + STORE_GRACE
-            self._tell(ev.InterruptRequested(reason))
+            self._tell(ev.InterruptRequested())
             return
         running = self._scheduler.inflight()
         if running:
@@ -199,7 +208,7 @@ class Server:
             log.warning("SIG%s: no new tasks, waiting until the database has all changes", name)
         limit = self._signals.drain_time if meaning is DRAIN_FOR else None
         self._term_due = self._term_due if limit is None else now + limit + STORE_GRACE
-        self._tell(ev.DrainRequested(reason, limit))
+        self._tell(ev.DrainRequested("drained", limit))
 
     def _term_is_over(self, now: float) -> bool:
         """Whether the store has had its time, after the drain time and after what was in flight."""
@@ -225,11 +234,16 @@ class Server:
         self._writer_told = self.abandoned = True
 
     def _from_writer(self, notice: object) -> None:
-        if isinstance(notice, Opened):
+        if isinstance(notice, Ready):
+            if self.on_ready is not None:
+                self.on_ready()
+        elif isinstance(notice, Opened):
             self._store_opened(notice)
         elif isinstance(notice, Adopted):
-            self.learn(notice.submissions)
+            self._learn_all(notice.submissions)
             self._read_on(notice.submissions, notice.marks)
+        elif isinstance(notice, FailedBefore):
+            self._reporter.failed_before(notice.tasks)
         elif isinstance(notice, Waiting):
             log.warning("%s", notice.text)
         elif isinstance(notice, ev.StoreStalled | ev.StoreResumed):
@@ -247,7 +261,7 @@ class Server:
     def _store_opened(self, opened: Opened) -> None:
         """The database is ours: begin, unless the FILE is another now or what we write cannot be opened."""
         mark = opened.resumed if self._feeds else None
-        self.learn(opened.submissions)
+        self._learn_all(opened.submissions)
         try:
             if mark is not None:
                 self._resume(mark)
@@ -274,15 +288,31 @@ class Server:
         else:
             self._feeds[0].resume(mark)
 
-    def learn(self, submissions: Iterable[Submission]) -> None:
+    def learn(self, one: Submission) -> None:
         """Remember what all tasks of a submission share; clients are told before their first task of it."""
+        wishes = Wishes.of_options(one.options)
+        how = How.of_options(merged(one.options, self._given))
+        self.contexts[one.id] = msg.Context(
+            one.id,
+            to_bytes(one.template),
+            to_bytes(one.cwd),
+            one.submit_id,
+            one.submit_host,
+            wishes.keep_output,
+            wishes.waited_for,
+            how.task_timeout,
+            how.capture,
+            {to_bytes(name): to_bytes(text) for name, text in how.exports.items()},
+        )
+        if wishes.waited_for:
+            self._waited_for.add(one.id)
+
+    def _learn_all(self, submissions: Iterable[Submission]) -> None:
+        """Also tell the scheduler of time limits that it does not know of our own settings."""
         for one in submissions:
-            wishes = Wishes.of_options(one.options)
-            self.contexts[one.id] = msg.Context(
-                one.id, one.template, one.cwd, one.submit_id, one.submit_host, wishes.keep_output, wishes.waited_for
-            )
-            if wishes.waited_for:
-                self._waited_for.add(one.id)
+            self.learn(one)
+            if (limit := self.contexts[one.id].timeout) is not None:
+                self._tell(ev.LimitFound(one.id, limit))
 
     def _read_on(self, submissions: Iterable[Submission], marks: Iterable[FeedMark]) -> None:
         """Queue the rest of the FILEs that were taken over half read."""
@@ -311,7 +341,9 @@ class Server:
 
     def _from_client(self, peer: int, message: object) -> None:
         if isinstance(message, msg.Results):
-            self._tell(ev.ResultsReceived(peer, message.results, message.returned, message.leaving))
+            self._tell(
+                ev.ResultsReceived(peer, message.results, message.returned, message.leaving, message.room)
+            )
             self._kept.received(peer, message.results, self._seq)
             if not self._scheduler.inflight():
                 self._writer.hurry()  # no other result will share the commit, and somebody may wait for this one
@@ -351,7 +383,7 @@ class Server:
     def hand_in(self, submission: Submission, tasks: list[Task], mark: FeedMark) -> int:
         """Take tasks of a visitor; the number of the Record that must be durable before they count as taken."""
         if submission.id not in self.contexts:
-            self.learn([submission])
+            self.learn(submission)
             self._writer.own(submission)
         self._tell(ev.TasksSubmitted(tasks, mark))
         self._writer.hurry()
@@ -490,6 +522,7 @@ class Server:
 
     def _wind_up(self, now: float) -> bool:
         """After ``Finish``: late output is taken, the farewells leave, the store closes."""
+        self._reporter.end_progress()
         for name in self._signals.take():
             meaning = self._table.meaning(name, now)
             if meaning is DRAIN_FOR and self._term_due is None:
@@ -512,6 +545,18 @@ class Server:
         written = not self.output_lost() or self._output_tries >= OUTPUT_ATTEMPTS
         self.finished = self._endpoint.flush() and written and (self._writer.ended or self.abandoned)
         return False
+
+    def fall(self, reason: str) -> None:
+        """Begin nothing more: what is known is committed, and the run ends as it is.
+
+        Nobody is dismissed: clients that outlive us keep their tasks, others see us go.
+        """
+        if self.finish is None:
+            done = self._scheduler.counts
+            unfinished = self._scheduler.unfinished()
+            self.finish = act.Finish(
+                done.succeeded, done.failed, 0, unfinished, reason, done.failed_before, done.cancelled
+            )
 
     def output_lost(self) -> list[str]:
         """Where output could not be written to its end, and how many bytes; not where nothing was opened."""

@@ -6,21 +6,21 @@ A descriptor that cannot take more holds the bytes back; clients then stop readi
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 import select
 import stat
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from hypershell.reactor import Poller
+from hypershell.room import FULL, reason
 
 if TYPE_CHECKING:
     from hypershell.server.behind import Behind
 
-__all__ = ["Sink"]
+__all__ = ["Screen", "Sink"]
 
 log = logging.getLogger("hypershell.server")
 
@@ -40,10 +40,26 @@ def _behind(fd: int, poller: Poller, ready: Callable[[], None]) -> Behind | None
     return Behind(fd, poller, ready)
 
 
+class Screen(Protocol):
+    """A terminal on which something else stands; ``progress.Progress`` is one."""
+
+    def is_shown_on(self, fd: int) -> bool:
+        """Whether what is written to `fd` comes there."""
+
+    def holds(self) -> bool:
+        """Whether output should wait a moment."""
+
+    def clear(self) -> None:
+        """Make room for output."""
+
+    def printed(self, data: bytes) -> None:
+        """It was written."""
+
+
 class Sink:
     """One descriptor and what still has to be written to it.
 
-    `taken(peer, size)` hears of every written piece; `before` is called before something is written to a terminal.
+    `taken(peer, size)` hears of every written piece; `screen` is what else stands on a terminal, perhaps the same.
     Without a descriptor (`fd` None) it holds what comes until `begin`; what clients may send unasked bounds that.
     """
 
@@ -53,13 +69,13 @@ class Sink:
         name: str,
         poller: Poller,
         taken: Callable[[int, int], None],
-        before: Callable[[], None] | None = None,
+        screen: Screen | None = None,
     ) -> None:
         self.name = name
         self._fd = -1
         self._poller = poller
         self._taken = taken
-        self._before = before
+        self._screen = screen
         self._queue: deque[tuple[memoryview, int, int]] = deque()
         self._waiting = False
         self._gone = self._given_up = False
@@ -78,8 +94,8 @@ class Sink:
     def begin(self, fd: int) -> None:
         """Write to `fd` from now on."""
         self._fd = fd
-        if not os.isatty(fd):
-            self._before = None
+        if self._screen is not None and not self._screen.is_shown_on(fd):
+            self._screen = None
         if not hasattr(select, "poll"):
             self._behind = _behind(fd, self._poller, self.pump)
             return
@@ -114,12 +130,19 @@ class Sink:
         """Write as much as can be written without waiting."""
         if self.stuck or not self.begun:
             return
-        queue = self._queue
-        if queue and self._before is not None:
-            self._before()
+        queue, screen = self._queue, self._screen
+        if queue and screen is not None:
+            if not self._waiting and screen.holds():
+                return
+            if self._probe is not None and not self._probe.poll(0):
+                self._wait(True)
+                return
+            screen.clear()
         while queue:
             data, peer, size = queue[0]
             written = self._write(data)
+            if screen is not None and written > 0:
+                screen.printed(bytes(data[:written]))
             if written < len(data):
                 if written >= 0:
                     queue[0] = (data[written:], peer, size)
@@ -155,12 +178,12 @@ class Sink:
         return done
 
     def _failed(self, error: OSError, data: memoryview, done: int) -> int:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in FULL:
             if not self._told:
-                log.error("%s: %s; output is held back until there is room", self.name, error.strerror)
+                log.error("%s: %s; output is held back until there is room", self.name, reason(error))
             self.stuck = self._told = True
             return done
-        log.warning("%s: %s; what tasks print there is dropped from here on", self.name, error.strerror)
+        log.warning("%s: %s; what tasks print there is dropped from here on", self.name, reason(error))
         self._gone = True
         return len(data)
 
