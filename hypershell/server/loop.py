@@ -26,7 +26,7 @@ from hypershell.reactor import Poller
 from hypershell.server.feed import Feed
 from hypershell.server.kept import KeptCredit
 from hypershell.server.losses import Losses
-from hypershell.server.output import Sink
+from hypershell.server.output import OutputPatience, Sink
 from hypershell.server.report import Reporter
 from hypershell.server.signals import DRAIN_FOR, INTERRUPT, ROTATE, STORE_GRACE, Signals, SignalTable
 from hypershell.server.terms import Wishes
@@ -44,8 +44,6 @@ STEADY_LINES = 256
 #: Seconds between attempts to write output to a full disk, and attempts before giving up at the end.
 OUTPUT_RETRY = 1.0
 OUTPUT_ATTEMPTS = 10
-#: Seconds without a byte of progress after which output is dropped, once running tasks are being stopped.
-OUTPUT_PATIENCE = 2.0
 
 
 class Server:
@@ -101,9 +99,7 @@ class Server:
         """When the drain time of a TERM signal is over."""
         self._quiet_since: float | None = None
         """Since when nothing is in flight, of a run that TERM ends: from then on only the store keeps us."""
-        self._hasty_since: float | None = None
-        """Since when running tasks are being stopped; output that nobody takes waits no longer then."""
-        self._output_progress = (0, 0.0)
+        self._patience = OutputPatience((out, err))
         self._output_due: float | None = None
         self._output_tries = 0
         self._writer_told = False
@@ -169,8 +165,8 @@ class Server:
             # Once it is over, look again now and then: what still runs is being stopped.
             over = max(self._term_due, now + 1.0)
             due = over if due is None else min(due, over)
-        if self._hasty_since is not None and not (self.out.empty and self.err.empty):
-            due = min(now + OUTPUT_PATIENCE if due is None else due, now + OUTPUT_PATIENCE)
+        if (look := self._patience.deadline(now)) is not None:
+            due = look if due is None else min(due, look)
         return due
 
     # -- facts in ----------------------------------------------------------------------------------------
@@ -452,7 +448,7 @@ class Server:
             if action.grace is not None:
                 grace = min(grace, action.grace)
             self._broadcast(action.clients, msg.Interrupt(grace))
-            self._hurry_output()
+            self._patience.end_by(self._now)
         elif isinstance(action, act.DismissClients):
             self._broadcast(action.clients, msg.Bye())
         else:
@@ -489,21 +485,6 @@ class Server:
         """Output of `peer` has been written: it may send as much again."""
         self._endpoint.send(peer, msg.OutputTaken(size))
 
-    def _hurry_output(self) -> None:
-        if self._hasty_since is None:
-            self._hasty_since = self._now
-
-    def _drop_stuck_output(self, now: float) -> None:
-        """Where nobody takes output any more (full disk, stopped reader), results must not wait behind it."""
-        written, since = self._output_progress
-        if self.out.written + self.err.written != written or (self.out.empty and self.err.empty):
-            self._output_progress = (self.out.written + self.err.written, now)
-        elif self._hasty_since is not None and now - max(since, self._hasty_since) >= OUTPUT_PATIENCE:
-            for sink in (self.out, self.err):
-                if not sink.empty:
-                    log.error("%s takes nothing more: what tasks printed there is dropped from here on", sink.name)
-                    sink.give_up()
-
     def _pump(self, now: float) -> None:
         """Write output; where the disk is full, try again every second."""
         if self._output_due is not None and now >= self._output_due:
@@ -514,7 +495,7 @@ class Server:
         for sink in (self.out, self.err):
             if not sink.empty:
                 sink.pump()
-        self._drop_stuck_output(now)
+        self._patience.look(now)
         if (self.out.stuck or self.err.stuck) and self._output_due is None:
             self._output_due = now + OUTPUT_RETRY
 
@@ -527,10 +508,10 @@ class Server:
             meaning = self._table.meaning(name, now)
             if meaning is DRAIN_FOR and self._term_due is None:
                 self._term_due = now + STORE_GRACE
-                self._hurry_output()
+                self._patience.end_by(now)
             if meaning is INTERRUPT and not self.abandoned:
                 self._hurry_store(name, now)
-                self._hurry_output()
+                self._patience.end_by(now)
         if self._term_is_over(now) and not self._writer.ended:
             self._give_up("TERM")
         if not self._writer_told and self.finish is not None:
@@ -542,7 +523,8 @@ class Server:
             if isinstance(message, msg.Hello):
                 self._endpoint.send(peer, msg.Bye())
         self._pump(now)
-        written = not self.output_lost() or self._output_tries >= OUTPUT_ATTEMPTS
+        waits = any(sink.begun and not sink.empty for sink in (self.out, self.err))
+        written = not waits or self._output_tries >= OUTPUT_ATTEMPTS
         self.finished = self._endpoint.flush() and written and (self._writer.ended or self.abandoned)
         return False
 

@@ -11,7 +11,7 @@ import os
 import select
 import stat
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from hypershell.reactor import Poller
@@ -20,7 +20,7 @@ from hypershell.room import FULL, reason
 if TYPE_CHECKING:
     from hypershell.server.behind import Behind
 
-__all__ = ["Screen", "Sink"]
+__all__ = ["OutputPatience", "Screen", "Sink"]
 
 log = logging.getLogger("hypershell.server")
 
@@ -207,3 +207,40 @@ class Sink:
             self._poller.add(self._fd, self.pump, write=True)
         else:
             self._poller.remove(self._fd)
+
+
+class OutputPatience:
+    """How long a run that stops its tasks waits for output that nobody takes (a full disk, a stopped reader).
+
+    Results come after the output of their tasks, so a run would wait as long as the disk is full.
+    """
+
+    SECONDS = 2.0
+    """Without a byte of progress; after them what waits is dropped."""
+
+    def __init__(self, sinks: Sequence[Sink]) -> None:
+        self._sinks = sinks
+        self._ends_from: float | None = None
+        self._written = 0
+        self._progress = 0.0
+
+    def end_by(self, now: float) -> None:
+        """Tasks are being stopped: from now on patience has an end."""
+        if self._ends_from is None:
+            self._ends_from = now
+
+    def look(self, now: float) -> None:
+        """Drop what has waited too long."""
+        written = sum(sink.written for sink in self._sinks)
+        waiting = [sink for sink in self._sinks if sink.begun and not sink.empty]
+        if written != self._written or not waiting:
+            self._written, self._progress = written, now
+        elif self._ends_from is not None and now - max(self._progress, self._ends_from) >= self.SECONDS:
+            for sink in waiting:
+                log.error("%s takes nothing more: what tasks printed there is dropped from here on", sink.name)
+                sink.give_up()
+
+    def deadline(self, now: float) -> float | None:
+        """When to look again."""
+        waits = self._ends_from is not None and any(sink.begun and not sink.empty for sink in self._sinks)
+        return now + self.SECONDS if waits else None
