@@ -224,8 +224,8 @@ class Spawner:
     ) -> int:
         """What is started has the soft limit that we had: a child has that of its parent at this moment.
 
-        The C library refuses to hand on a descriptor whose number is not below the limit (EBADF). Where all of those
-        are in use, which takes as many clients or files as the limit allows, it has our limit instead.
+        The C library hands on no descriptor whose number is not below the limit (EBADF). Where all numbers below it
+        are in use, which takes as many clients or files as it allows, what is started has our limit instead.
         """
         soft = self._soft_limit
         if soft is None or max(out, err, self._null) >= soft:
