@@ -308,7 +308,7 @@ def test_reserved_tags_are_refused_and_old_ones_found(hs: Hs, key: str) -> None:
     assert refused(hs, 2, "update", f"{key}:1") == text
     assert refused(hs, 5, "submit", "tasks.in") == f"tasks.in:2: {text}; nothing was submitted"
     assert run_inside(hs, "submit", "true", "-t", "id:7").status == 0
-    done = run_inside(hs, "cluster", "tasks.in", "--db", "run.db")
+    done = hs.run("cluster", "tasks.in", "--db", "run.db")
     assert (done.status, f"tasks.in:2: {text}; the line was not run" in done.err) == (7, True)
     assert run_inside(hs, "list", "-c", "-t", f"{key}:1").out == "0\n"
     assert run_inside(hs, "update", "--remove-tag", key, "-f").status == 0

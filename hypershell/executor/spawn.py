@@ -222,10 +222,15 @@ class Spawner:
         cwd: str | None,
         own: Mapping[bytes, bytes],
     ) -> int:
-        """What is started has the soft limit that we had: a child has that of its parent at this moment."""
-        if self._soft_limit is None:
+        """What is started has the soft limit that we had: a child has that of its parent at this moment.
+
+        The C library hands on no descriptor whose number is not below the limit (EBADF). Where all numbers below it
+        are in use, which takes as many clients or files as it allows, what is started has our limit instead.
+        """
+        soft = self._soft_limit
+        if soft is None or max(out, err, self._null) >= soft:
             return self._begin(command, shared, out, err, cwd, own)
-        with lowered(self._soft_limit):
+        with lowered(soft):
             return self._begin(command, shared, out, err, cwd, own)
 
     def _begin(
