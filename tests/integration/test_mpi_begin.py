@@ -123,9 +123,8 @@ def test_a_variable_of_ulfm_is_not_ulfm(hs: Hs, mpi: Mpi) -> None:
     environ = {**job.env, "HS_PYTHON": mpi.python, "OMPI_MCA_mpi_ft_enable": "1"}
     done = job.run(2, "tasks.in", env=environ)
     assert (done.status, done.stdout, done.stderr) == (0, "inner\nstatus 0\n", "")
-    process = start(
-        mpi, 2, ["-m", "hypershell", "mpi", "tasks.in"], {**job.env, "HS_PYTHON": mpi.python}, cwd=hs.folder,
-        survive=True,
-    )  # fmt: skip
+    environ = {**job.env, "HS_PYTHON": mpi.python}
+    words = ["-m", "hypershell", "mpi", "--no-db", "tasks.in"]
+    process = start(mpi, 2, words, environ, cwd=hs.folder, survive=True)
     again = finish(process)
     assert (again.status, again.stdout, again.stderr) == (0, "inner\nstatus 0\n", "")
