@@ -1,7 +1,7 @@
 """Any two signals, to any process of an MPI job, at any moment: it ends in good order and loses nothing.
 
 All combinations are too many for the suite, which runs a sample; ``make soak`` runs as many as it is told
-(``HS_TEST_SIGNALS``, or all).
+(``HS_TEST_SIGNALS``; 500 are all).
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def sample() -> list[Case]:
     """As many cases as are wanted, the same in every run."""
     cases = list(itertools.product(SIGNALS, SIGNALS, TARGETS, MOMENTS))
     wanted = os.environ.get("HS_TEST_SIGNALS", "20")
-    return cases if wanted == "all" else random.Random(11).sample(cases, int(wanted))
+    return random.Random(11).sample(cases, min(int(wanted), len(cases)))
 
 
 @dataclass
