@@ -132,7 +132,7 @@ def test_a_beginning_that_several_have(ran: Hs) -> None:
 
 @pytest.mark.parametrize("word", ["xyz", "", "-", "0" * 33, "0123é", "%"])
 def test_a_word_that_no_id_begins_with(ran: Hs, word: str) -> None:
-    assert refused(ran, 2, "info", "--", word).startswith("Bad UUID: ")
+    assert refused(ran, 2, "info", "--", word).endswith(" (hs list id args shows the ids of tasks)")
     assert refused(ran, 2, "wait", "--", word).startswith("Bad UUID: ")
 
 
