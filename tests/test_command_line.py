@@ -287,6 +287,10 @@ def test_reserved_commands_are_named(hs: Hs, word: str) -> None:
         (["client", "--delay=5"], "--delay is reserved for "),
         (["client", "-C", "4"], "-C is reserved for the cores of a client"),
         (["submit", "-G", "1", "x"], "-G is reserved for the GPUs of each task"),
+        (["cluster", "tasks.in", "-N16", "--ssh-group=xyz", "--capture"], "--ssh-group is reserved for a cluster"),
+        (["cluster", "tasks.in", "--ssh"], "--ssh is reserved for a cluster over SSH, which is not there yet;"),
+        (["cluster", "tasks.in", "-N128", "--launcher=srun", "-r2"], "--launcher is reserved for a cluster that a"),
+        (["client", "--monitor"], "--monitor is reserved for monitoring of tasks"),
     ],
 )
 def test_reserved_options_are_named(hs: Hs, argv: list[str], text: str) -> None:

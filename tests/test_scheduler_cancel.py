@@ -111,3 +111,13 @@ def test_unknown_tasks_and_stopping() -> None:
 def test_a_client_that_says_cancelled_unasked_reports_a_failure() -> None:
     run = running("a", 1)
     assert run.stopped(1, "a") == ["record 3: a.1 failed"]
+
+
+def test_a_task_that_is_cancelled_twice_counts_once() -> None:
+    """The second user found it waiting in the store, where the record of the first had not come yet."""
+    run = running("a b", 1)
+    assert run.cancel("b") == ["record 3: b.0 cancelled"]
+    run.cancel("", settled="b")
+    run.feed_ended()
+    run.end(1, "a")
+    assert run.durable()[-1] == "finish complete: 1 good, 0 bad, 0 held, 0 left, 1 cancelled"

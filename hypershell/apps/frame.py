@@ -279,7 +279,9 @@ def parse_arguments(command: str, argv: Sequence[str]) -> Given:
     except library.HelpOption as request:
         raise EndEarly(str(request), ExitStatus.SUCCESS) from None
     except library.ArgumentError as error:
-        raise UsageError(" ".join(str(error).split())) from None
+        text = " ".join(str(error).split())
+        unknown = text.startswith("unrecognized arguments: ")
+        raise UsageError(texts.see_help(text, command) if unknown else text) from None
     _check_combinations(command, given)
     return Given(given, repeated)
 

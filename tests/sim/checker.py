@@ -198,6 +198,8 @@ class Checker:
             life.leaving.add(client)
         if client in life.slots and message.results:
             life.answered = True
+        # What others have by now, or what an earlier server gave out, does not show that anything can be started.
+        if any(life.holder.get(one.id) == client for one in message.results):
             life.moved = self._clock.now
         if client in life.slots and message.room is not None:
             life.room[client] = message.room.slots
