@@ -127,7 +127,7 @@ def test_eager_retries_come_first() -> None:
 
 
 def test_returned_tasks_go_before_eager_retries() -> None:
-    run = Run(attempts=2, eager=True, closed=False)
+    run = Run(attempts=2, eager=True, closed=False, poison=0)
     run.join(1, 2)
     run.submit("a b c")
     run.end(1, "a", 1)  # r1 takes the slot
@@ -173,7 +173,7 @@ def test_a_rejected_line_holds_later_groups() -> None:
 
 
 def test_a_lost_client_costs_no_retry_and_its_tasks_come_first() -> None:
-    run = Run(attempts=2)
+    run = Run(attempts=2, poison=0)
     run.join(1, 2)
     run.join(2, 1)
     run.submit("a b c d e")

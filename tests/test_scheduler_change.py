@@ -30,7 +30,7 @@ def test_a_task_that_is_ready_is_sent_as_it_was_changed() -> None:
 
 
 def test_the_order_and_the_execution_stay() -> None:
-    run = running("a b c", 1, closed=False)
+    run = running("a b c", 1, closed=False, poison=0)
     run.lose(1)
     run.change(changed("a"), changed("c"))
     assert run.join(2)[-1] == "send 2: a.2"

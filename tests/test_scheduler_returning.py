@@ -89,7 +89,7 @@ def test_strangers_that_claim_tasks_are_told_to_stop_them() -> None:
 
 
 def test_ranks_have_nothing_to_bring() -> None:
-    run = outside()
+    run = outside(poison=0)
     run.lose(100, outside=True)
     assert run.join(1, 2, [("a", 1)]) == [
         "record 4: client 1 joined, dispatch a.2>1 b.2>1",

@@ -7,7 +7,8 @@ from hypershell.core.clients import Client, Kind
 from hypershell.core.groups import LATE, Group
 from hypershell.core.ledger import Ledger
 from hypershell.core.model import Task
-from hypershell.core.needs import need_of, shown
+from hypershell.core.needs import Need, shown
+from hypershell.core.poison import lane_for, need_behind
 
 __all__ = ["Release"]
 
@@ -121,23 +122,27 @@ class Release(Ledger):
             line.popleft()
 
     def _dispatch(self, client: Client, group: Group, count: int) -> None:
-        dispatched: list[act.Dispatch] = []
-        number, wall = client.number, self._wall
         holding = client.holding
         tasks: list[Task] = []
         walltime = self._walltime
         for _ in range(count):
             task = group.take_for(client.kind) if group.lanes else group.take()
-            if walltime is not None and walltime.is_late(task.timeout, len(holding) // client.slots):
+            if walltime is not None and walltime.is_late(task.timeout, (len(holding) + len(tasks)) // client.slots):
                 group.put_off(task)
                 continue
+            tasks.append(task)
+        if tasks:
+            self._give(client, group, tasks)
+
+    def _give(self, client: Client, group: Group, tasks: list[Task]) -> None:
+        dispatched: list[act.Dispatch] = []
+        number, wall = client.number, self._wall
+        holding = client.holding
+        for task in tasks:
             task.execution += 1
             task.schedule_time = wall
             holding[task.id] = task
-            dispatched.append(act.Dispatch(task.id, task.execution, number, wall))
-            tasks.append(task)
-        if not tasks:
-            return
+            dispatched.append(act.Dispatch(task.id, task.execution, number, wall, task.deaths or None))
         record = self._changes()
         record.dispatched += dispatched
         if self._ran_as:
@@ -174,7 +179,7 @@ class Release(Ledger):
 
     def _is_wanted(self, task: Task) -> bool:
         """Whether a client that is here can take it."""
-        return self._clients.take(need_of(task.tag, self.policy.family) if task.tag else None)
+        return self._clients.take(lane_for(task, self.policy.family))
 
     def _usable(self, group: Group) -> int:
         """How many tasks of `group` in memory can be taken by clients that are here."""
@@ -200,7 +205,7 @@ class Release(Ledger):
 
     def _pass_over(self, group: Group, task: Task) -> None:
         """Leave a pending row in the store; what was read is forgotten until somebody can take it."""
-        need = need_of(task.tag, self.policy.family)
+        need = lane_for(task, self.policy.family)
         group.passed[need] = group.passed.get(need, 0) + 1
 
     def _look_again(self, number: int) -> None:
@@ -235,10 +240,14 @@ class Release(Ledger):
             return False
         if group.away or group.stored or group.again or self._usable(group):
             return False
-        counts = dict(group.passed)
-        for need, lane in group.all_lanes():
-            if lane.count() and need != LATE:
-                counts[need] = counts.get(need, 0) + lane.count()
+        lanes = [*group.passed.items(), *((need, lane.count()) for need, lane in group.all_lanes() if need != LATE)]
+        counts: dict[Need | None, int] = {}
+        for place, count in lanes:
+            need, suspect = need_behind(place)
+            if count and suspect and self._clients.take(need):
+                return False
+            if count:
+                counts[need] = counts.get(need, 0) + count
         for need, count in counts.items():
             words = shown(need, self.policy.family)
             if words not in self._told_needs:

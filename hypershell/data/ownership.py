@@ -5,12 +5,14 @@ Functions over a connection inside a transaction of ``sql``; the rules that deci
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Container, Iterable, Iterator, Sequence
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, and_, bindparam, func, or_, select, text, true, update
 
 from hypershell.core.model import FeedMark, Submission, Task
+from hypershell.core.poison import TRIAL, deaths_in, raised, without_limit, words
 from hypershell.core.states import DISPATCHED, PENDING
 from hypershell.data import outliving, requests
 from hypershell.data.lease import Owner
@@ -108,9 +110,10 @@ def _unfinished(link: Connection) -> list[int]:
 def _newest_like(link: Connection, like: Submission) -> list[int]:
     if like.path is None:
         return []
-    same = and_(_s.path == like.path, _s.template == like.template, _s.options == like.options, _s.cwd == like.cwd)
-    query = select(_s.id).where(same, _s.id != like.id).order_by(_s.id.desc()).limit(1)
-    return list(link.execute(query).scalars())
+    same = and_(_s.path == like.path, _s.template == like.template, _s.cwd == like.cwd, _s.id != like.id)
+    query = select(_s.id, _s.options).where(same).order_by(_s.id.desc())
+    wanted = without_limit(like.options)
+    return next(([number] for number, options in link.execute(query) if without_limit(options) == wanted), [])
 
 
 def _has_work(link: Connection, number: int) -> bool:
@@ -164,7 +167,14 @@ def take(link: Connection, me: str, claim: Claim) -> bool:
         "server_host": None,
     }
     lost = or_(_task.c.client_id.is_(None), _task.c.client_id.not_in(outliving.ids()))
-    link.execute(update(_task).where(_in_state(DISPATCHED), _task.c.submission == number, lost).values(again))
+    theirs = (_in_state(DISPATCHED), _task.c.submission == number, lost)
+    # Those whose client has died before are few, and say how often.
+    said = Counter(link.execute(select(_task.c.error).where(*theirs, _task.c.error.is_not(None))).scalars())
+    alone = sum(count for error, count in said.items() if deaths_in(error) >= TRIAL) == 1
+    for error in (None, *said):
+        same = _task.c.error.is_(None) if error is None else _task.c.error == error
+        count = words(raised(deaths_in(error), alone))
+        link.execute(update(_task).where(*theirs, same).values(again | {"error": count}))
     return True
 
 
@@ -190,8 +200,9 @@ def _mark(number: int, row: Any) -> FeedMark:
 def _dispatched(link: Connection, number: int) -> Iterator[tuple[Task, str]]:
     """The tasks of a submission that was just taken which clients still have, and whose they are."""
     for row in link.execute(_OUT, {"number": number}).mappings():
-        fields = {name: row[name] for name in Task.__struct_fields__ if name != "raw"}
+        fields = {name: row[name] for name in Task.__struct_fields__ if name not in ("raw", "deaths")}
         task = Task(**fields, raw=None if row["args_raw"] is None else bytes(row["args_raw"]))
+        task.deaths = deaths_in(row["error"])
         task.tag = task.tag or None
         task.schedule_time = task.schedule_time or 0.0
         yield task, row["client_id"]

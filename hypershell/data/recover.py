@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from hypershell.core.events import WorkFound
+from hypershell.core.poison import limit_in
 from hypershell.data.lease import BEAT, SILENCE, Life, Owner, ProcessIdentity, Watch
 from hypershell.data.notices import Added, Adopted, Keeping, Notice, Opened, Plan, Told, Waiting
 from hypershell.data.store import Claim, Owned, RunInfo, Store, Taken
@@ -70,7 +71,7 @@ class Recovery:
             submissions.append(fresh)
         left = attempt(lambda: store.left_alone(self._is_dead))
         if taken.pending or taken.failed or taken.withheld:
-            post(WorkFound(taken.pending, taken.failed, taken.withheld))
+            post(_work_in(taken))
         post(Opened(left, resumed, submissions, taken.marks))
 
     def _revise(self, taken: Taken, post: Post, pause: Pause, attempt: Attempt) -> Taken | None:
@@ -118,7 +119,7 @@ class Recovery:
         taken = self._store.take(free) if free else Taken()
         if taken.submissions:
             post(Adopted(taken.submissions, taken.marks))
-            post(WorkFound(taken.pending, taken.failed, taken.withheld))
+            post(_work_in(taken))
 
     def _restart(self, post: Post, pause: Pause, attempt: Attempt) -> Taken | None:
         """Take what was asked for, once the life of every owner is known; None when the run is to end instead."""
@@ -171,6 +172,11 @@ class Recovery:
             return Life.DEAD
         life = self._watch.life(owner, self._clock())
         return Life.DEAD if life is Life.UNKNOWN and self._plan.take_over else life
+
+
+def _work_in(taken: Taken) -> WorkFound:
+    limits = {one.id: limit for one in taken.submissions if (limit := limit_in(one.options)) is not None}
+    return WorkFound(taken.pending, taken.failed, taken.withheld, limits)
 
 
 def _sum(one: dict[int, int], other: dict[int, int]) -> dict[int, int]:

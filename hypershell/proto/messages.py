@@ -34,7 +34,7 @@ __all__ = [
     "Work",
 ]
 
-PROTOCOL_VERSION = 5
+PROTOCOL_VERSION = 6
 
 
 class ClientSettings(Struct, array_like=True, frozen=True):

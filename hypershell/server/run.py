@@ -21,6 +21,7 @@ from hypershell import __version__
 from hypershell import log as logs
 from hypershell.core.actions import Finish
 from hypershell.core.model import FeedMark, Submission
+from hypershell.core.poison import limit_option
 from hypershell.core.scheduler import Policy, Scheduler
 from hypershell.data.notices import Revised
 from hypershell.data.places import open_store, preflight
@@ -236,6 +237,7 @@ class Run:
             "capture": settings.capture,
             "exports": settings.exports,
             **Wishes(settings.keep_output).options,
+            **limit_option(settings.poison),
         }
         return Submission(
             self._ids.submission(),
@@ -410,6 +412,7 @@ def _policy(settings: RunSettings, source: _Source | None, place: Place) -> Poli
         # Nobody comes back to a server that nobody can reach.
         reclaim=settings.reclaim if place.is_open else 0.0,
         quarantine=settings.quarantine,
+        poison=settings.poison,
         delay_start=settings.start_delay,
         release_rate=settings.release_rate,
         drain_time=settings.drain_time,
