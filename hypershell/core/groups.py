@@ -138,6 +138,12 @@ class Group(Lane):
             del self.lanes[need]
         return task
 
+    def suspects_for(self, kind: Kind) -> int:
+        """How many suspects clients of `kind` can take."""
+        if not self.lanes:
+            return 0
+        return sum(self.lanes[need].count() for need in (*kind.suspects, *kind.trials) if need in self.lanes)
+
     def suspect_for(self, kind: Kind) -> Need | None:
         """The lane of the next suspect for a client of `kind`: those in least deaths first."""
         for needs in (kind.suspects, kind.trials):

@@ -93,7 +93,7 @@ class Intake(Suspects):
         self._loading = False
         group = self._groups.get(event.group)
         known, settled = self._known, self._settled
-        spare = self._room(group)[1]
+        spare, suspects = self._room(group)[1], self._room_for_suspects(group)
         usual = self._clients.take(None)
         group.woken[None] = None
         for task in event.tasks:
@@ -109,9 +109,13 @@ class Intake(Suspects):
                 continue
             if not self._is_wanted(task):
                 spare -= 1
-                if spare < 0:
-                    self._pass_over(group, task)
-                    continue
+                over = spare < 0
+            else:
+                suspects -= task.deaths > 0
+                over = task.deaths > 0 and suspects < 0
+            if over:
+                self._pass_over(group, task)
+                continue
             known.add(task.id)
             group.add(task)
         if event.exhausted:

@@ -7,7 +7,7 @@ from hypershell.core.clients import Client, Kind
 from hypershell.core.groups import LATE, Group
 from hypershell.core.ledger import Ledger
 from hypershell.core.model import Task
-from hypershell.core.needs import Need, shown
+from hypershell.core.needs import Need, need_of, shown
 from hypershell.core.poison import lane_for, need_behind
 
 __all__ = ["Release"]
@@ -79,7 +79,9 @@ class Release(Ledger):
         """Let those get work to whom the release plan has come; each finds a task."""
         group, ramp = self._groups.current, self._ramp
         idle = group is None or self._stopping is not None or self._stalled
-        ready = {} if group is None or idle else {kind: group.for_kind(kind) for kind in ramp.kinds()}
+        ready: dict[Kind, int] = {}
+        if group is not None and not idle:
+            ready = {kind: group.for_kind(kind) + group.suspects_for(kind) for kind in ramp.kinds()}
         for client in reversed(ramp.turn(ready, self.policy.bundlesize or 0, now)):
             self._clients.ask(client, first=True)
 
@@ -179,7 +181,7 @@ class Release(Ledger):
 
     def _is_wanted(self, task: Task) -> bool:
         """Whether a client that is here can take it."""
-        return self._clients.take(lane_for(task, self.policy.family))
+        return self._clients.take(need_of(task.tag, self.policy.family) if task.tag else None)
 
     def _usable(self, group: Group) -> int:
         """How many tasks of `group` in memory can be taken by clients that are here."""
@@ -190,9 +192,10 @@ class Release(Ledger):
 
     def _room(self, group: Group) -> tuple[int, int]:
         """For how many more tasks of `group` there is room in memory: for wanted ones, and for others."""
-        window = self.policy.window
-        usable = self._usable(group)
-        return window - usable, self._spare() - (group.in_memory() - usable)
+        take = self._clients.take
+        others = sum(lane.count() for place, lane in group.lanes.items() if not take(need_behind(place)[0]))
+        others += 0 if take(None) else len(group.ready) + len(group.front)
+        return self.policy.window - self._usable(group), self._spare() - others
 
     def _spare(self) -> int:
         """The most tasks that are held in memory although nobody here can take them."""
@@ -226,7 +229,7 @@ class Release(Ledger):
         for need, lane in reversed(group.all_lanes()):
             if spare >= 0:
                 break
-            if not take(need):
+            if not take(need_behind(need)[0]):
                 count = min(-spare, len(lane.ready))
                 for _ in range(count):
                     self._known.discard(lane.ready.pop().id)

@@ -94,6 +94,11 @@ class Suspects(Release):
             group.again = self._has_suspects(group.passed) and not self._has_suspects(here)
         super()._want_more()
 
+    def _room_for_suspects(self, group: Group) -> int:
+        """How many more suspects that somebody here can take may be in memory."""
+        here = [(need_behind(place), lane.count()) for place, lane in group.lanes.items()]
+        return self._spare() - sum(count for (need, suspect), count in here if suspect and self._clients.take(need))
+
     def _has_suspects(self, lanes: Collection[Need | None]) -> bool:
         """Whether in one of these lanes are suspects that somebody here can take."""
         found = map(need_behind, lanes)

@@ -39,6 +39,8 @@ class Line:
     """Ends only by KILL."""
     needs: tuple[tuple[str, str], ...] = ()
     """Tags that choose clients."""
+    deadly: bool = False
+    """Takes its client with it, half way."""
 
     def status(self, attempt: int) -> int:
         return 0 if attempt > self.failures else 1 + (self.number + attempt) % 120
@@ -150,6 +152,11 @@ def draw(seed: int, clients: int | None = None) -> Plan:
         policy = replace(policy, delay_start=delay, release_rate=ramp.choice([0.0, 0.5, 3.0, 50.0, 1e5, None]))
         # Whoever is replaced when idle, and idle until its turn, may leave with its first task for ever.
         faults = dataclasses.replace(faults, idle_out=None)
+    poison = Random(f"poison {seed}")
+    policy = replace(policy, poison=poison.choice([None, None, 3, 5, 0]))
+    if poison.random() < 0.4 and policy.poison != 0 and not policy.closed:  # else nobody would come for the rest
+        part = poison.choice([0.01, 0.05, 0.3])
+        lines = [dataclasses.replace(line, deadly=poison.random() < part) for line in lines]
     kinds = ALL_KINDS[:1]
     if later.random() < 0.3:
         kinds = ALL_KINDS[: later.choice([2, 4])]

@@ -146,14 +146,16 @@ class World:
     def _patience(self) -> float:
         """Seconds in which everything must be over once the faults have stopped, even on a single slot."""
         plan = self.plan
-        tries = plan.policy.attempts + 2
+        tries = plan.policy.attempts + 2 + 10 * any(line.deadly for line in plan.lines)
         each = plan.pause + 6 * (plan.latency + plan.commit) + 3.0
         return 200.0 + tries * sum(line.seconds + each for line in plan.lines)
 
     def _most_steps(self) -> int:
         """Enough for every plan; clients that leave when idle come back all the time while a long bundle runs."""
         churn = 0 if self.plan.faults.idle_out is None else 20_000 * self.plan.clients
-        return churn + 20_000 + 400 * self.plan.clients + 400 * len(self.plan.lines) * self.plan.policy.attempts
+        deaths = 5 * sum(line.deadly for line in self.plan.lines)
+        each = 400 * self.plan.policy.attempts
+        return churn + 20_000 + 400 * self.plan.clients + each * (len(self.plan.lines) + deaths)
 
     # -- faults ------------------------------------------------------------------------------------------
 
@@ -240,11 +242,15 @@ class World:
     def _crash(self, server: Server) -> None:
         worker = self._pick()
         if worker is not None and not server.over:
-            worker.crash()
-            if self.random.random() < 0.5:
-                worker.up.cut()
-            worker.up.send(None, self.random.choice([0.0, 0.5, 30.0]) * self.random.random())
-            self.gone(worker)
+            self.die(worker)
+
+    def die(self, worker: Worker) -> None:
+        """A client is gone, at once; its server sees that sooner or later."""
+        worker.crash()
+        if self.random.random() < 0.5:
+            worker.up.cut()
+        worker.up.send(None, self.random.choice([0.0, 0.5, 30.0]) * self.random.random())
+        self.gone(worker)
 
     def _evict(self, server: Server) -> None:
         """The server gives a client up that lives on; what it still says is of no meaning any more."""
