@@ -39,7 +39,7 @@ class Dispatch(Struct, frozen=True, gc=False):
     client: int
     time: float
     deaths: int | None = None
-    """Deaths of clients that had it; None: as the row says."""
+    """Deaths of clients that had it; None: there was none."""
 
 
 class Finished(Struct, frozen=True, gc=False):

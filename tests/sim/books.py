@@ -88,7 +88,7 @@ class Life:
     """What each client had in hand when it joined."""
     touched: set[str] = field(default_factory=set)
     """Tasks that this server gave out, or knows to be away."""
-    lost_with: dict[int, list[str]] = field(default_factory=dict)
+    lost_with: dict[int, list[tuple[str, int]]] = field(default_factory=dict)
     """Clients that were lost and may come back, and what they had."""
     leaving: set[int] = field(default_factory=set)
     heard: dict[int, list[int]] = field(default_factory=dict)

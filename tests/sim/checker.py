@@ -165,7 +165,9 @@ class Checker:
     def client_joined(self, client: int, info: ClientInfo, holds: list[tuple[str, int]]) -> None:
         life, who = self._life, info.pid
         self._who[client] = who
-        self._losses.subtract(life.lost_with.pop(who, []))  # it did not die
+        before = life.lost_with.pop(who, [])
+        # It did not die; but what others were given meanwhile has the count in its row.
+        self._losses.subtract(key for key, execution in before if life.execution_of.get(key) == execution)
         for other in [other for other in life.slots if self._who[other] == who]:
             del life.slots[other]
         life.slots[client] = info.slots
@@ -193,7 +195,7 @@ class Checker:
         held = [key for key, holder in self._life.holder.items() if holder == client]
         self._losses.update(held)
         if outside and held:
-            self._life.lost_with[self._who[client]] = held
+            self._life.lost_with[self._who[client]] = [(key, self._life.execution_of[key]) for key in held]
         if not outside:
             self._life.seen_clients.add(client)
 

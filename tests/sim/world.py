@@ -60,6 +60,7 @@ class World:
         self.outside: set[int] = set()
         """Numbers of the connections of clients that outlive their servers."""
         self._server: Server
+        self._deadly = any(line.deadly for line in plan.lines)
         self._make = make
 
     def note(self, thing: Any) -> None:
@@ -146,7 +147,7 @@ class World:
     def _patience(self) -> float:
         """Seconds in which everything must be over once the faults have stopped, even on a single slot."""
         plan = self.plan
-        tries = plan.policy.attempts + 2 + 10 * any(line.deadly for line in plan.lines)
+        tries = plan.policy.attempts + 2 + 10 * self._deadly
         each = plan.pause + 6 * (plan.latency + plan.commit) + 3.0
         return 200.0 + tries * sum(line.seconds + each for line in plan.lines)
 
@@ -237,7 +238,8 @@ class World:
         """A client ended; where clients come and go, another one comes."""
         self._workers.pop(worker.who, None)
         if worker.outlives or not self.plan.policy.closed:
-            self.clock.after(5 * self.random.random(), self._join, self._server, worker.outlives)
+            kind = (worker.info.system, worker.info.labels) if self._deadly else None  # or its sort dies out
+            self.clock.after(5 * self.random.random(), self._join, self._server, worker.outlives, kind)
 
     def _crash(self, server: Server) -> None:
         worker = self._pick()
