@@ -54,7 +54,7 @@ def test_a_task_that_runs_keeps_it_for_its_next_attempt() -> None:
 
 
 def test_a_task_that_comes_back_is_sent_again_as_it_was_changed() -> None:
-    run = running("a", 1)
+    run = running("a", 1, poison=0)
     run.change(changed("a"))
     run.join(2)
     run.lose(1)

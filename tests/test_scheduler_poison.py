@@ -8,7 +8,16 @@ from hypershell.core import actions as act
 from hypershell.core import events as ev
 from hypershell.core.model import Special
 from hypershell.core.poison import suspect_lane
-from tests.sim.trace import Run, task
+from tests.sim.trace import Run as Trace
+from tests.sim.trace import task
+
+
+class Run(Trace):
+    """A run with a quick store: what waits for a commit goes out in the same turn."""
+
+    def tell(self, event: ev.Event) -> list[str]:
+        lines = super().tell(event)
+        return lines + super().tell(ev.Durable(self.last_seq)) if self.scheduler._outbox else lines
 
 
 def failed(run: Run, event: ev.Event) -> list[tuple[str, int, str | None]]:
@@ -142,7 +151,7 @@ def test_a_client_that_comes_back_did_not_die() -> None:
 
 
 def test_a_dispatch_that_was_not_sent_yet_suspects_nobody() -> None:
-    run = Run(closed=False, durable_dispatch=True)
+    run = Trace(closed=False, durable_dispatch=True)
     run.join(1)
     run.submit("a")
     run.lose(1)
@@ -217,14 +226,38 @@ def test_results_are_durable_soon_while_suspects_run() -> None:
     run.load([task("a", deaths=1), task("b"), task("c")])
     run.join(1, 2)
     run.end(1, "b")
-    assert run.asked == []
-    run.end(1, "c")  # a runs beside it
-    assert len(run.asked) == 1
-    run.end(1, "a")
-    assert len(run.asked) == 2
+    for names in ("c", "a"):  # c ran beside a
+        asked = len(run.asked)
+        run.end(1, names)
+        assert len(run.asked) == asked + 1
     run.submit("d")
     run.end(1, "d")
-    assert len(run.asked) == 2
+    assert len(run.asked) == asked + 1
+
+
+def test_a_suspect_is_sent_when_that_is_durable() -> None:
+    run = Trace(closed=False)
+    run.tell(ev.WorkFound({0: 2}))
+    run.load([task("a", deaths=1), task("b")])
+    assert run.join(1, 2)[-1] == "send 1: b.1"
+    assert run.durable() == ["send 1: a.1"]
+
+
+def test_after_a_server_that_died_each_dispatch_is_durable_first() -> None:
+    for died, limit, late in ((True, None, True), (False, None, False), (True, 0, False)):
+        run = Trace(closed=False, poison=limit)
+        run.tell(ev.WorkFound({0: 1}, died=died))
+        run.load([task("a")])
+        assert (run.join(1)[-1] == "send 1: a.1") is not late
+        assert run.durable() == ["send 1: a.1"] * late
+
+
+def test_a_run_that_may_be_repeated_has_its_rows_before_the_first_task() -> None:
+    run = Trace(closed=False, careful=True)
+    run.submit("a b")
+    assert run.join(1)[-1] == "record 2: client 1 joined, dispatch a.1>1"
+    assert run.durable() == ["send 1: a.1"]
+    assert run.end(1, "a")[-1] == "send 1: b.1"
 
 
 def test_many_suspects_stay_in_the_store() -> None:

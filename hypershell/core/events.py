@@ -61,6 +61,8 @@ class WorkFound(Struct, frozen=True, gc=False):
     """Per id of a client that outlives its server: what it was given. Not counted in `pending`."""
     poison: dict[int, int] = {}
     """Of submissions with an own limit of deaths: what it is (``Policy.poison``)."""
+    died: bool = False
+    """Whether a server died that had them: one of them may have been the reason."""
 
 
 class TasksLoaded(Struct, frozen=True, gc=False):

@@ -83,6 +83,7 @@ class Intake(Suspects):
 
     def _work_found(self, event: ev.WorkFound, now: float) -> None:
         self._limits.update(event.poison)
+        self._cautious = self._cautious or (event.died and self.policy.poison != 0)
         for number, count in event.pending.items():
             self._groups.store(self._groups.get(number), count)
         for number, count in event.failed.items():

@@ -37,6 +37,8 @@ class Ledger:
         self._ramp = Ramp(policy)
         self._known: set[str] = set()
         self._settled: set[str] = set()
+        self._cautious = False
+        """An earlier server died with its tasks: dispatches are durable before they are sent."""
         self._urgent = False
         """Whether what happens in this call is to be durable soon, although nobody waits for it."""
         self._cancelling: dict[str, bool] = {}

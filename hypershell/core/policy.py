@@ -34,6 +34,8 @@ class Policy(Struct, frozen=True):
     """Failures in a row, each within a second, after which a client gets no more if others do well; 0: never."""
     poison: int | None = None
     """Deaths of its client after which a task fails, 0: never, None: as its submission says (``core.poison``)."""
+    careful: bool = False
+    """The first tasks are sent when their rows are durable: a run that is repeated when it dies finds them."""
     family: str = POSIX
     """The family of systems whose clients get tasks that name none: ``posix`` or ``windows``."""
     delay_start: float = 0.0

@@ -154,7 +154,9 @@ class Release(Ledger):
         if len(holding) > client.slots:
             self._queued = True
         send = act.SendTasks(number, tasks)
-        if self.policy.durable_dispatch or client.info.outlives:
+        # A task that kills us is to be known as one that was running.
+        in_danger = self._cautious or tasks[0].deaths or (self.policy.careful and not self._durable)
+        if in_danger or self.policy.durable_dispatch or client.info.outlives:
             self._outbox.append((record.seq, send))
         else:
             self._out.append(send)

@@ -95,9 +95,8 @@ class Recovery:
         if added is None:
             return None
         post(Told("warning", added.text))
-        return Taken(
-            taken.submissions, [added.mark], _sum(taken.pending, added.pending), _sum(taken.failed, added.failed)
-        )
+        pending, failed = _sum(taken.pending, added.pending), _sum(taken.failed, added.failed)
+        return Taken(taken.submissions, [added.mark], pending, failed, died=taken.died)
 
     def _read(self, step: Callable[[], T]) -> T:
         """What is wrong with a FILE ends the run as what is wrong with the database does."""
@@ -176,7 +175,7 @@ class Recovery:
 
 def _work_in(taken: Taken) -> WorkFound:
     limits = {one.id: limit for one in taken.submissions if (limit := limit_in(one.options)) is not None}
-    return WorkFound(taken.pending, taken.failed, taken.withheld, limits)
+    return WorkFound(taken.pending, taken.failed, taken.withheld, limits, taken.died)
 
 
 def _sum(one: dict[int, int], other: dict[int, int]) -> dict[int, int]:

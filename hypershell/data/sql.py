@@ -269,11 +269,12 @@ class SqlStore(Connected):
 
     def take(self, claims: Sequence[Claim]) -> Taken:
         with self._transaction() as link:
-            numbers = [claim.submission for claim in claims if ownership.take(link, self._me.id, claim)]
+            done = [claim for claim in claims if ownership.take(link, self._me.id, claim)]
         with self.reading() as link:
-            taken = ownership.describe(link, numbers)
+            taken = ownership.describe(link, [claim.submission for claim in done])
+        died = any(claim.owner is not None and not claim.owner.ended for claim in done)
         self._owned.update((one.id, one) for one in taken.submissions)
-        return taken
+        return msgspec.structs.replace(taken, died=died)
 
     def lines(self, number: int) -> Iterator[list[Task]]:
         yield from lines.pages(self.reading, number)

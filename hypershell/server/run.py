@@ -413,6 +413,7 @@ def _policy(settings: RunSettings, source: _Source | None, place: Place) -> Poli
         reclaim=settings.reclaim if place.is_open else 0.0,
         quarantine=settings.quarantine,
         poison=settings.poison,
+        careful=settings.restart and not settings.no_db and settings.poison != 0,
         delay_start=settings.start_delay,
         release_rate=settings.release_rate,
         drain_time=settings.drain_time,

@@ -78,6 +78,8 @@ class Life:
     """The oldest version of each task that may still be given out."""
     withdrawn: set[str] = field(default_factory=set)
     """Those of them that it need not say anything about any more."""
+    cautious: bool = False
+    """An earlier server died with tasks in flight."""
     away: dict[str, int] = field(default_factory=dict)
     """Tasks that clients of an earlier server have: task -> who."""
     until: float = 0.0

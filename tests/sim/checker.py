@@ -89,6 +89,7 @@ class Checker:
         found = {task.id for tasks in event.withheld.values() for task in tasks}
         self._must(found == life.away.keys(), f"withheld {sorted(found)}, away {sorted(life.away)}")
         life.until = self._clock.now + life.policy.reclaim
+        life.cautious = event.died and life.policy.poison != 0
         self._must(+Counter(event.failed) == +life.failed, f"found failed {event.failed}, left {life.failed}")
 
     # -- what goes in -------------------------------------------------------------------------------------
@@ -462,12 +463,13 @@ class Checker:
             self._must(life.execution_of.get(task.id) == task.execution, f"{task.id} is sent as {task.execution}")
             self._must((task.id, task.execution) not in life.sent, f"{task.id} ({task.execution}) is sent twice")
             life.sent.add((task.id, task.execution))
-            if not (life.policy.durable_dispatch or client in self._outlives):  # else it was given earlier
+            early = life.policy.durable_dispatch or client in self._outlives or life.cautious or task.deaths > 0
+            if not early:  # else it was given earlier
                 self._must(self._fits_in(task), f"{task.id} ({task.timeout}) begins too late to end in time")
             least, most = life.version.get(task.id, 0), self._versions.get(task.id, 0)
             self._must(least <= _version(task) <= most, f"{task.id} is sent as it was before it was changed")
             self._suits(client, task)
-            if life.policy.durable_dispatch or client in self._outlives:
+            if early:
                 book = self._books.get(task.id)
                 durable = book is not None and (
                     book.settled or (book.state, book.execution) == ("dispatched", task.execution)

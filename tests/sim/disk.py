@@ -75,7 +75,7 @@ class Disk:
                 pending[group] = pending.get(group, 0) + 1
             elif row.state == "failed" and row.next_id is None:
                 failed[group] = failed.get(group, 0) + 1
-        return WorkFound(pending, failed, withheld)
+        return WorkFound(pending, failed, withheld, died=bool(died))
 
     def cancel(self, key: str) -> bool:
         """What a user's command does; whether that settles it."""
