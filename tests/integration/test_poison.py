@@ -1,4 +1,4 @@
-"""One line that kills whoever runs it, as the kernel does when memory is short, costs three deaths and not the run."""
+"""One line that kills whoever runs it costs three deaths, and not the run."""
 
 from __future__ import annotations
 
