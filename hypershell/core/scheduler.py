@@ -205,6 +205,7 @@ class Scheduler(Recalling):
         self._changes().clients.append(act.ClientChange(number, client.info, self._wall, left))
         if reason is not None:
             self.counts.lost += len(client.holding)
+        self._risky.discard(number)
         if died:
             self._mourn(client)
         self._take_back(number, list(client.holding.values()))

@@ -113,7 +113,6 @@ class Suspects(Release):
 
     def _mourn(self, client: Client) -> None:
         """The client died: this is held against what it may have run; what was in too many deaths ends here."""
-        self._risky.discard(client.number)
         unsent = {task.id for _, send in self._outbox if send.client == client.number for task in send.tasks}
         ran = [task for key, task in client.holding.items() if key not in unsent]
         if len(ran) <= 2 * client.slots:  # then each end was told at once (``executor.reports``), the rest waited
