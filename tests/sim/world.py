@@ -62,6 +62,8 @@ class World:
         self._server: Server
         self._deadly = any(line.deadly for line in plan.lines)
         self._make = make
+        self.deaths = 0
+        """Clients that died, one by one."""
 
     def note(self, thing: Any) -> None:
         """Put an event or action into the trace."""
@@ -248,6 +250,7 @@ class World:
 
     def die(self, worker: Worker) -> None:
         """A client is gone, at once; its server sees that sooner or later."""
+        self.deaths += 1
         worker.crash()
         if self.random.random() < 0.5:
             worker.up.cut()
