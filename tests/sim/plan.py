@@ -152,11 +152,7 @@ def draw(seed: int, clients: int | None = None) -> Plan:
         policy = replace(policy, delay_start=delay, release_rate=ramp.choice([0.0, 0.5, 3.0, 50.0, 1e5, None]))
         # Whoever is replaced when idle, and idle until its turn, may leave with its first task for ever.
         faults = dataclasses.replace(faults, idle_out=None)
-    poison = Random(f"poison {seed}")
-    policy = replace(policy, poison=poison.choice([None, None, 3, 5, 0]))
-    if poison.random() < 0.4 and policy.poison != 0 and not policy.closed:  # else nobody would come for the rest
-        part = poison.choice([0.01, 0.05, 0.3])
-        lines = [dataclasses.replace(line, deadly=poison.random() < part) for line in lines]
+    policy, lines = _poisoned(Random(f"poison {seed}"), policy, lines)
     kinds = ALL_KINDS[:1]
     if later.random() < 0.3:
         kinds = ALL_KINDS[: later.choice([2, 4])]
@@ -185,6 +181,15 @@ def draw(seed: int, clients: int | None = None) -> Plan:
         reconnect=later.choice([2.0, 600.0, 600.0]),
         per_host=Random(f"several {seed}").choice([1, 1, 1, 4]),
     )
+
+
+def _poisoned(random: Random, policy: Policy, lines: list[Line]) -> tuple[Policy, list[Line]]:
+    """When tasks fail that were in deaths of their clients; some of them are to blame."""
+    policy = replace(policy, poison=random.choice([None, None, 3, 5, 0]))
+    if random.random() < 0.4 and policy.poison != 0 and not policy.closed:  # else nobody would come for the rest
+        part = random.choice([0.01, 0.05, 0.3])
+        lines = [dataclasses.replace(line, deadly=random.random() < part) for line in lines]
+    return policy, lines
 
 
 def large(seed: int, clients: int = 10_000, per_client: int = 3) -> Plan:
