@@ -118,7 +118,7 @@ class Rank:
                 self.free_at = max(self.free_at, clock.now) + PER_START  # one after the other
                 clock.at(self.free_at, self._begin, action.task)
             elif isinstance(action, Report):
-                self._say(msg.Results(action.results, action.returned, action.leaving))
+                self._say(msg.Results(action.results, action.returned, action.leaving, action.room))
             elif isinstance(action, End):
                 self.machine = None
                 return

@@ -39,9 +39,8 @@ SETTINGS = messages.ClientSettings(
     idle_timeout=None,
     task_timeout=None,
     task_cwd=None,
-    exports={},
     capture=False,
-    capture_dir="",
+    capture_dir=b"",
     log_level="warning",
     log_style="default",
     server_id="00000000-0000-7000-8000-000000000000",
@@ -80,7 +79,7 @@ class NullServer:
                 self._end.send(1, messages.OutputTaken(len(message.out) + len(message.err)))
             elif isinstance(message, messages.Hello):
                 self._end.send(1, messages.Welcome(replace(SETTINGS, slots=self._slots)))
-                context = messages.Context(1, "{}", os.getcwd(), SETTINGS.server_id, "localhost")
+                context = messages.Context(1, b"{}", os.fsencode(os.getcwd()), SETTINGS.server_id, "localhost")
                 self._send(32 * self._slots, [context])
         return False
 

@@ -35,9 +35,9 @@ def render() -> str:
     parts = [_INTRODUCTION, "## hs\n", _listing(top_help())]
     for command in COMMANDS:
         parts += [f"## hs {command.name}\n", _listing(command_help(command))]
-        rows = [option for option in options_of(command.name) if option.flags]
+        rows = [option for option in options_of(command.name) if option.flags and not option.idle]
         parts.append(_table(("option", "key", "variable", "default"), [_option_row(option) for option in rows]))
-    keyed = [option for option in OPTIONS if option.key]
+    keyed = [option for option in OPTIONS if option.key and not option.idle]
     parts += ["## Keys and variables\n", _table(("key", "variable", "default", "meaning"), [*map(_key_row, keyed)])]
     parts.append(
         "Each key also has the forms `KEY_env` and `KEY_eval`, each variable those with `_ENV` and `_EVAL`.\n"

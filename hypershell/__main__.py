@@ -7,13 +7,28 @@ from __future__ import annotations
 
 import sys
 
+from hypershell.room import lack
+
 __all__ = ["main", "main_cluster"]
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run ``hs ARGV`` and return its exit status."""
-    _open_standard_streams()
-    argv = sys.argv[1:] if argv is None else argv
+    try:
+        _open_standard_streams()
+        if argv is None:
+            _begin_in_utf8()
+            argv = sys.argv[1:]
+        return _main(argv)
+    except Exception as error:
+        # Mostly a module that cannot be read: what a command lacks is told by its frame.
+        if (reason := lack(error)) is None:
+            raise
+        sys.stderr.write(f"CRITICAL [hypershell] {reason}\n")
+        return 5
+
+
+def _main(argv: list[str]) -> int:
     if argv[:1] == ["mpi"] and sys.platform != "win32":
         return _mpi(argv[1:])
     from hypershell.apps.main import main as main_of_apps
@@ -48,8 +63,25 @@ def _open_standard_streams() -> None:
         sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
 
 
+def _begin_in_utf8() -> None:
+    """Begin anew where Python would read names and arguments in another encoding than ours (a Latin-1 locale).
+
+    Bytes that are not UTF-8 come through in any locale then. Neither the process nor its environment changes.
+    """
+    is_utf8 = sys.getfilesystemencoding() == "utf-8" or sys.flags.utf8_mode
+    if is_utf8 or sys.platform == "win32" or not sys.executable:
+        return
+    import os
+
+    try:
+        os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
+    except OSError:  # in an odd place, where only names in that encoding will do
+        return
+
+
 def main_cluster() -> int:
     """Run ``hsx ...``, that is ``hs cluster ...``."""
+    _begin_in_utf8()
     return main(["cluster", *sys.argv[1:]])
 
 

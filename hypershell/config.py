@@ -7,7 +7,7 @@ Owns where a value comes from and what is wrong with it. Knows options only thro
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 from cmdkit.config import Configuration, Namespace
@@ -17,6 +17,7 @@ from hypershell.configfile import read_toml
 from hypershell.errors import ConfigError
 from hypershell.log import LogSettings
 from hypershell.options import COMMANDS, ENV_PREFIX, EXPORT_PREFIX, OPTIONS, Option, find_option
+from hypershell.ostext import from_bytes
 from hypershell.site import Sites, find_sites
 
 __all__ = ["Config", "Origin"]
@@ -40,7 +41,8 @@ class Origin:
 class Config:
     """The merged configuration of one command.
 
-    `warnings` are lines for the log: unknown keys and files that were passed over; `notes` are of less weight.
+    `warnings` are lines for the log: unknown keys and variables, files that were passed over; `notes` are of less
+    weight: keys without effect.
     `layers` is the cmdkit object, whose namespaces are the layers as they were read.
     """
 
@@ -165,11 +167,13 @@ class Config:
         if tree is None:
             return
         _normalize(tree, path)
-        known = _known_keys()
+        known, idle = _known_keys(), _idle_keys()
         for keys, _ in _leaves({name: table for name, table in tree.items() if name != "export"}):
             key = ".".join(keys)
-            if key not in known:
-                self.warnings.append(f"{path}: unknown key {key} (ignored)")
+            if key in idle:
+                self.notes.append(f"{path}: key {key} is accepted without effect")
+            elif key not in known:
+                self.warnings.append(f"{path}: unknown key {key} (ignored{_near(key, known)})")
         if not isinstance(tree.get("export", {}), dict):
             raise ConfigError(f"{path}: export: expected a table of names and values")
         self._add(label, path, tree)
@@ -177,17 +181,19 @@ class Config:
     def _environment(self, environ: Mapping[str, str]) -> dict[str, object]:
         """The environment as a layer, read through the table: a key may contain underscores."""
         tree: dict[str, object] = {}
-        names = _env_names()
+        names, idle = _env_names(), _idle_keys()
         for name, key in names.items():
             if name in environ:
                 _put(tree, key, environ[name])
                 self._env_sources[key] = name
+                if key in idle:
+                    self.notes.append(f"variable {name} is accepted without effect")
         exports: dict[str, object] = {}
         for name, text in environ.items():
             if name.startswith(EXPORT_PREFIX) and name != EXPORT_PREFIX:
                 exports[name.removeprefix(EXPORT_PREFIX)] = text
             elif name.startswith(ENV_PREFIX) and name not in names and name not in _SPECIAL:
-                self.notes.append(f"unknown environment variable {name} (ignored)")
+                self.warnings.append(f"unknown environment variable {name} (ignored{_near(name, names)})")
         tree["export"] = exports
         return tree
 
@@ -269,6 +275,19 @@ def _by_key(key: str) -> Option:
 
 def _known_keys() -> frozenset[str]:
     return frozenset(option.key + suffix for option in OPTIONS if option.key for suffix in _VARIANTS)
+
+
+def _idle_keys() -> frozenset[str]:
+    return frozenset(option.key + suffix for option in OPTIONS if option.key if option.idle for suffix in _VARIANTS)
+
+
+def _near(word: str, known: Collection[str]) -> str:
+    """A question after the known word that is most like `word`; empty where none is."""
+    import difflib
+
+    names = {name.lower(): name for name in known}
+    found = difflib.get_close_matches(word.lower(), names, n=1, cutoff=0.85)
+    return f"; did you mean {names[found[0]]}?" if found else ""
 
 
 def _env_names() -> dict[str, str]:
@@ -355,7 +374,7 @@ def _from_command(command: object) -> str:
     )
     if done.returncode != 0:
         raise ValueError(f"the command ended with status {done.returncode}: {command}")
-    return done.stdout.decode(errors="surrogateescape").strip()
+    return from_bytes(done.stdout).strip()
 
 
 def _exported(name: str, value: object) -> str:

@@ -41,7 +41,7 @@ def read_toml(path: str, *, required: bool, guarded: bool) -> tuple[dict[str, ob
             return tomllib.loads(source.read().decode("utf-8-sig")), ""
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {_reason(error)}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # also a number of thousands of digits
         raise ConfigError(f"{path}: not valid TOML: {' '.join(str(error).split())}") from None
     finally:
         os.close(descriptor)

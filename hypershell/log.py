@@ -10,13 +10,16 @@ import logging
 import os
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, TextIO
 
 from hypershell.color import wants_color
 from hypershell.errors import ConfigError
+from hypershell.ostext import escaped, in_quotes
+from hypershell.room import Spare, reason
 
-__all__ = ["DEVEL", "STYLES", "TRACE", "LogSettings", "rotate", "setup"]
+__all__ = ["DEVEL", "STYLES", "TRACE", "LogSettings", "rotate", "setup", "share_terminal"]
 
 TRACE = 5
 DEVEL = 1
@@ -124,19 +127,35 @@ def rotate() -> None:
             handler.rotate()
 
 
+def share_terminal(writer: Callable[[str], None]) -> None:
+    """Have lines for stderr written by `writer`, which knows what else stands on that terminal."""
+    for handler in logging.getLogger(ROOT).handlers:
+        if isinstance(handler, _Stderr):
+            handler.writer = writer
+
+
 class _Stderr(logging.StreamHandler[TextIO]):
     """Writes to whatever `sys.stderr` is at that moment; a line that cannot be written is dropped."""
 
     def __init__(self) -> None:
         logging.Handler.__init__(self)
+        self.writer: Callable[[str], None] | None = None
+        """What writes a line in place of us."""
 
     @property
     def stream(self) -> TextIO:  # type: ignore[override]
         return sys.stderr
 
     def emit(self, record: logging.LogRecord) -> None:
-        if sys.stderr is not None:
+        if sys.stderr is None:
+            return
+        if self.writer is None:
             super().emit(record)
+            return
+        try:
+            self.writer(self.format(record) + self.terminator)
+        except Exception:
+            self.handleError(record)
 
     def handleError(self, record: logging.LogRecord) -> None:
         """Stay silent: there is nowhere left to complain."""
@@ -147,10 +166,17 @@ class _LogFile(logging.FileHandler):
 
     def __init__(self, path: str) -> None:
         super().__init__(path, encoding="utf-8", errors="backslashreplace")
+        self._spare = Spare(1)  # to rotate when no other descriptor is left
+
+    def close(self) -> None:
+        """Close the file."""
+        super().close()
+        self._spare.give()
 
     def rotate(self) -> None:
         """Move the file away, if it is still ours, and open a new one; on failure go on with the old one."""
         self.acquire()
+        self._spare.give()
         try:
             if self._is_ours():
                 os.rename(self.baseFilename, self._free_name())
@@ -159,8 +185,9 @@ class _LogFile(logging.FileHandler):
             if old is not None:
                 old.close()
         except OSError as error:
-            logging.getLogger(ROOT).warning("cannot rotate log file %s: %s", self.baseFilename, error.strerror)
+            logging.getLogger(ROOT).warning("cannot rotate log file %s: %s", self.baseFilename, reason(error))
         finally:
+            self._spare.keep()
             self.release()
 
     def handleError(self, record: logging.LogRecord) -> None:
@@ -208,7 +235,7 @@ class _Formatter(logging.Formatter):
             ansi_level=_level_color(record.levelno) if self._color else "",
         )
         self._last = milliseconds
-        return super().format(record)
+        return escaped(super().format(record))
 
 
 def _stderr_handler(values: LogSettings, app_id: str) -> _Stderr:
@@ -239,7 +266,7 @@ def check_format(layout: str) -> None:
         formatter = _Formatter(layout, "", False, "")
         formatter.format(logging.LogRecord(ROOT, logging.INFO, "", 0, "", None, None))
     except (ValueError, TypeError, KeyError) as error:
-        raise ValueError(f"{layout!r} cannot be used: {error}") from None
+        raise ValueError(f"{in_quotes(layout)} cannot be used: {error}") from None
 
 
 def _formatter(layout: str, datefmt: str, color: bool, app_id: str) -> _Formatter:
@@ -271,7 +298,7 @@ def _hms(milliseconds: float) -> str:
 
 def _hostname() -> str:
     if hasattr(os, "uname"):
-        return os.uname().nodename
+        return escaped(os.uname().nodename)
     return os.environ.get("COMPUTERNAME", "localhost")
 
 

@@ -56,6 +56,8 @@ class Poller:
     def __init__(self) -> None:
         self._callbacks: dict[int, Callable[[], None]] = {}
         self._epoll = select.epoll() if hasattr(select, "epoll") else None
+        self._is_low = self._epoll is not None and self._epoll.fileno() < 1024
+        """Whether select(2) takes it."""
         self._poll: select.poll | _Select | None = None
         if self._epoll is None:
             self._poll = select.poll() if hasattr(select, "poll") else _Select()
@@ -92,7 +94,7 @@ class Poller:
     def wait(self, timeout: float | None) -> None:
         """Sleep until something is ready or `timeout` seconds are over, then run the callbacks."""
         if self._epoll is not None:
-            if timeout and timeout < FINE:
+            if timeout and timeout < FINE and self._is_low:
                 # epoll_wait(2) counts whole milliseconds and Python rounds up: too coarse near expected traffic.
                 select.select((self._epoll,), (), (), timeout)
                 timeout = 0.0

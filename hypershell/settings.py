@@ -85,6 +85,7 @@ class RunSettings(Placed, frozen=True, kw_only=True):
     take_over: bool = False
     update: bool = False
     repeat: bool = False
+    retry_failed: bool = False
     allow_failures: bool = False
     drain_time: float = 60.0
     walltime: float | None = None
@@ -101,6 +102,8 @@ class RunSettings(Placed, frozen=True, kw_only=True):
     task_bind: str = "share"
     startup_report: bool = False
     exports: dict[str, str] = {}
+    given_how: tuple[str, ...] = ()
+    """What of ``task_timeout capture keep_output exports`` somebody has said; the rest is as built in."""
     log_level: str = "warning"
     log_style: str = "default"
     site: str = ""
@@ -188,6 +191,7 @@ class Selection(Placed, frozen=True, kw_only=True):
     failed: bool = False
     succeeded: bool = False
     completed: bool = False
+    cancelled: bool = False
     remaining: bool = False
     retries: bool = False
     limit: int | None = None
@@ -211,21 +215,26 @@ class ListSettings(OrderedSelection, frozen=True, kw_only=True):
     tag_keys: bool = False
     tag_values: str | None = None
     ignore_partitions: bool = False
+    all_rows: bool = False
 
     @property
     def is_bare(self) -> bool:
         """Whether nothing was asked for but the tasks."""
-        return self == ListSettings(db=self.db, server=self.server, ignore_partitions=self.ignore_partitions)
+        bare = ListSettings(
+            db=self.db, server=self.server, ignore_partitions=self.ignore_partitions, all_rows=self.all_rows
+        )
+        return self == bare
 
 
 class SubmitSettings(Placed, frozen=True, kw_only=True):
     """All that ``submit`` needs; `memory` in bytes, `timeout` in seconds.
 
-    `words` are as given, `tag` holds words of tags. `commitsize` None adapts. `task_cwd` None is the current
-    directory.
+    `words` are as given; `is_command` tells that ``--`` stands before them. `tag` holds words of tags. `commitsize`
+    None adapts. `task_cwd` None is the current directory.
     """
 
     words: tuple[str, ...] = ()
+    is_command: bool = False
     task_file: str | None = None
     expand: str = "{}"
     tag: tuple[str, ...] = ()
@@ -239,6 +248,8 @@ class SubmitSettings(Placed, frozen=True, kw_only=True):
     keep_output: bool = False
     task_cwd: str | None = None
     queue: bool = False
+    only_new: bool = False
+    once_more: bool = False
 
 
 class RunTaskSettings(SubmitSettings, frozen=True, kw_only=True):
@@ -285,6 +296,7 @@ class UpdateSettings(OrderedSelection, frozen=True, kw_only=True):
     changes: tuple[str, ...] = ()
     remove_tags: tuple[str, ...] = ()
     cancel: bool = False
+    signal: str | None = None
     revert: bool = False
     delete: bool = False
     no_confirm: bool = False

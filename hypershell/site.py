@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from hypershell.errors import HyperShellError
 
-__all__ = ["Site", "SiteError", "Sites", "ensure_directory", "find_sites"]
+__all__ = ["Site", "SiteError", "Sites", "ensure_directory", "find_sites", "working_directory"]
 
 
 class SiteError(HyperShellError):
@@ -53,17 +53,24 @@ def find_sites(
     home: str | None = None,
     cwd: str | None = None,
 ) -> Sites:
-    """The sites for this environment and operating system; raises `SiteError` where there is no directory to be in.
+    """The sites for this environment and operating system.
 
     HYPERSHELL_SITE replaces the local site and makes it the default; else that is the system's for an
-    administrator and the user's for everybody else.
+    administrator and the user's for everybody else. Where the current directory is gone nothing is found there, and
+    a relative HYPERSHELL_SITE is a `SiteError`.
     """
     environ = os.environ if environ is None else environ
     home = os.path.expanduser("~") if home is None else home
-    cwd = _working_directory() if cwd is None else cwd
-    join = ntpath.join if platform == "win32" else posixpath.join
+    flavour = ntpath if platform == "win32" else posixpath
     chosen = environ.get("HYPERSHELL_SITE", "")
-    root = join(cwd, os.path.expanduser(chosen) if chosen else ".hypershell")
+    root = os.path.expanduser(chosen) if chosen else ".hypershell"
+    if cwd is None and not flavour.isabs(root):
+        try:
+            cwd = working_directory()
+        except SiteError:
+            if chosen:
+                raise
+    root = flavour.join(cwd or "", root)
     build = {"win32": _windows, "darwin": _macos}.get(platform, _posix)
     system, user, local = build(environ, home, root)
     if chosen:
@@ -143,7 +150,8 @@ def _site(
     return Site(name, root, config, lib, log, lib + separator + database, lib + separator + "task")
 
 
-def _working_directory() -> str:
+def working_directory() -> str:
+    """The current directory; raises `SiteError` where it is gone."""
     try:
         return os.getcwd()
     except OSError as error:

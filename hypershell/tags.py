@@ -21,6 +21,17 @@ Scalar = None | bool | int | float | str
 MAX_LENGTH = 120  # characters of a key, and of a value
 MAX_INTEGER = 2**31 - 1  # group and cores are 4-byte integers in every database
 
+#: Keys that will choose more than a name, and what; no new task may have such a tag.
+RESERVED = {
+    "after": "dependencies between tasks",
+    "needs": "dependencies between tasks",
+    "priority": "the order of tasks",
+    "gpus": "the GPUs of a task",
+}
+
+#: Keys with values of a type of their own.
+_TYPED = frozenset({"group", "cores", "memory", "timeout", "os", "label"})
+
 #: Values of ``os:``; ``core.needs`` knows what they mean.
 SYSTEMS = ("linux", "darwin", "macos", "windows", "posix", "any")
 
@@ -95,13 +106,14 @@ def coerce(text: str) -> Scalar:
     return text
 
 
-def parse_tags(words: Iterable[str]) -> Directives:
+def parse_tags(words: Iterable[str], *, stored: bool = False) -> Directives:
     """The directives in tag words; of two words with one key the last counts.
 
     ``group``, ``cores``, ``memory`` (a size) and ``timeout`` (a duration, so its value may hold colons) become
     typed fields. ``os`` and ``label`` stay tags and choose clients; their values are text. ``part`` belongs to the
     database and is dropped. Every word is checked.
 
+    :param stored: the words are about tags that tasks have already: one from before its key was reserved is a tag.
     :raises TagError: naming the first bad word and the reason.
     """
     tags: dict[str, Scalar] = {}
@@ -110,6 +122,8 @@ def parse_tags(words: Iterable[str]) -> Directives:
     for word in words:
         key, _, value = word.partition(":")
         _check_key(word, key)
+        if key in RESERVED and not stored:
+            raise TagError(f"bad tag {shown(word)}: {key}: is reserved for {RESERVED[key]}; take another key")
         if key in ("group", "cores"):
             numbers[key] = _count(word, key, value)
         elif key == "memory":
@@ -126,9 +140,12 @@ def parse_tags(words: Iterable[str]) -> Directives:
 
 
 def is_tag(word: str) -> bool:
-    """Whether the word is a valid tag or reserved key with a valid value."""
+    """Whether the word is a tag, or means to be one: what is wrong with a special or reserved key is told later."""
+    key, colon, _ = word.partition(":")
+    if colon and key in _TYPED:
+        return True
     try:
-        parse_tags((word,))
+        parse_tags((word,), stored=True)
     except TagError:
         return False
     return True

@@ -12,9 +12,22 @@ import re
 from collections.abc import Callable, Sequence
 from enum import Enum
 
-from hypershell.errors import HyperShellError, UsageError
+from msgspec import Struct
 
-__all__ = ["ExpansionError", "Template", "TemplateError"]
+from hypershell.errors import HyperShellError, UsageError
+from hypershell.ostext import in_quotes
+
+__all__ = ["ExpansionError", "Slot", "Template", "TemplateError"]
+
+
+class Slot(Struct, frozen=True, gc=False):
+    """Where a task runs: the number of its slot on its client, from 0, and how many slots that client has."""
+
+    number: int = 0
+    count: int = 1
+
+
+_FIRST = Slot()
 
 
 class TemplateError(UsageError):
@@ -29,16 +42,18 @@ class Template:
     """A template, parsed once and expanded for every task.
 
     ``docs/templates.md`` describes the patterns. Only the template is scanned, never the arguments.
+    `needs_slot` says that it can be expanded only where the task runs.
 
     :raises TemplateError: a pattern that is never closed, or braces that can only be a mistyped pattern.
     """
 
-    __slots__ = ("_commands", "_parts", "_seams", "text", "trivial")
+    __slots__ = ("_commands", "_parts", "_seams", "needs_slot", "text", "trivial")
 
     def __init__(self, text: str) -> None:
         parts, commands = _parse(text)
         self.text = text
         self.trivial = parts == [_all_args]
+        self.needs_slot = any(isinstance(part, _OfSlot) for part in parts)
         self._parts = parts
         self._commands = commands
         self._seams = _seams(parts)
@@ -47,11 +62,12 @@ class Template:
         """The shell commands of the ``{% %}`` parts for these arguments, in the order of the template."""
         return tuple(_render_command(pieces, args) for pieces in self._commands)
 
-    def expand(self, args: str, outputs: Sequence[str] = ()) -> str:
+    def expand(self, args: str, outputs: Sequence[str] = (), slot: Slot = _FIRST) -> str:
         """The command of a task.
 
         :param args: the arguments; they appear as they are.
         :param outputs: for each of ``commands(args)`` its standard output without blanks at the ends.
+        :param slot: where the task runs.
         :raises ExpansionError: an index out of range, a failing ``{= =}``, or another number of outputs.
         """
         if self._seams is not None:
@@ -62,20 +78,21 @@ class Template:
             )
         remaining = iter(outputs)
         return "".join(
-            part if isinstance(part, str) else next(remaining) if part is None else part(args)
+            part if isinstance(part, str) else next(remaining) if part is None else part(args, slot)
             for part in self._parts
         )
 
 
-_Part = str | Callable[[str], str] | None  # None: the place of a {% %} output
+_Pattern = Callable[[str, Slot], str]
+_Part = str | _Pattern | None  # None: the place of a {% %} output
 
 
-def _all_args(args: str) -> str:
+def _all_args(args: str, slot: Slot) -> str:
     return args
 
 
 def _shown(text: str) -> str:
-    return repr(text if len(text) <= 60 else text[:57] + "...")
+    return in_quotes(text if len(text) <= 60 else text[:57] + "...")
 
 
 def _seams(parts: list[_Part]) -> list[str] | None:
@@ -94,21 +111,44 @@ def _seams(parts: list[_Part]) -> list[str] | None:
 # ----------------------------------------------------------------------------------------------------
 # Parsing
 
-_PATHS: dict[str, Callable[[str], str]] = {
+def _of_path(function: Callable[[str], str]) -> _Pattern:
+    return lambda args, _: function(args)
+
+
+_PATHS: dict[str, _Pattern] = {
     "": _all_args,
-    ".": os.path.dirname,
-    "..": lambda args: os.path.dirname(os.path.dirname(args)),
-    "/": os.path.basename,
-    "/-": lambda args: os.path.splitext(os.path.basename(args))[0],
-    "-": lambda args: os.path.splitext(args)[0],
-    "+": lambda args: os.path.splitext(args)[1],
-    "++": lambda args: os.path.splitext(args)[1][1:],
+    ".": _of_path(os.path.dirname),
+    "..": _of_path(lambda args: os.path.dirname(os.path.dirname(args))),
+    "/": _of_path(os.path.basename),
+    "/-": _of_path(lambda args: os.path.splitext(os.path.basename(args))[0]),
+    "-": _of_path(lambda args: os.path.splitext(args)[0]),
+    "+": _of_path(lambda args: os.path.splitext(args)[1]),
+    "++": _of_path(lambda args: os.path.splitext(args)[1][1:]),
+}
+
+
+class _OfSlot:
+    """A pattern whose value is known only where the task runs."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: _Pattern) -> None:
+        self._value = value
+
+    def __call__(self, args: str, slot: Slot) -> str:
+        return self._value(args, slot)
+
+
+_SLOTS = {
+    "slot": _OfSlot(lambda _, slot: str(slot.number)),
+    "slot_count": _OfSlot(lambda _, slot: str(slot.count)),
 }
 
 # Patterns are text here and below: compiled at first use, as most ranks need few of them.
 # Possessive repeats (*+): many blanks after a brace must not cost their square.
 _NUMBER = r"[ \t]*+(-?[0-9]{1,18})?[ \t]*+"
 _BRACE = r"\{\{|\}\}|\{"
+_SLOT = r"\{[ \t]*+(slot(?:_count)?)[ \t]*+\}"
 _PATH = r"\{[ \t]*+([./+-]*+)[ \t]*+\}"
 _SLICE = rf"\{{[ \t]*+\[{_NUMBER}(?:(:){_NUMBER}(?::{_NUMBER})?)?\][ \t]*+\}}"
 _MISTYPED = r"\{\[[^}]*+\}?|\{[./+-]++[ \t]*+\}"
@@ -133,6 +173,8 @@ def _parse(text: str) -> tuple[list[_Part], list[tuple[_Piece, ...]]]:
             # Without a {{ in front this is the shell's, as in ${a:-${b}} or awk '{if (x) {y}}'.
             parts.append("}" if doubled else "}}")
             doubled = max(doubled - 1, 0)
+        elif text.endswith("$", 0, start):
+            parts.append("{")  # the shell's: ${slot}, ${#}, ${-}
         elif text.startswith("%", position):
             body, position = _enclosed(text, start, "%}")
             commands.append(_parse_command(body))
@@ -159,10 +201,13 @@ def _enclosed(text: str, start: int, closing: str) -> tuple[str, int]:
 
 
 def _short_pattern(text: str, start: int) -> tuple[_Part, int]:
-    """The path or slice pattern that begins at the brace, else the brace itself as a literal."""
+    """The path, slot or slice pattern that begins at the brace, else the brace itself as a literal."""
     path = re.compile(_PATH).match(text, start)
     if path and path[1] in _PATHS:
         return _PATHS[path[1]], path.end()
+    slot = re.compile(_SLOT).match(text, start)
+    if slot:
+        return _SLOTS[slot[1]], slot.end()
     words = re.compile(_SLICE).match(text, start)
     if words and (words[1] or words[2]):
         if words[4] and int(words[4]) == 0:
@@ -180,10 +225,10 @@ def _unusable(text: str, start: int, reason: str) -> TemplateError:
     return TemplateError(f"template {_shown(text)}, column {start + 1}: {reason}; a plain brace is written {{{{")
 
 
-def _index(words: re.Match[str]) -> Callable[[str], str]:
+def _index(words: re.Match[str]) -> _Pattern:
     index, pattern = int(words[1]), words[0]
 
-    def pick(args: str) -> str:
+    def pick(args: str, slot: Slot) -> str:
         found = args.split()
         try:
             return found[index]
@@ -193,10 +238,10 @@ def _index(words: re.Match[str]) -> Callable[[str], str]:
     return pick
 
 
-def _slice(words: re.Match[str]) -> Callable[[str], str]:
+def _slice(words: re.Match[str]) -> _Pattern:
     first, last, step = (int(number) if number else None for number in words.group(1, 3, 4))
     part = slice(first, last, step)
-    return lambda args: " ".join(args.split()[part])
+    return lambda args, _: " ".join(args.split()[part])
 
 
 # ----------------------------------------------------------------------------------------------------
@@ -220,7 +265,10 @@ def _operand(args: str) -> object:
     return constant if constant is None or isinstance(constant, bool) else args
 
 
-def _expression(source: str) -> Callable[[str], str]:
+_NAMES_A_SLOT = r"\bslot(?:_count)?\b"
+
+
+def _expression(source: str) -> _Pattern:
     import datetime
     import math
     import os
@@ -233,13 +281,14 @@ def _expression(source: str) -> Callable[[str], str]:
         raise TemplateError(f"template pattern {_shown(pattern)} is no Python expression: {reason}") from None
     names = {"os": os, "path": os.path, "math": math, "dt": datetime}
 
-    def evaluate(args: str) -> str:
+    def evaluate(args: str, slot: Slot) -> str:
+        given = {"x": _operand(args), "slot": slot.number, "slot_count": slot.count, **names}
         try:
-            return str(eval(code, {"x": _operand(args), **names}))
+            return str(eval(code, given))
         except (Exception, SystemExit) as error:
             raise ExpansionError(f"{_shown(pattern)[1:-1]}: {type(error).__name__}: {_reason(error)}") from None
 
-    return evaluate
+    return _OfSlot(evaluate) if re.search(_NAMES_A_SLOT, source) else evaluate
 
 
 def _reason(error: BaseException) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 
 from hypershell.errors import UsageError
+from hypershell.ostext import in_quotes
 
 __all__ = ["UnitError", "format_duration", "format_size", "parse_duration", "parse_size", "shown"]
 
@@ -34,7 +35,7 @@ class UnitError(UsageError):
 
 def shown(text: str, limit: int = 60) -> str:
     """The text as an error message shows it: quoted, on one line, at most about `limit` characters."""
-    return repr(text if len(text) <= limit else text[: limit - 3] + "...")
+    return in_quotes(text if len(text) <= limit else text[: limit - 3] + "...")
 
 
 def parse_size(text: str) -> int:

@@ -11,7 +11,11 @@ import math
 import os
 from collections.abc import Callable
 
+from hypershell.ostext import in_quotes, raw_of
+
 __all__ = [
+    "MAX_COUNT",
+    "MAX_INTEGER",
     "Loader",
     "as_list",
     "choice",
@@ -20,6 +24,7 @@ __all__ = [
     "delay",
     "duration",
     "flag",
+    "host",
     "is_null",
     "listed",
     "log_file",
@@ -32,13 +37,20 @@ __all__ = [
     "provider",
     "rate",
     "secret",
+    "signal_name",
     "size",
     "text",
     "tls_version",
+    "utf8",
     "whole",
 ]
 
 Loader = Callable[[object], object]
+
+#: What columns of 32 bits hold, as `hypershell.tags.MAX_INTEGER` (whose import costs too much here).
+MAX_INTEGER = 2**31 - 1
+#: What a database can count to.
+MAX_COUNT = 2**63 - 1
 
 _TRUE = frozenset({"true", "yes", "on", "1"})
 _FALSE = frozenset({"false", "no", "off", "0"})
@@ -57,6 +69,14 @@ def text(value: object) -> str:
     if "\0" in value:
         raise ValueError("NUL bytes are not allowed")
     return value
+
+
+def utf8(value: object) -> str:
+    """Text for others than this system (hosts, servers), which take no bytes that are not UTF-8."""
+    word = text(value)
+    if raw_of(word) is not None:
+        raise ValueError(f"{_shown(word)} is not UTF-8")
+    return word
 
 
 def path(value: object) -> str:
@@ -79,7 +99,7 @@ def database_url(value: object) -> str:
     """A URL of a database that we can use. It may hold a password, so no message shows it."""
     from hypershell.address import scheme_of
 
-    if not isinstance(value, str) or "\0" in value:
+    if not isinstance(value, str) or not _is_sayable(value):
         raise ValueError(f"expected a URL, not {_kind(value)}")
     url = value.strip()
     scheme_of(url)
@@ -90,7 +110,7 @@ def secret(value: object) -> str:
     """Text that no message shows; a number without quotes is meant as text."""
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
-    if not isinstance(value, str) or "\0" in value:
+    if not isinstance(value, str) or not _is_sayable(value):
         raise ValueError(f"expected text, not {_kind(value)}")
     return value
 
@@ -116,15 +136,24 @@ def label(value: object) -> str:
 
 def port(value: object) -> int:
     """A number of a TCP port."""
-    number = whole(1)(value)
-    if number > 65_535:
-        raise ValueError(f"must be at most 65535, not {number}")
-    return number
+    return whole(1, 65_535)(value)
 
 
 def port_or_any(value: object) -> int:
     """A number of a TCP port; 0 is any that is free."""
     return 0 if value in (0, "0") and not isinstance(value, bool) else port(value)
+
+
+def host(value: object) -> str:
+    """A name or an address of a host. ``[::1]`` is ``::1``; the dot at the end of a full name is left out."""
+    name = utf8(value).strip()
+    inside, _, rest = name[1:].partition("]") if name.startswith("[") else (name, "", "")
+    if rest.startswith(":") or name.count(":") == 1:
+        raise ValueError(f"expected a host, not {_shown(value)}: the port is an option of its own (-p/--port)")
+    plain = inside.removesuffix(".")
+    if rest or (name and not plain) or (name.startswith("[") and not name.endswith("]")):
+        raise ValueError(f"expected a name or address of a host, such as node1 or ::1, not {_shown(value)}")
+    return plain
 
 
 def tls_version(value: object) -> str:
@@ -156,13 +185,15 @@ def flag(value: object) -> bool:
     raise ValueError(f"expected true or false, not {_shown(value)}")
 
 
-def whole(minimum: int) -> Callable[[object], int]:
-    """A loader of whole numbers of at least `minimum`."""
+def whole(minimum: int, maximum: int = MAX_INTEGER) -> Callable[[object], int]:
+    """A loader of whole numbers from `minimum` to `maximum`."""
 
     def load(value: object) -> int:
         number = _integer(value)
         if number < minimum:
-            raise ValueError(f"must be at least {minimum}, not {number}")
+            raise ValueError(f"must be at least {minimum}, not {_shown(number)}")
+        if number > maximum:
+            raise ValueError(f"must be at most {maximum}, not {_shown(number)}")
         return number
 
     return load
@@ -268,6 +299,13 @@ def choice(*names: str) -> Callable[[object], str]:
     return load
 
 
+def signal_name(value: object) -> str:
+    """The name of a signal, without ``SIG``."""
+    from hypershell.signal_names import signal_name
+
+    return signal_name(text(value))
+
+
 def log_file(value: object) -> str | None:
     """Where the log goes besides stderr: a path, ``""`` for the default name (true), None for nowhere (false)."""
     word = value.strip().lower() if isinstance(value, str) else value
@@ -312,14 +350,21 @@ def _seconds(value: object) -> float:
         raise ValueError(str(error)) from None
 
 
+def _is_sayable(word: str) -> bool:
+    return "\0" not in word and raw_of(word) is None
+
+
 def _kind(value: object) -> str:
     """What a value is, without the value."""
     if isinstance(value, str):
-        return "text with a NUL byte"
+        return "text with a NUL byte, or with bytes that are not UTF-8"
     return {bool: "true or false", list: "a list", dict: "a table"}.get(type(value), "this")
 
 
 def _shown(value: object) -> str:
     """The value as it can stand in a message of one line."""
-    shown = ("false", "true")[value] if isinstance(value, bool) else repr(value)
+    if isinstance(value, str):
+        shown = in_quotes(value)
+    else:
+        shown = ("false", "true")[value] if isinstance(value, bool) else repr(value)
     return shown if len(shown) <= 80 else shown[:77] + "..."

@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import argparse
 import os
+import random
 import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.testbed import kept
 from tests.testbed.cli import Hs
 from tests.testbed.mpi import ROOT, clean_environ, environments, launch
 from tests.testbed.postgres import binaries
@@ -111,6 +114,30 @@ def _pytest(folder: Path, words: Sequence[str], environ: dict[str, str], prefix:
     status, said = _finish(_start(argv, environ))
     if status:
         raise Failed(f"{prefix}{said}")
+
+
+def second_starts(rounds: int) -> str:
+    """Commands that are started again while they run."""
+    return _kept(lambda folder, draw: f"{kept.second_starts(folder, rounds, draw)} second starts refused")
+
+
+def restarts(rounds: int) -> str:
+    """Files of output and failures over `rounds` kills, and time limits between them."""
+
+    def run(folder: Path, draw: random.Random) -> str:
+        kills, limits = kept.restarts(folder, rounds, draw)
+        return f"{kills} kills, {limits} time limits"
+
+    return _kept(run)
+
+
+def _kept(run: Callable[[Path, random.Random], str]) -> str:
+    seed = time.time_ns() % 10**6
+    with _folder() as folder:
+        try:
+            return run(folder, random.Random(seed))
+        except AssertionError as error:
+            raise Failed(f"seed {seed}: {error}") from error
 
 
 def seldom(rounds: int) -> str:
@@ -282,6 +309,24 @@ def time_limits(wheel: str) -> Callable[[int], str]:
     return run
 
 
+def short_of_descriptors(rounds: int) -> str:
+    """Limits from 16 to 256 under load; every task is recorded and none failed, or one line says why."""
+    from tests.testbed.short import KINDS, short_round
+
+    for mpi in environments():
+        if mpi.missing:
+            raise Absent(mpi.missing)
+    seed = time.time_ns() % 10**6
+    draw, ends = random.Random(seed), Counter[str]()
+    for number in range(rounds):
+        kind, mpi = KINDS[number % len(KINDS)], environments()[number // len(KINDS) % 2]
+        try:
+            ends[short_round(kind, round(2 ** draw.uniform(4, 8)), mpi if kind == "mpi" else None)] += 1
+        except AssertionError as error:
+            raise Failed(f"seed {seed}: {error}") from None
+    return f"{rounds} runs: " + ", ".join(f"{count} {end}" for end, count in sorted(ends.items()))
+
+
 def _resident(pid: int) -> int:
     """KiB of memory of a process."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
@@ -295,11 +340,14 @@ CHECKS: Sequence[Check] = (
     Check("large", "simulation of many clients", 10_000, 200, simulation_large),
     Check("kills", "kill -9 of the server, restart", 300, 3, kill_rounds),
     Check("postgres", "the same on PostgreSQL", 300, 3, kill_rounds_postgres),
+    Check("starts", "second starts while the first runs", 100, 2, second_starts),
+    Check("restarts", "restarts with output files", 100, 4, restarts),
     Check("rows", "server alone, null clients", 1_000_000, 10_000, many_rows),
     Check("submit", "lines of one FILE", 1_000_000, 10_000, submitted),
     Check("export", "export to HDF5 and import", 1_000_000, 5_000, export_rows),
     Check("crowd", "clients over TLS at once", 2_000, 20, crowd),
     Check("hosts", "hosts crash or are cut off under MPI", 5, 1, lost_hosts),
+    Check("short", "few descriptors under load", 120, 6, short_of_descriptors),
     Check("mpich", "oversubscribed ranks, MPICH", 20_000, 300, many_ranks("mpich")),
     Check("openmpi", "oversubscribed ranks, Open MPI", 20_000, 300, many_ranks("openmpi")),
     Check("seldom", "tests of one MPI under the other", 3, 1, seldom),

@@ -294,6 +294,12 @@ def test_stdout_is_given_back(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == "inside outside\n"
 
 
+def test_stdout_takes_bytes_that_are_not_utf8_as_text(capsys: pytest.CaptureFixture[str]) -> None:
+    with checked_stdout():
+        print("no tasks in", os.fsdecode(b"caf\xe9"))
+    assert capsys.readouterr().out == "no tasks in caf\\xe9\n"
+
+
 def test_log_file_of_the_configuration(tmp_path: Path) -> None:
     work = "import logging; logging.getLogger('hypershell.server').debug('deep')"
     done = command(tmp_path, work, "-", HYPERSHELL_LOGGING_FILE="true")

@@ -37,10 +37,14 @@ infos = st.builds(
     ClientInfo, text, text, integer, integer, text, text, integer, st.booleans(),
     st.lists(text, max_size=3).map(tuple),
 )  # fmt: skip
-contexts = st.builds(msg.Context, integer, text, text, text, text, st.booleans(), st.booleans())
+bytes_ = st.binary(max_size=30)
+contexts = st.builds(
+    msg.Context, integer, bytes_, bytes_, text, text, st.booleans(), st.booleans(), st.none() | real, st.booleans(),
+    st.dictionaries(bytes_, bytes_, max_size=3),
+)  # fmt: skip
 settings = st.builds(
     msg.ClientSettings, integer, st.none() | integer, real, real, st.none() | real, st.none() | real,
-    st.none() | text, st.dictionaries(text, text, max_size=3), st.booleans(), text, text, text, text, text,
+    st.none() | bytes_, st.booleans(), bytes_, text, text, text, text,
 )  # fmt: skip
 
 CLIENT: dict[type, Any] = {

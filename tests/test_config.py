@@ -163,10 +163,10 @@ def test_unknown_keys_are_named_and_passed_over(tmp_path: Path) -> None:
     assert config.get("server.bundlesize") == 3
 
 
-def test_unknown_variables_are_noted(tmp_path: Path) -> None:
-    config = load(tmp_path, HYPERSHELL_SERVER_BUNDEL="1", HYPERSHELL_CONFIG_FILE="")
-    assert config.notes == ["unknown environment variable HYPERSHELL_SERVER_BUNDEL (ignored)"]
-    assert config.warnings == []
+def test_unknown_variables_are_named_and_passed_over(tmp_path: Path) -> None:
+    config = load(tmp_path, HYPERSHELL_SERVER_XYZ="1", HYPERSHELL_CONFIG_FILE="")
+    assert config.warnings == ["unknown environment variable HYPERSHELL_SERVER_XYZ (ignored)"]
+    assert config.notes == []
 
 
 @pytest.mark.parametrize(
@@ -292,7 +292,7 @@ def test_exports_are_verbatim(tmp_path: Path) -> None:
         HYPERSHELL_EXPORT_="nameless",
     )
     assert config.exports() == {"A": "007", "A_B": "", "lower": "true", "X_env": " null "}
-    assert config.notes == ["unknown environment variable HYPERSHELL_EXPORT_ (ignored)"]
+    assert config.warnings == ["unknown environment variable HYPERSHELL_EXPORT_ (ignored)"]
 
 
 def test_exports_of_files(tmp_path: Path) -> None:
@@ -320,6 +320,20 @@ def test_exports_that_no_environment_can_hold(tmp_path: Path, line: str) -> None
     with pytest.raises(ConfigError) as caught:
         load(tmp_path).exports()
     assert str(caught.value).startswith(f"{path}: export.")
+
+
+@pytest.mark.parametrize("name", ["URL", "HOST", "USER", "PASSWORD", "DATABASE", "SCHEMA"])
+def test_no_other_system_takes_bytes_that_are_not_utf8(tmp_path: Path, name: str) -> None:
+    """Nor are passwords shown, or the URLs that hold them."""
+    config = load(tmp_path, **{f"HYPERSHELL_DATABASE_{name}": os.fsdecode(b"postgresql://caf\xe9")})
+    with pytest.raises(ConfigError, match="UTF-8") as caught:
+        config.get(f"database.{name.lower()}")
+    assert (r"caf\xe9" in str(caught.value)) == (name not in ("URL", "PASSWORD"))
+
+
+def test_exports_may_have_any_bytes(tmp_path: Path) -> None:
+    word = os.fsdecode(b"caf\xe9")
+    assert load(tmp_path, HYPERSHELL_EXPORT_A=word).exports() == {"A": word}
 
 
 def test_log_file_in_all_its_forms(tmp_path: Path) -> None:

@@ -136,7 +136,9 @@ def test_a_plain_run_begins_anew_and_says_what_was_left(path: Path) -> None:
     left_by_the_dead(path, new_submission())
     submission = new_submission()
     run = Run(path).start(Plan(submission))
-    assert "unfinished (--restart" in run.one(Told).text
+    told = run.one(Told).text
+    assert re.match(r"/in/tasks was run before \(submission \d+ of 2026-\S+ \S+ \S+; unfinished\); this run", told)
+    assert told.endswith("does all of it once more (--restart goes on with that instead)")
     assert (run.one(Opened).left_alone, run.one(Opened).submissions) == (3, [submission])
 
 

@@ -45,8 +45,8 @@ class Place:
         finally:
             link.close()
 
-    def update(self, action: str, *ids: str) -> tuple[int, int]:
-        edit, _ = read_edit(ids, action=action)
+    def update(self, action: str, *ids: str, signal: str | None = None) -> tuple[int, int]:
+        edit, _ = read_edit(ids, action=action, signal=signal)
         with changing(self.database.path) as changer:
             changer.choose(Filter(), edit)
             return changer.apply(edit)
@@ -171,6 +171,18 @@ def test_requests_of_different_kinds_are_heard_in_their_order(place: Place) -> N
     assert isinstance(last, TasksChanged) and last.tasks[0].timeout == 2.0
     place.store.drop_requests()
     assert place.requests() == []
+
+
+def test_the_signal_of_a_cancel_is_told(place: Place) -> None:
+    place.update("cancel", place.ids[2], signal="USR1")
+    place.update("cancel", place.ids[3])
+    place.update("cancel", place.ids[3], signal="KILL")
+    heard = [place.store.requests() for _ in range(3)]
+    assert heard == [
+        CancelRequested([place.ids[2]], [], "USR1"),
+        CancelRequested([place.ids[3]]),
+        CancelRequested([place.ids[3]], [], "KILL"),
+    ]
 
 
 def test_a_change_of_what_was_given_out_is_refused_by_name(place: Place) -> None:

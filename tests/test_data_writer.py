@@ -18,7 +18,7 @@ from hypershell.core.events import Durable, StoreFailed, StoreResumed, StoreStal
 from hypershell.core.model import Submission, Task
 from hypershell.data.memory import MemoryStore, MemoryWriter
 from hypershell.data.notices import Notice, Opened, Plan, Told, Tuning, WriterLike
-from hypershell.data.store import Fenced, RunInfo, Store, Transient, describe_run, sqlite_store
+from hypershell.data.store import Fenced, Refused, RunInfo, Store, Transient, describe_run, sqlite_store
 from hypershell.data.writer import Writer
 from hypershell.errors import StoreError
 from hypershell.ids import IdSource
@@ -361,3 +361,36 @@ def test_a_full_disk_loses_nothing_that_was_acknowledged(path: Path) -> None:
     assert lines[1:] == ["durable: 1", "told: 1"]
     assert query(path, "SELECT count(*) FROM task") == [(10,)]
     assert query(path, "PRAGMA integrity_check") == [("ok",)]
+
+
+def test_a_plan_that_asks_writes_nothing_until_it_is_accepted(path: Path) -> None:
+    tuning = Tuning(batch_age=0.0, beat=0.01)
+    driver = Driver(threaded(sqlite_store(path), tuning), Plan(new_submission(), asks=True))
+    driver.until(Opened)
+    driver.writer.submit(Record(1, inserted=driver.tasks(1)))
+    driver.writer.hurry()
+    beats = query(path, "SELECT counter FROM run")
+    while query(path, "SELECT counter FROM run") == beats:
+        pass  # it lives, and does not write
+    assert query(path, "SELECT * FROM task") == []
+    driver.writer.accept()
+    driver.durable(1)
+    driver.finish()
+    assert query(path, "SELECT outcome FROM run") == [("complete",)]
+
+
+def test_a_plan_that_is_refused_leaves_nothing_behind(path: Path) -> None:
+    driver = Driver(threaded(sqlite_store(path)), Plan(new_submission(), asks=True))
+    driver.until(Opened)
+    driver.writer.submit(Record(1, inserted=driver.tasks(1)))
+    driver.writer.refuse(StoreError("not like this"))
+    assert driver.until(StoreFailed).reason == "not like this"
+    assert driver.writer.join(PATIENCE) and isinstance(driver.writer.error, Refused)
+    assert query(path, "SELECT * FROM run") == query(path, "SELECT * FROM task") == []
+
+
+def test_a_plan_that_asks_ends_without_an_answer(path: Path) -> None:
+    driver = Driver(threaded(sqlite_store(path)), Plan(new_submission(), asks=True))
+    driver.until(Opened)
+    driver.finish()
+    assert query(path, "SELECT outcome FROM run") == [("complete",)]

@@ -14,6 +14,7 @@ from hypershell.apps.frame import EndEarly, parse_arguments
 from hypershell.core.states import diagram
 from hypershell.errors import UsageError
 from hypershell.options import COMMANDS, ENV_PREFIX, EXPORT_PREFIX, OPTIONS
+from hypershell.options.reserved import RESERVED_FLAGS
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -121,6 +122,7 @@ def test_options_that_text_names_exist(name: str) -> None:
     foreign = {"differences.md", "install.md", "0003-launchers-and-signals.md"}
     if Path(name).name in foreign or name.startswith("CHANGELOG"):
         ours |= set(re.findall(r"--?[a-z][\w-]*", (ROOT / name).read_text(encoding="utf-8")))
+        ours |= {one.flag for one in RESERVED_FLAGS}
     unknown = [
         span
         for span in spans_of((ROOT / name).read_text(encoding="utf-8"))

@@ -145,7 +145,7 @@ def test_term_drains_until_the_end_at_most(hs: Hs) -> None:
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 75, err
-    assert status(hs)["reason"] == "drained"
+    assert status(hs)["reason"] == "interrupted"
     assert hs.states() == {"pending": 1}
 
 

@@ -69,12 +69,10 @@ def test_a_crowded_node_is_told_and_none_leaves_all_as_it_is() -> None:
 
 def test_places_are_numbered_from_below() -> None:
     places = Places([frozenset({4}), frozenset({5, 7})])
-    first, second = places.take(), places.take()
+    third, first, second = places.of(2), places.of(0), places.of(1)
     assert (first.slot, first.shown, second.slot, second.shown) == (0, b"4", 1, b"5,7")
-    places.give(second)
-    places.give(first)
-    assert (places.take() is first, places.take() is second) == (True, True)
-    assert places.take().slot == 2 and Places().take().cores is None
+    assert (third.slot, third.shown, places.of(1) is second) == (2, b"4", True)
+    assert Places().of(0).cores is None
 
 
 def test_the_place_among_the_ranks_of_a_node() -> None:

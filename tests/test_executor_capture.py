@@ -25,7 +25,7 @@ def test_no_id_leads_out_of_the_folder(id: str) -> None:
 
 def test_files_are_byte_exact(tmp_path: Path) -> None:
     line = "head -c 300000 /dev/urandom | tee copy; printf '\\000\\377no newline' >&2"
-    server = run_tasks([line], capture=True, capture_dir=str(tmp_path / "lib"), cwd=str(tmp_path))
+    server = run_tasks([line], capture=True, capture_dir=bytes(tmp_path / "lib"), cwd=str(tmp_path))
     result = server.result()
     assert result.outpath is not None and result.errpath is not None
     assert Path(result.outpath).read_bytes() == (tmp_path / "copy").read_bytes()
@@ -35,7 +35,7 @@ def test_files_are_byte_exact(tmp_path: Path) -> None:
 
 
 def test_the_task_knows_its_files(tmp_path: Path) -> None:
-    server = run_tasks(['echo "$TASK_OUTPATH" "$TASK_ERRPATH"'], capture=True, capture_dir=str(tmp_path))
+    server = run_tasks(['echo "$TASK_OUTPATH" "$TASK_ERRPATH"'], capture=True, capture_dir=bytes(tmp_path))
     result = server.result()
     assert result.outpath is not None
     assert Path(result.outpath).read_text().split() == [result.outpath, result.errpath]
@@ -43,13 +43,13 @@ def test_the_task_knows_its_files(tmp_path: Path) -> None:
 
 def test_a_file_that_cannot_be_made_is_a_named_failure(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    result = run_tasks(["true"], capture=True, capture_dir=str(tmp_path / "file")).result()
+    result = run_tasks(["true"], capture=True, capture_dir=bytes(tmp_path / "file")).result()
     assert result.exit_status == Special.NOT_STARTED
     assert result.error is not None and "Not a directory" in result.error and str(tmp_path) in result.error
 
 
 def test_an_earlier_file_is_replaced(tmp_path: Path) -> None:
     for line in ("echo longer text", "echo x"):
-        result = run_tasks([line], capture=True, capture_dir=str(tmp_path)).result()
+        result = run_tasks([line], capture=True, capture_dir=bytes(tmp_path)).result()
     assert result.outpath is not None
     assert Path(result.outpath).read_text() == "x\n"

@@ -16,18 +16,19 @@ from tests.test_executor_rig import CLIENT_ID, make_settings, run_tasks
 COLUMNS = """
     ID GROUP ARGS SUBMIT_ID SUBMIT_TIME SUBMIT_HOST CORES MEMORY CORES_MAX MEMORY_MAX TIMEOUT SERVER_ID SERVER_HOST
     SCHEDULE_TIME CLIENT_ID CLIENT_HOST COMMAND START_TIME COMPLETION_TIME EXIT_STATUS ATTEMPT RETRIED WAITED
-    DURATION PREVIOUS_ID NEXT_ID CWD OUTPATH ERRPATH CSVPATH TAG_PART SLOT CORE_LIST
+    DURATION PREVIOUS_ID NEXT_ID CWD OUTPATH ERRPATH CSVPATH TAG_PART SLOT SLOT_COUNT CORE_LIST
 """
 
 
-def environment(environ: dict[bytes, bytes] | None = None, **exports: str) -> Environment:
+def environment(environ: dict[bytes, bytes] | None = None) -> Environment:
     info = ClientInfo(CLIENT_ID, "client-host", 1, 1, "0", sys.platform)
-    return Environment(environ or {}, make_settings(exports=exports), info)
+    return Environment(environ or {}, make_settings(), info)
 
 
 def environ_of(task: Task, line: bytes = b"x", command: bytes = b"y", **exports: str) -> dict[bytes, bytes]:
-    made = environment(**exports)
-    context = Context(1, "{}", "/", "submit-id", "submit-host")
+    made = environment()
+    found = {os.fsencode(name): os.fsencode(text) for name, text in exports.items()}
+    context = Context(1, b"{}", b"/", "submit-id", "submit-host", exports=found)
     return {**made.shared(context, "/work"), **made.of(task, line, command, 86400.0)}
 
 
@@ -90,6 +91,11 @@ def test_levels_of_the_launchers_variables() -> None:
 def test_originals_that_are_too_long_are_left_out_the_longest_first() -> None:
     made = inherited({b"LSB_HOSTS": b"h" * 100_000, b"LSB_MCPU_HOSTS": b"h" * 50_000, b"PMI_RANK": b"1"}, "job")
     assert json.loads(made[b"HS_LAUNCHER_ENV"]) == {"LSB_MCPU_HOSTS": "h" * 50_000, "PMI_RANK": "1"}
+
+
+def test_originals_that_are_not_utf8_are_shown_as_in_lines() -> None:
+    made = inherited({b"PMIX_caf\xe9": b"/caf\xe9"})
+    assert json.loads(made[b"HS_LAUNCHER_ENV"]) == {r"PMIX_caf\xe9": r"/caf\xe9"}
 
 
 def test_steps_inside_a_slurm_job_may_overlap() -> None:
@@ -192,25 +198,29 @@ def test_long_lines_are_left_out() -> None:
 
 def test_tasks_do_not_see_each_others_values() -> None:
     made = environment()
-    shared = made.shared(Context(1, "{}", "/", "a", "b"), "/")
+    shared = made.shared(Context(1, b"{}", b"/", "a", "b"), "/")
     made.of(Task("one", "x", 1, tag={"t": 1}, cores=2), b"x", b"x", 0.0)
     second = {**shared, **made.of(Task("two", "x", 1), b"x", b"x", 0.0)}
     assert b"TASK_TAG_T" not in second and second[b"TASK_CORES"] == b"null"
 
 
 def test_exports_that_no_process_can_get_are_named() -> None:
-    error = environment(BIG="x" * 131_072).error
+    def error_of(**exports: str) -> str | None:
+        found = {os.fsencode(name): os.fsencode(text) for name, text in exports.items()}
+        return environment().error(Context(1, b"{}", b"/", "a", "b", exports=found))
+
+    error = error_of(BIG="x" * 131_072)
     assert error is not None and "BIG" in error and "131,076 bytes" in error
-    assert environment(NUL="a\0b").error is not None
-    assert environment(FINE="x" * 131_066).error is None
-    server = run_tasks(["true"], exports={"BIG": "x" * 131_072})
+    assert error_of(NUL="a\0b") is not None
+    assert error_of(FINE="x" * 131_066) is None
+    server = run_tasks(["true"], exports={b"BIG": b"x" * 131_072})
     assert server.result().exit_status == Special.NOT_STARTED
     assert server.result().error == error
 
 
 def test_a_task_sees_all_of_it() -> None:
     environ = {**os.environb, b"HYPERSHELL_EXPORT_MINE": b"\xfe", b"HYPERSHELL_KEY": b"secret", b"PMI_RANK": b"1"}
-    server = run_tasks(["env -0"], environ=environ, exports={"THEIRS": "007"}, fields={"tag": {"a.b": 1}})
+    server = run_tasks(["env -0"], environ=environ, exports={b"THEIRS": b"007"}, fields={"tag": {"a.b": 1}})
     pairs = dict(item.split(b"=", 1) for item in server.out.split(b"\0") if item)
     assert pairs[b"MINE"] == b"\xfe"
     assert pairs[b"THEIRS"] == b"007"

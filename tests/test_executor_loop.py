@@ -115,7 +115,7 @@ def test_the_working_directory_is_that_of_the_submission(tmp_path: Path) -> None
 
 
 def test_task_cwd_overrides_it(tmp_path: Path) -> None:
-    assert run_tasks(["pwd"], task_cwd=str(tmp_path)).out == str(tmp_path).encode() + b"\n"
+    assert run_tasks(["pwd"], task_cwd=bytes(tmp_path)).out == str(tmp_path).encode() + b"\n"
 
 
 def test_a_missing_working_directory_is_named(tmp_path: Path) -> None:
@@ -282,6 +282,14 @@ def test_commands_in_templates_run_beside_the_loop() -> None:
     server = run_tasks(["a", "b"], template="echo {} {% echo @ | tr ab xy %} {%printf '1\\n\\n'%}")
     assert sorted(server.out.splitlines()) == [b"a x 1", b"b y 1"]
     assert server.result().command == "echo a x 1"
+
+
+def test_the_slot_of_template_variable_and_cores_is_one_number() -> None:
+    told = "{slot} {= slot =} $TASK_SLOT {% echo $TASK_SLOT $TASK_SLOT_COUNT %} {slot_count} $TASK_SLOT_COUNT"
+    server = run_tasks(["0.02", "0", "0.01", "0", "0", "0"], template=f"sleep {{}}; echo {told}", slots=3)
+    lines = [line.split() for line in server.out.decode().splitlines()]
+    assert len(lines) == 6 and {line[0] for line in lines} <= {"0", "1", "2"}
+    assert all(line == [line[0]] * 4 + ["3"] * 3 for line in lines)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from hypershell.core.model import Special, Task
 from hypershell.executor.ladder import INT, KILL, TERM
@@ -46,9 +47,8 @@ SETTINGS: dict[str, Any] = {
     "idle_timeout": None,
     "task_timeout": None,
     "task_cwd": None,
-    "exports": {},
     "capture": False,
-    "capture_dir": "",
+    "capture_dir": b"",
     "log_level": "warning",
     "log_style": "default",
     "server_id": "server",
@@ -61,7 +61,7 @@ def make(**changes: Any) -> Machine:
 
 
 def context(template: str = "{}", submission: int = 1) -> Context:
-    return Context(submission, template, "/", "me", "host")
+    return Context(submission, template.encode(), b"/", "me", "host")
 
 
 def work(*ids: str, template: str = "{}", execution: int = 1, **fields: Any) -> WorkArrived:
@@ -224,6 +224,22 @@ def test_a_template_makes_the_command() -> None:
     assert isinstance(start, Start) and start.command == "./x run a >run a.out"
 
 
+def test_a_slot_that_is_free_again_is_given_out_again_the_lowest_first() -> None:
+    machine = make(slots=3)
+    actions = machine.handle(work("a", "b", "c", "d", "e", template="{slot} of {slot_count}"), 0.0)
+    assert [action.command for action in actions if isinstance(action, Start)] == ["0 of 3", "1 of 3", "2 of 3"]
+    for gone, slot in (("b", 1), ("a", 0)):
+        (start,) = [action for action in machine.handle(exited(gone), 0.0) if isinstance(action, Start)]
+        assert (start.slot, start.command) == (slot, f"{slot} of 3")
+
+
+def test_a_task_whose_template_fails_takes_no_slot() -> None:
+    machine = make()
+    machine.handle(work("a", template="{[9]} {slot}"), 0.0)
+    (start,) = [action for action in machine.handle(work("b", template="{slot}"), 0.0) if isinstance(action, Start)]
+    assert (start.slot, start.command) == (0, "0")
+
+
 def test_commands_of_a_template_run_before_the_task() -> None:
     machine = make(slots=1)
     [expand] = machine.handle(work("a", "b", template="x {% date %} {% pwd %}"), 0.0)
@@ -319,6 +335,14 @@ def test_a_task_that_ends_in_time_is_left_alone() -> None:
     machine.handle(exited("a"), 2.9)
     assert machine.deadline() is None
     assert machine.handle(TimePassed(), 3.0) == []
+
+
+def test_the_limit_of_a_submission_counts_unless_the_client_has_its_own() -> None:
+    limited = [replace(context(), timeout=5.0)]
+    for own, timeout, due in ((None, None, 5.0), (None, 2.0, 2.0), (None, 9.0, 5.0), (30.0, None, 30.0)):
+        machine = make(task_timeout=own)
+        machine.handle(WorkArrived([Task("a", "run a", 1, 1, timeout=timeout)], limited), 0.0)
+        assert machine.deadline() == due
 
 
 def test_commands_of_templates_are_limited_too() -> None:
@@ -438,6 +462,8 @@ class Ledger:
     ended: bool = False
     now: float = 0.0
     executions: dict[str, int] = field(default_factory=dict)
+    slots: dict[str, int] = field(default_factory=dict)
+    """Of what runs or is expanded."""
 
     def tell(self, event: Event) -> None:
         for action in self.machine.handle(event, self.now):
@@ -446,7 +472,10 @@ class Ledger:
                 self.expanding.pop(action.task.id, None)
                 assert action.task.id not in self.running
                 self.running[action.task.id] = action.task.execution
+                self.take(action.task.id, action.slot)
+                assert action.command in (None, f"{action.slot}/{self.machine.slots}")
             elif isinstance(action, Expand):
+                self.take(action.id, action.slot)
                 self.expanding[action.id] = self.executions[action.id]
             elif isinstance(action, Report):
                 self.answered += [(result.id, result.execution) for result in action.results]
@@ -457,6 +486,13 @@ class Ledger:
                 assert not self.running and not self.expanding
                 self.ended = True
         assert len(self.running) + len(self.expanding) <= self.machine.slots
+
+    def take(self, id: str, slot: int) -> None:
+        """A task has one slot from its first command to its end, and nobody else has it meanwhile."""
+        self.slots = {key: at for key, at in self.slots.items() if key in self.running or key in self.expanding}
+        assert self.slots.pop(id, slot) == slot
+        assert slot not in self.slots.values() and 0 <= slot < self.machine.slots
+        self.slots[id] = slot
 
     def give(self, ids: list[int], template: str) -> None:
         tasks = []
@@ -503,7 +539,7 @@ def _step(ledger: Ledger, what: str, detail: Any, template: str) -> None:
     elif what in ("expanded", "not expanded") and expanding:
         id = expanding[detail % len(expanding)]
         ledger.expanding.pop(id)
-        ledger.tell(Expanded(id, ["y"]) if what == "expanded" else Expanded(id, error="no"))
+        ledger.tell(Expanded(id, [str(ledger.machine.slots)]) if what == "expanded" else Expanded(id, error="no"))
     elif what == "wait":
         ledger.now += detail
     elif what == "tick":
@@ -526,7 +562,7 @@ def _step(ledger: Ledger, what: str, detail: Any, template: str) -> None:
     st.lists(steps, max_size=40),
     st.integers(1, 4),
     st.sampled_from([None, 1, 3]),
-    st.sampled_from(["{}", "x {% y %}", "{[5]}"]),
+    st.sampled_from(["{}", "{slot}/{slot_count}", "{slot}/{% y %}", "{[5]}"]),
     st.sampled_from([None, 5.0]),
 )
 def test_every_execution_is_answered_exactly_once(
@@ -564,6 +600,45 @@ def test_a_cancelled_task_is_stopped_by_the_ladder_and_reported_at_once() -> Non
     actions = machine.handle(exited("a", -KILL), 21.5)
     assert errors(actions) == [("a", -KILL, "cancelled")] and started(actions) == ["b"]
     assert machine.handle(CancelOrdered([("a", 1)]), 22.0) == []
+
+
+@pytest.mark.parametrize(
+    ("first", "grace", "sent"),
+    [
+        (12, 1.0, [(0.0, 12), (1.0, INT), (2.0, TERM), (3.0, KILL)]),
+        (INT, 1.0, [(0.0, INT), (1.0, TERM), (2.0, KILL)]),
+        (TERM, 1.0, [(0.0, TERM), (1.0, KILL)]),
+        (KILL, 1.0, [(0.0, KILL)]),
+        (12, 0.0, [(0.0, 12), (0.0, KILL)]),
+        (None, 0.0, [(0.0, KILL)]),
+    ],
+)
+def test_a_cancelled_task_gets_the_users_signal_first(
+    first: int | None, grace: float, sent: list[tuple[float, int]]
+) -> None:
+    machine = make(signalwait=grace)
+    machine.handle(work("a"), 0.0)
+    got = [(0.0, number) for _, number in signals(machine.handle(CancelOrdered([("a", 1)], first), 0.0))]
+    while (due := machine.deadline()) is not None:
+        got += [(due, number) for _, number in signals(machine.handle(TimePassed(), due))]
+    assert got == sent
+
+
+def test_a_second_cancel_may_bring_another_signal() -> None:
+    machine = make()
+    machine.handle(work("a"), 0.0)
+    assert signals(machine.handle(CancelOrdered([("a", 1)]), 0.0)) == [("a", INT)]
+    assert signals(machine.handle(CancelOrdered([("a", 1)]), 1.0)) == []
+    assert signals(machine.handle(CancelOrdered([("a", 1)], 12), 1.0)) == [("a", 12)]
+    assert machine.deadline() == 10.0, "the ladder goes on"
+    assert signals(machine.handle(CancelOrdered([("a", 1)], KILL), 2.0)) == [("a", KILL)]
+    assert machine.deadline() is None
+
+
+def test_commands_of_a_template_are_killed_whatever_the_signal() -> None:
+    machine = make()
+    machine.handle(work("a", template="{% y %}"), 0.0)
+    assert signals(machine.handle(CancelOrdered([("a", 1)], 12), 0.0)) == [("a", KILL)]
 
 
 def test_a_queued_task_is_cancelled_before_it_starts() -> None:

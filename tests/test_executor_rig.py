@@ -26,9 +26,8 @@ DEFAULTS: dict[str, Any] = {
     "idle_timeout": None,
     "task_timeout": None,
     "task_cwd": None,
-    "exports": {},
     "capture": False,
-    "capture_dir": "",
+    "capture_dir": b"",
     "log_level": "warning",
     "log_style": "default",
     "server_id": "server-id",
@@ -67,6 +66,7 @@ class Server:
         settings: messages.ClientSettings,
         template: str = "{}",
         cwd: str | None = None,
+        exports: dict[str, str] | None = None,
     ) -> None:
         self.finished = False
         self.end = end
@@ -82,7 +82,10 @@ class Server:
         self.takes_output = True
         self.on_output: Callable[[Server], None] | None = None
         self._tasks = tasks
-        self._context = messages.Context(1, template, cwd or os.getcwd(), "submit-id", "submit-host")
+        folder = os.fsencode(cwd or os.getcwd())
+        self._context = messages.Context(
+            1, template.encode(), folder, "submit-id", "submit-host", exports=exports or {}
+        )
 
     def send(self, message: messages.ServerMessage) -> None:
         self.end.send(1, message)
@@ -171,13 +174,14 @@ def rig(
     fields: dict[str, Any] | None = None,
     guard: Guard | None = None,
     reconnect: float | None = None,
+    exports: dict[str, str] | None = None,
     **settings: Any,
 ) -> Iterator[Rig]:
     """Server and executor, ready to run."""
     server_end, client_end = loopback()
     poller = Poller()
     chosen = make_settings(**settings)
-    server = Server(server_end, make_tasks(lines, **fields or {}), chosen, template, cwd)
+    server = Server(server_end, make_tasks(lines, **fields or {}), chosen, template, cwd, exports)
     info = ClientInfo(CLIENT_ID, "client-host", os.getpid(), chosen.slots, "0", sys.platform)
     executor = Executor(poller, client_end, info, environ=environ, guard=guard, reconnect=reconnect)
     try:

@@ -109,7 +109,8 @@ def test_programs_are_looked_up_in_the_path_of_the_task(tmp_path: Path) -> None:
     program = tmp_path / "my-own-program"
     program.write_text("#!/bin/sh\necho mine\n")
     program.chmod(0o755)
-    server = run_tasks(["my-own-program", "my-own-program;"], exports={"PATH": f"{tmp_path}:/usr/bin:/bin"})
+    path = b"%b:/usr/bin:/bin" % bytes(tmp_path)
+    server = run_tasks(["my-own-program", "my-own-program;"], exports={b"PATH": path})
     assert server.out == b"mine\nmine\n"
 
 
@@ -119,7 +120,7 @@ def test_a_program_made_by_an_earlier_task_is_found(tmp_path: Path) -> None:
         f"printf '#!/bin/sh\\necho new' >{tmp_path}/new-program; chmod +x {tmp_path}/new-program",
         "new-program",
     ]
-    server = run_tasks(lines, slots=1, exports={"PATH": f"{tmp_path}:/usr/bin:/bin"})
+    server = run_tasks(lines, slots=1, exports={b"PATH": b"%b:/usr/bin:/bin" % bytes(tmp_path)})
     assert server.statuses == [127, 0, 0]
     assert server.out == b"new\n"
 

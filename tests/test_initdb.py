@@ -32,7 +32,8 @@ def test_nobody_to_ask_is_an_error_for_every_action(ran: Hs) -> None:
     for action in ACTIONS:
         done = initdb(ran, *action)
         assert (done.status, done.out) == (5, "")
-        assert done.err == "CRITICAL [hypershell] Non-interactive prompt cannot confirm (see --yes).\n"
+        text = "RuntimeError: Non-interactive prompt cannot confirm (see --yes)."
+        assert done.err == f"CRITICAL [hypershell.data] {text}\n"
     assert not (ran.folder / "copy.db").exists() and ran.states() == {"succeeded": 3, "failed": 2}
 
 

@@ -66,7 +66,7 @@ def test_the_beginning_of_a_stream_is_what_is_kept(extra: int) -> None:
 
 
 def given(machine: Machine, *ids: str, waited_for: bool = False) -> None:
-    context = Context(1, "{}", "/", "me", "host", True, waited_for)
+    context = Context(1, b"{}", b"/", "me", "host", True, waited_for)
     machine.handle(WorkArrived([Task(id, f"run {id}", 1, 1) for id in ids], [context]), 0.0)
 
 
@@ -120,7 +120,7 @@ def test_a_result_that_somebody_waits_for_goes_back_at_once(event: Exited | Star
     for waited_for in (False, True):
         machine = make(slots=1)
         given(machine, "a", waited_for=waited_for)
-        plain = Context(2, "{}", "/", "me", "host")
+        plain = Context(2, b"{}", b"/", "me", "host")
         machine.handle(WorkArrived([Task(f"b{n}", "true", 2, 1) for n in range(50)], [plain]), 0.0)
         assert reported(machine.handle(event, 1.0)) == ([["a"]] if waited_for else [])
 

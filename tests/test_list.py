@@ -227,6 +227,7 @@ def test_nothing_found(hs: Hs, filled: Hs, shown: list[str]) -> None:
         (["-s", "foo"], 2, 'Invalid field name "foo"'),
         (["--desc"], 2, "Using --desc requires -s/--order-by"),
         (["-F", "-S"], 2, "Using -F/--failed with -S/--succeeded is invalid"),
+        (["--all", "-l", "3"], 2, "Using --all with -l/--limit is invalid"),
         (["-C", "-R"], 2, "Using -C/--completed with -R/--remaining is invalid"),
         (["--json", "--csv"], 2, "Using --json with --csv is invalid"),
         (["-f", "xml"], 2, "expected one of normal, plain, table, csv, json, not 'xml'"),
@@ -303,6 +304,7 @@ def test_alone_on_a_terminal_the_newest_fit_in(hs: Hs, filled: Hs) -> None:
     wide = on_terminal(filled, 50, 150)
     assert len(wide) == 8 and wide[0].split()[3:5] == ["duration", "client_host"]
     assert wide[-1].endswith("./case_0 --mode 'a b' # 0")
+    assert len(on_terminal(filled, 8, 80, "--all")) == 8, "two more than fit in"
     assert on_terminal(hs, 8, 80) == [f"no tasks in {hs.db}"]
 
 

@@ -15,7 +15,9 @@ import pytest
 from hypershell.color import wants_color
 from hypershell.errors import ConfigError
 from hypershell.log import DEVEL, STYLES, TRACE, LogSettings, rotate, setup
+from hypershell.room import Spare
 from hypershell.settings import RunSettings
+from tests.testbed.room import descriptors
 
 
 class Terminal(io.StringIO):
@@ -171,6 +173,14 @@ def log_to(tmp_path: Path, **more: str) -> LogSettings:
     return LogSettings(file=str(tmp_path / "sub" / "a.log"), file_style="default", **more)  # type: ignore[arg-type]
 
 
+def test_bytes_that_are_not_utf8_are_shown_as_in_lines(tmp_path: Path, stderr: Captured) -> None:
+    path = tmp_path / os.fsdecode(b"caf\xe9.log")
+    setup(LogSettings(file=str(path)))
+    logging.getLogger("hypershell.data").warning("cannot open %s", path.name)
+    assert r" cannot open caf\xe9.log" in stderr.getvalue()
+    assert path.read_text(encoding="utf-8").endswith(" cannot open caf\\xe9.log\n")
+
+
 def test_file_has_its_own_level(tmp_path: Path, stderr: Captured) -> None:
     setup(log_to(tmp_path, level="error", file_level="debug"))
     logging.getLogger("hypershell").debug("quiet")
@@ -222,6 +232,19 @@ def test_rotation_that_fails_keeps_logging(tmp_path: Path, stderr: Captured) -> 
     assert "cannot rotate log file" in stderr.getvalue()
     logging.getLogger("hypershell").error("still here")
     assert "still here" in stderr.getvalue()
+
+
+def test_rotation_keeps_a_descriptor_for_itself(tmp_path: Path, stderr: Captured) -> None:
+    with descriptors(3):
+        setup(log_to(tmp_path))
+        others = Spare(3)
+        logging.getLogger("hypershell").info("before")
+        rotate()
+        logging.getLogger("hypershell").info("after")
+        others.give()
+    folder = tmp_path / "sub"
+    assert [(folder / name).read_text().split()[-1] for name in ("a.log.1", "a.log")] == ["before", "after"]
+    assert "cannot rotate" not in stderr.getvalue()
 
 
 def test_rotation_without_a_file_does_nothing(tmp_path: Path, stderr: Captured) -> None:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from hypershell.mpi.failures import FT_ENABLE, MpiFailed, launcher_words, survives
-from hypershell.mpi.launcher_end import remind_launcher
+from hypershell.mpi.failures import FT_ENABLE, MpiFailed, survives
+from hypershell.mpi.launcher_end import find_ancestor, remind_launcher
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_the_launcher_is_found_behind_a_wrapper(tmp_path: Path) -> None:
 
 
 def test_a_process_of_no_launcher_finds_none() -> None:
-    assert launcher_words(1) is None
+    assert find_ancestor(("mpirun",), process=1) is None
 
 
 def test_a_failure_of_mpi_leaves_work_that_the_same_command_finishes() -> None:

@@ -19,6 +19,7 @@ from hypershell.core.model import Task
 from hypershell.errors import ConfigError, ProtocolError, TransportError
 from hypershell.net.addresses import advertised, bind, is_loopback, resolve, shown
 from hypershell.net.dialer import Dialer, Patience, Target
+from hypershell.net.door import VESTIBULE
 from hypershell.net.listener import Limits, Listener, Visit
 from hypershell.proto.framing import MAX_FRAME
 from hypershell.proto.messages import Bye, Hello, Leave, Output, OutputTaken, Work
@@ -26,6 +27,7 @@ from hypershell.reactor import Poller
 from hypershell.transport import SERVER, Again, Cut, Lost
 from tests.testbed.net import EASY, KEY, STRICT, Net, hello, net, server_side, welcome
 from tests.testbed.relay import Relay
+from tests.testbed.room import descriptors
 
 STUBBORN = Patience(reconnect=60.0, shortest=0.01, longest=0.05, linger=0.0)
 
@@ -529,6 +531,35 @@ def test_descriptors_that_run_out_stop_nobody_who_is_in(caplog: pytest.LogCaptur
         wire.until(lambda: wire.listener.strangers == 4)
         for sock in waiting:
             sock.close()
+
+
+def test_the_last_descriptors_are_for_no_client_but_for_those_who_submit(caplog: pytest.LogCaptureFixture) -> None:
+    with net(visitors={"submit": msgspec.msgpack.decode}) as wire:
+        inside, _ = wire.join("in")
+        with descriptors(VESTIBULE + 1):  # one is that of the dialer, in this process too
+            refused = wire.dial("late", patience=Patience(reconnect=0.0, busy=0.0, linger=0.0))
+            wire.until(lambda: refused.lost)
+            assert refused.lost is not None and "no room for more clients" in refused.lost
+            assert "ulimit -n is" in refused.lost and inside.connected
+            refused.close()
+            visitor = wire.dial("visitor", role="submit", decode=msgspec.msgpack.decode)
+            wire.until(lambda: visitor.connected)
+        late = wire.dial("later")
+        wire.until(lambda: late.connected)
+        assert len(wire.listener) == 3
+    assert caplog.text.count("No more connections for now") == 1
+
+
+def test_nobody_comes_in_before_the_door_is_opened() -> None:
+    with net() as wire:
+        wire.listener.hold()
+        dialer = wire.dial("early")
+        for _ in range(5):
+            wire.turn()
+        knock = wire.listener.wait_hint(time.monotonic())
+        assert len(wire.listener) == 0 and wire.listener.strangers == 0 and knock is not None and knock > 0
+        wire.listener.admit()
+        wire.until(lambda: dialer.connected)
 
 
 def test_lines_about_strangers_are_few(caplog: pytest.LogCaptureFixture) -> None:

@@ -75,11 +75,13 @@ FLAGS: dict[str, tuple[list[str], object]] = {
     "take_over": (["--take-over", "--forever"], True),
     "update": (["tasks", "--restart", "--update"], True),
     "repeat": (["tasks", "--restart", "--repeat"], True),
+    "retry_failed": (["--restart", "--retry-failed"], True),
     "upgrade": (["--upgrade"], True),
     "yes": (["-y"], True),
     "vacuum": (["-v"], True),
     "backup": (["-b", "/x/copy.db"], "/x/copy.db"),
     "rotate": (["-r"], True),
+    "signal": (["--signal", "sigusr1", "--cancel"], "USR1"),
     "truncate": (["-t"], True),
     "ignore_partitions": (["-i"], True),
     "without_partitions": (["0", "--ignore-partitions"], True),
@@ -91,11 +93,13 @@ FLAGS: dict[str, tuple[list[str], object]] = {
     "failed": (["-F"], True),
     "succeeded": (["-S"], True),
     "completed": (["--finished"], True),
+    "cancelled": (["-X"], True),
     "remaining": (["-R"], True),
     "retries": (["--retries"], True),
     "order_by": (["-s", "id"], "id"),
     "desc": (["-s", "id", "--desc"], True),
     "limit": (["-l5"], 5),
+    "all_rows": (["--all"], True),
     "count": (["-c"], True),
     "format": (["-f", "TABLE"], "table"),
     "json": (["--json"], "json"),
@@ -106,6 +110,8 @@ FLAGS: dict[str, tuple[list[str], object]] = {
     "tag_values": (["--tag-values", "site"], "site"),
     "words": (["-g1", "ls", "--", "-l"], ("ls", "-l")),
     "task_file": (["-f", "x.in"], "x.in"),
+    "only_new": (["--update", "x.in"], True),
+    "once_more": (["--repeat", "x.in"], True),
     "expand": (["--template", "echo {}"], "echo {}"),
     "tag": (["-t", "a", "b:1", "-t", "c"], ("a", "b:1", "c")),
     "task_group": (["-g", "3"], 3),
@@ -321,8 +327,9 @@ def write_config(tmp_path: Path, key: str, value: str) -> Path:
 
 
 def test_samples_cover_the_table() -> None:
-    assert set(FLAGS) == {option.dest for option in OPTIONS if option.flags or option.is_positional}
-    assert {*KEYS, *SERVER_KEYS, "provider"} == {option.dest for option in OPTIONS if option.key}
+    options = [option for option in OPTIONS if not option.idle]
+    assert set(FLAGS) == {option.dest for option in options if option.flags or option.is_positional}
+    assert {*KEYS, *SERVER_KEYS, "provider"} == {option.dest for option in options if option.key}
 
 
 @pytest.mark.parametrize("dest", FLAGS)
@@ -436,7 +443,10 @@ def test_bad_server_is_named(variables: dict[str, str], message: str, monkeypatc
     assert message in str(caught.value) and "hidden" not in str(caught.value)
 
 
-@pytest.mark.parametrize("option", [option for option in OPTIONS if option.key], ids=lambda option: option.dest)
+KEYED = [option for option in OPTIONS if option.key and not option.idle]
+
+
+@pytest.mark.parametrize("option", KEYED, ids=lambda option: option.dest)
 def test_bad_value_in_file_is_named(option: Option, tmp_path: Path) -> None:
     assert option.key is not None
     path = write_config(tmp_path, option.key, "[1]")
@@ -482,6 +492,7 @@ def test_bad_value_in_file_is_named(option: Option, tmp_path: Path) -> None:
         (["--restart", "--repeat"], "Using --repeat requires --restart and FILE"),
         (["tasks", "--restart", "--update", "--repeat"], "Using --update with --repeat is invalid"),
         (["--take-over"], "Using --take-over requires --restart or --forever"),
+        (["tasks", "--retry-failed"], "Using --retry-failed requires --restart"),
     ],
 )
 def test_bad_arguments_are_named(argv: list[str], message: str) -> None:
@@ -551,7 +562,7 @@ def test_help_fits_and_is_complete(command: object) -> None:
         for flag in option.flags[:2]:
             assert f"{flag}" in text
         if option.flags:
-            assert f"[{option.flags[0]}" in usage
+            assert (f"[{option.flags[0]}" in usage) != option.idle
 
 
 def test_reference_page_is_current() -> None:

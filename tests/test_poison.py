@@ -19,7 +19,6 @@ from hypershell.core.poison import (
     need_behind,
     raised,
     suspect_lane,
-    without_limit,
     words,
 )
 from hypershell.options import find_option
@@ -63,10 +62,9 @@ def test_a_task_waits_in_the_lane_of_its_deaths() -> None:
     assert lanes == [need, suspect_lane(need, False), suspect_lane(need, True), suspect_lane(need, True)]
 
 
-def test_the_limit_is_no_part_of_what_a_submission_is() -> None:
+def test_the_limit_is_kept_with_the_submission() -> None:
     assert limit_in('{"capture":false,"poison":5}') == 5
     assert limit_in("{}") is None
-    assert without_limit('{"capture":false,"poison":5}') == without_limit('{"capture":false}')
     assert (limit_option(None), limit_option(0)) == ({}, {"poison": 0})
 
 

@@ -158,6 +158,9 @@ def test_fields_are_the_columns_of_the_table() -> None:
         ("exit_status == null", [3, 4, 5]),
         ("exit_status != None", [0, 1, 2]),
         ("exit_status < 99999999999999999999", [0, 1, 2]),
+        ("exit_status < 9999999999999999999", [0, 1, 2]),
+        ("exit_status >= -9223372036854775809", [0, 1, 2]),
+        ("group < 3000000000", [0, 1, 2, 3, 4, 5]),
         ("group >= 1", [4, 5]),
         ("memory >= 4K", [4, 5]),
         ("memory == 1024", [1]),
@@ -238,7 +241,7 @@ def test_number_as_text_is_another_value(link: Connection) -> None:
 
 @pytest.mark.parametrize(
     ("outcome", "expected"),
-    [("failed", [1, 2]), ("succeeded", [0]), ("completed", [0, 1, 2]), ("remaining", [3, 4, 5])],
+    [("failed", [1, 2]), ("succeeded", [0]), ("completed", [0, 1, 2]), ("cancelled", []), ("remaining", [3, 4, 5])],
 )
 def test_outcomes(link: Connection, outcome: str, expected: list[int]) -> None:
     assert numbers(link, states=OUTCOMES[outcome]) == expected

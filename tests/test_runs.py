@@ -235,6 +235,23 @@ def test_a_living_and_a_killed_server(hs: Hs) -> None:
     assert (record["ended"], record["end"], record["pid"]) == ("died", None, process.pid)
 
 
+def test_every_run_tells_its_sources(hs: Hs) -> None:
+    """Those in the middle too, which have their submissions no longer."""
+    hs.file(["exit 2"])
+    hs.file(["exit 3"], "other.in")
+    hs.run("cluster", "other.in", "--restart")
+    for _ in range(2):
+        hs.run("cluster", "tasks.in", "--restart")
+    hs.run("update", "--revert", "-F", "-f")
+    for _ in range(2):
+        hs.run("cluster", "--restart")
+        hs.run("update", "--revert", "-F", "-f")
+    hs.run("cluster", "tasks.in", "--restart")
+    found = [record["source"] for record in json.loads(hs.run("runs", "--json").out)]
+    tasks, other = (str(hs.folder / name) for name in ("tasks.in", "other.in"))
+    assert found == [tasks, f"{other} {tasks}", f"{other} {tasks}", tasks, tasks, other]
+
+
 @pytest.mark.parametrize(("columns", "head"), [(80, "id source"), (150, "id start")])
 def test_on_a_terminal_a_table_fits(ran: Hs, columns: int, head: str) -> None:
     with closing(sqlite3.connect(ran.db)) as link:

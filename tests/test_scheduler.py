@@ -7,7 +7,7 @@ import pytest
 
 from hypershell.core import events as ev
 from hypershell.core.model import FeedMark, Result
-from tests.sim.trace import Run, running, task
+from tests.sim.trace import HELD, Run, running, task
 
 STARTING = "info: Starting with task group 0"
 
@@ -164,7 +164,7 @@ def test_a_rejected_line_holds_later_groups() -> None:
     run = Run()
     run.join(1)
     lines = run.tell(ev.TasksSubmitted([task("b", 1)], None, [(task("x", 0), "NUL")]))
-    assert lines[-1] == "critical: Failed task group 0: 1 failed (x); later groups are held back"
+    assert lines[-1] == f"critical: Failed task group 0: 1 failed (x); {HELD}"
     run.feed_ended()
     assert run.durable()[-1] == "finish group failed: 0 good, 1 bad, 1 held, 0 left"
 
@@ -300,7 +300,7 @@ def test_drain_with_a_limit_interrupts_in_time() -> None:
     assert run.tell(ev.TimePassed()) == ["interrupt [1]"]
     assert run.scheduler.deadline() is None
     run.give_back(1, "a b")
-    assert run.durable()[-1] == "finish drained: 0 good, 0 bad, 0 held, 2 left"
+    assert run.durable()[-1] == "finish interrupted: 0 good, 0 bad, 0 held, 2 left"
 
 
 def test_the_nearest_limit_of_several_drains_counts() -> None:
@@ -312,6 +312,15 @@ def test_the_nearest_limit_of_several_drains_counts() -> None:
     assert run.scheduler.deadline() == 5.0
     run.drain(limit=1.0)
     assert run.scheduler.deadline() == 1.0
+
+
+def test_a_run_is_interrupted_where_tasks_were_stopped() -> None:
+    """A signal that finds nothing running stops nothing: the run was drained."""
+    run = running("a b", 1)
+    run.drain()
+    run.end(1, "a")
+    run.interrupt()
+    assert run.durable()[-1] == "finish drained: 1 good, 0 bad, 0 held, 1 left"
 
 
 def test_interrupt() -> None:

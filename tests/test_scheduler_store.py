@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hypershell.core import events as ev
-from tests.sim.trace import Run, task
+from tests.sim.trace import HELD, Run, task
 
 STARTING = "info: Starting with task group 0"
 
@@ -150,9 +150,21 @@ def test_failures_of_the_run_before_hold_its_groups() -> None:
     run = Run(feed=False)
     run.join(1)
     assert run.tell(ev.WorkFound({1: 4}, {0: 2})) == [
-        "critical: Failed task group 0: 2 failed (failures of an earlier run); later groups are held back"
+        f"critical: Failed task group 0: 2 failed (failures of an earlier run); {HELD}"
     ]
     assert run.durable()[-1] == "finish group failed: 0 good, 0 bad, 4 held, 0 left"
+
+
+def test_tasks_that_were_given_again_have_all_their_retries() -> None:
+    run = Run(feed=False, attempts=2)
+    run.join(1, 2)
+    run.tell(ev.WorkFound({0: 2}))
+    run.load([task("given", attempt=3, tried=2), task("plain", attempt=2)])
+    assert run.end(1, "plain", 1) == ["record 3: plain.1 failed"]
+    assert run.end(1, "given", 1)[0] == "record 4: insert r1, given.1 failed -> r1, dispatch r1.1>1"
+    assert (run.inserted["r1"].attempt, run.inserted["r1"].tried) == (4, 2)
+    assert run.end(1, "r1", 1) == ["record 5: r1.1 failed"]
+    assert run.durable()[-1] == "finish complete: 0 good, 2 bad, 0 held, 0 left"
 
 
 def test_new_lines_do_not_pass_failures_of_the_run_before() -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import resource
 from pathlib import Path
 
 import pytest
 
 from hypershell.reactor import Poller
-from hypershell.server.output import OutputError, Sink, open_output
+from hypershell.server.output import Sink
 
 
 class Taken(list[tuple[int, int]]):
@@ -17,7 +18,7 @@ class Taken(list[tuple[int, int]]):
 
 
 def test_a_file_gets_every_byte_in_order(tmp_path: Path) -> None:
-    fd = open_output(str(tmp_path / "out"))
+    fd = os.open(tmp_path / "out", os.O_WRONLY | os.O_CREAT)
     taken = Taken()
     sink = Sink(fd, "out", Poller(), taken)
     sink.put(b"one\n", 1)
@@ -73,6 +74,35 @@ def test_a_full_disk_holds_output_until_there_is_room(caplog: pytest.LogCaptureF
     os.close(fd)
 
 
-def test_a_path_that_cannot_be_written_is_named(tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match=r"cannot write output to .*none/out: No such file or directory"):
-        open_output(str(tmp_path / "none" / "out"))
+def test_what_comes_before_there_is_a_file_is_held(tmp_path: Path) -> None:
+    taken = Taken()
+    sink = Sink(None, "out", Poller(), taken)
+    sink.put(b"early\n", 1)
+    sink.pump()
+    assert not sink.begun and not sink.empty and taken == []
+    fd = os.open(tmp_path / "out", os.O_WRONLY | os.O_CREAT)
+    sink.begin(fd)
+    sink.put(b"late\n", 2)
+    sink.pump()
+    os.close(fd)
+    assert (tmp_path / "out").read_bytes() == b"early\nlate\n"
+    assert taken == [(1, 6), (2, 5)] and sink.empty and sink.begun
+
+
+def test_a_file_that_may_not_grow_holds_output_until_it_may(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    fd = os.open(tmp_path / "out", os.O_WRONLY | os.O_CREAT)
+    taken = Taken()
+    sink = Sink(fd, "out", Poller(), taken)
+    sink.put(b"x" * 3000, 1)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        sink.pump()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert sink.stuck and (tmp_path / "out").stat().st_size == 1000
+    assert "File too large" in caplog.text and "held back" in caplog.text
+    assert sink.retry() and taken == [(1, 3000)] and (tmp_path / "out").read_bytes() == b"x" * 3000
+    os.close(fd)

@@ -1,17 +1,15 @@
-"""What a run says at its end: exit status, last line, failures file, progress."""
+"""What a run says at its end: exit status, last line, failures file."""
 
 from __future__ import annotations
 
-import io
+import os
 from pathlib import Path
 
 import pytest
 
 from hypershell.core.actions import Finish, Finished
 from hypershell.core.model import Result, Task
-from hypershell.core.scheduler import Policy, Scheduler
-from hypershell.server.output import OutputError
-from hypershell.server.report import Failures, Progress, exit_status, last_line
+from hypershell.server.report import Failures, exit_status, last_line
 
 
 def finish(succeeded: int = 3, failed: int = 0, held: int = 0, unfinished: int = 0, **more: object) -> Finish:
@@ -30,14 +28,23 @@ def finish(succeeded: int = 3, failed: int = 0, held: int = 0, unfinished: int =
         (finish(failed=2, unfinished=1, reason="drained"), True, True, 75),
         (finish(reason="drained"), False, False, 75),
         (finish(reason="drained"), True, False, 0),
-        (finish(unfinished=1, reason="interrupted"), True, False, 4),
+        (finish(unfinished=1, reason="interrupted"), True, False, 75),
         (finish(reason="interrupted"), True, False, 0),
         (finish(reason="store failed"), True, False, 5),
         (finish(unfinished=1, reason="no clients left"), True, False, 75),
+        (finish(unfinished=1, failed=1, reason="no room"), True, False, 75),
     ],
 )
 def test_exit_status(how: Finish, read: bool, allow: bool, status: int) -> None:
     assert exit_status(how, read, allow) == status
+
+
+@pytest.mark.parametrize("reason", ["drained", "interrupted"])
+def test_ctrl_c_has_a_status_of_its_own_where_something_is_left(reason: str) -> None:
+    assert exit_status(finish(unfinished=1, reason=reason), True, False, was_interrupted=True) == 4
+    assert exit_status(finish(reason=reason), False, False, was_interrupted=True) == 4
+    assert exit_status(finish(failed=1, reason=reason), True, False, was_interrupted=True) == 7
+    assert exit_status(finish(reason=reason), True, False, was_interrupted=True) == 0
 
 
 def test_last_line() -> None:
@@ -57,15 +64,25 @@ def ended(task: Task, next_id: str | None = None, state: str = "failed") -> Fini
 
 
 def test_failures_hold_the_lines_of_final_failures_byte_for_byte(tmp_path: Path) -> None:
-    failures = Failures(str(tmp_path / "failed"))
+    failures = Failures("failed")
     plain, raw = Task("a", "echo é", 1), Task("b", "echo \\xff", 1, raw=b"echo \xff")
     retried, good = Task("c", "retried", 1), Task("e", "good", 1)
     failures.add([ended(plain), ended(retried, "d"), ended(good, None, "succeeded")])
+    fd = os.open(tmp_path / "failed", os.O_WRONLY | os.O_CREAT)
+    failures.begin(fd)  # what came before is held
     failures.add([ended(raw)])
-    failures.close()
+    os.close(fd)
     assert (tmp_path / "failed").read_bytes() == "echo é\n".encode() + b"echo \xff\n"
-    with pytest.raises(OutputError, match=r"cannot write failures to .*: No such file"):
-        Failures(str(tmp_path / "none" / "failed"))
+
+
+def test_failures_that_cannot_be_written_are_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    failures = Failures("failed")
+    fd = os.open("/dev/full", os.O_WRONLY)
+    failures.begin(fd)
+    for name in "ab":
+        failures.add([ended(Task(name, "false", 1))])
+    os.close(fd)
+    assert caplog.text.count("failed: No space left on device; failures are missing there") == 1
 
 
 def test_what_did_not_reach_the_store_is_said() -> None:
@@ -82,33 +99,6 @@ def test_files_that_must_be_restored_first_are_said() -> None:
     assert line is not None and line.endswith("(restore the files named above, then go on with: hs --restart)")
 
 
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
-
-
-def test_progress_is_rewritten_on_a_terminal_and_taken_away(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TERM", "xterm")
-    scheduler = Scheduler(Policy(), lambda: "id")
-    scheduler.counts.succeeded = 3
-    screen = Terminal()
-    progress = Progress(screen)
-    progress.turn(10.0, scheduler, True)
-    assert screen.getvalue() == "" and progress.deadline() == 11.0
-    progress.turn(12.0, scheduler, True)
-    assert "3/3 done  0 out  0 failed  1.5/s  ETA 0:00:00" in screen.getvalue()
-    progress.erase()
-    assert screen.getvalue().endswith("\x1b[2K")
-
-
-def test_progress_is_silent_in_a_pipe() -> None:
-    pipe = io.StringIO()
-    progress = Progress(pipe)
-    progress.turn(0.0, Scheduler(Policy(), lambda: "id"), True)
-    progress.turn(9.0, Scheduler(Policy(), lambda: "id"), True)
-    assert pipe.getvalue() == "" and progress.deadline() is None
-
-
 def test_cancelled_tasks_are_counted_apart_and_are_no_failure() -> None:
     ended_so = Finish(5, 0, 0, 0, "complete", cancelled=2)
     assert last_line(ended_so, True, "find", None) == "2 tasks cancelled"
@@ -116,6 +106,3 @@ def test_cancelled_tasks_are_counted_apart_and_are_no_failure() -> None:
     mixed = Finish(5, 1, 0, 0, "complete", cancelled=1)
     assert last_line(mixed, True, "find", None) == "1 of 6 tasks failed (find); 1 task cancelled"
     assert exit_status(mixed, True, False) == 7
-    scheduler = Scheduler(Policy(), lambda: "id")
-    scheduler.counts.succeeded, scheduler.counts.cancelled = 3, 2
-    assert Progress.text(2.0, scheduler, False) == "5/5+ done  0 out  0 failed  2 cancelled  2.5/s"

@@ -89,4 +89,6 @@ def test_vanished_current_directory_is_named(tmp_path: Path, monkeypatch: pytest
     monkeypatch.chdir(gone)
     gone.rmdir()
     with pytest.raises(SiteError, match="current directory"):
-        find_sites({}, home="/h", admin=False)
+        find_sites({"HYPERSHELL_SITE": "mine"}, home="/h", admin=False)
+    assert find_sites({"HYPERSHELL_SITE": "/s"}, home="/h", admin=False).default.root == "/s"
+    assert find_sites({}, home="/h", admin=False).default.root == "/h/.hypershell"

@@ -10,6 +10,7 @@ import shlex
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +93,8 @@ def test_the_rows_belong_to_nobody_and_are_whole(hs: Hs) -> None:
         (["--", "ls", "-l", "--all"], "ls -l --all"),
         (["A=1 B=2 env | sort # not cut"], "A=1 B=2 env | sort # not cut"),
         (["/bin/ls"], "/bin/ls"),
-        (["no-such-file.txt"], "no-such-file.txt"),
+        (["--", "no-such-file.txt"], "no-such-file.txt"),
+        (["no-such-file"], "no-such-file"),
         (["20240101"], "20240101"),
     ],
 )
@@ -123,7 +125,7 @@ def test_options_and_tags_of_a_command(hs: Hs) -> None:
 
 
 def test_a_template_holds_for_a_command_too(hs: Hs) -> None:
-    good(hs, "--template", "echo {} >{/-}.out", "/a/b.txt")
+    good(hs, "--template", "echo {} >{/-}.out", "--", "/a/b.txt")
     assert args_of(hs) == ["echo /a/b.txt >b.out"]
 
 
@@ -174,6 +176,15 @@ def test_a_template_expands_now_and_sees_neither_directives_nor_blank_lines(hs: 
         ("cp x y y.bak; x y X Y", None, '{"all":1}'),
     ]
     assert hs.rows("SELECT template FROM submission") == [("{}",)]
+
+
+@pytest.mark.parametrize("template", ["cp {} {slot}", "{= slot =} {}"])
+def test_a_template_that_asks_for_the_slot_waits_for_it(hs: Hs, template: str) -> None:
+    hs.file(["a.txt  # HYPERSHELL: site:b"])
+    good(hs, "tasks.in", "--template", template)
+    good(hs, "--template", template, "--", "x y")
+    assert [args.split(" #")[0].strip() for args in args_of(hs)] == ["a.txt", "x y"]
+    assert hs.rows("SELECT template FROM submission") == [(template,)] * 2
 
 
 def test_the_closest_source_of_resources_wins(hs: Hs) -> None:
@@ -289,6 +300,88 @@ def test_alone_on_a_terminal_it_shows_its_usage(hs: Hs) -> None:
 
 
 # -- hs task -------------------------------------------------------------------------------------------------
+
+
+# -- the same file again ---------------------------------------------------------------------------------------
+
+
+def test_the_same_file_again_is_told(hs: Hs) -> None:
+    hs.file(["a", "b"])
+    assert "before" not in good(hs, "tasks.in").err
+    told = [line for line in good(hs, "tasks.in").err.splitlines() if "WARNING" in line]
+    time = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d[+-]\d\d:\d\d"
+    assert len(told) == 1
+    assert re.search(rf"tasks\.in was submitted before, at {time}; .*--update.*--repeat", told[0])
+    assert args_of(hs) == ["a", "b", "a", "b"]
+    assert "before" not in good(hs, "tasks.in", "--repeat").err
+    assert count(hs) == 6
+    for other in (["--template", "x {}"], ["-t", "prod", "--"]):  # other work
+        assert "before" not in good(hs, "-f", "tasks.in", *other[:2]).err
+    assert "before" in good(hs, "tasks.in", "-c", "3", "-W", "9").err, "how it runs is not the work"
+
+
+def test_update_adds_what_is_new_however_often_it_is_said(hs: Hs) -> None:
+    hs.file(["a", "b", "b"])
+    assert "Submitted 3 tasks" in good(hs, "tasks.in", "--update").err, "nothing was there before"
+    told = good(hs, "tasks.in", "--update").err
+    assert "no new lines" in told and "Submitted 0 tasks" in told
+    hs.file(["# c", "n  # HYPERSHELL: x:1", "b", "b", "b", "a"])
+    told = good(hs, "tasks.in", "--update", "-b", "1").err
+    assert "2 new lines of tasks.in added" in told and "Submitted 2 tasks" in told
+    assert args_of(hs)[3:] == ["n", "b"]
+    parts = hs.rows('SELECT complete, owner, "lines" FROM submission ORDER BY id')[1:]
+    assert parts == [(1, None, 0), (1, None, 6)]
+    hs.file(["b", "n  # HYPERSHELL: x:1", "z"])
+    told = good(hs, "tasks.in", "--update").err
+    assert "1 new line of tasks.in added, 3 tasks whose line is no longer there" in told
+    assert "Submitted 0 tasks" in good(hs, "tasks.in", "--update").err
+    assert hs.rows("SELECT count(*) FROM run") == [(0,)]
+
+
+def test_after_a_repeat_an_update_looks_at_that_alone(hs: Hs) -> None:
+    hs.file(["a"])
+    good(hs, "tasks.in")
+    good(hs, "tasks.in", "--repeat")
+    hs.file(["a", "a"])
+    assert "Submitted 1 tasks" in good(hs, "tasks.in", "--update").err
+
+
+def test_an_update_compares_the_commands_of_the_template(hs: Hs) -> None:
+    hs.file(["a", "b"])
+    good(hs, "tasks.in", "--template", "run {% echo @ %}")
+    hs.file(["b", "c", "a"])
+    good(hs, "tasks.in", "--template", "run {% echo @ %}", "--update")
+    assert args_of(hs) == ["run a", "run b", "run c"]
+    hs.file(["b", "c", "a", "d"])
+    words = ("tasks.in", "--template", "run {} {% echo x >>n; wc -l <n %}")
+    good(hs, *words)
+    hs.file(["b", "c", "a", "d", "e"])
+    assert "only 0 of its new lines were submitted" in bad_last(hs, *words, "--update")
+
+
+def bad_last(hs: Hs, *args: str) -> str:
+    done = run_inside(hs, "submit", *args)
+    assert done.status == 5
+    return done.err.splitlines()[-1]
+
+
+def test_an_update_of_what_is_half_submitted_is_refused(hs: Hs) -> None:
+    hs.file(["a"])
+    good(hs, "tasks.in")
+    with closing(sqlite3.connect(hs.db)) as link, link:
+        link.execute("UPDATE submission SET complete = 0")
+    assert "an earlier submission of tasks.in is unfinished" in bad(hs, 5, "tasks.in", "--update")
+    assert count(hs) == 1
+
+
+@pytest.mark.parametrize("flag", ["--update", "--repeat"])
+def test_what_is_no_file_cannot_come_again(hs: Hs, flag: str) -> None:
+    for words in (["-"], ["--", "echo", "x"]):
+        assert f"Using {flag} requires a FILE" in bad(hs, 2, flag, *words)
+    hs.file(["a"])
+    assert "Using --update with --repeat is invalid" in bad(hs, 2, "tasks.in", "--update", "--repeat")
+    if flag == "--update":
+        assert "only the database knows" in bad(hs, 2, "tasks.in", "--update", "-H", "nowhere")
 
 
 def test_hs_task_submit_prints_the_new_id(hs: Hs) -> None:

@@ -11,7 +11,7 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from hypershell.errors import UsageError
-from hypershell.template import ExpansionError, Template, TemplateError
+from hypershell.template import ExpansionError, Slot, Template, TemplateError
 
 PATH = "/some/path/file.tar.gz"
 ARGS = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=30)
@@ -51,6 +51,7 @@ TEMPLATES = st.lists(
             "#",
             "\n",
             "{[-1]}",
+            "{slot}",
             "{/-}",
             "{= x =}",
             "{% a @ %}",
@@ -155,6 +156,8 @@ def test_an_index_is_pythons_or_a_failure_of_the_task(words: list[str], index: i
         "{ // }",
         '{"a": {"b": 1}}',
         "${x%y} ${#x}",
+        "${slot} ${#} ${-} ${} ${%x} ${=x} ${[1]} ${//} ${.}",
+        "{Slot} {slots} {slot count}",
     ],
 )
 def test_braces_that_are_no_pattern_pass_untouched(text: str) -> None:
@@ -173,6 +176,9 @@ def test_braces_that_are_no_pattern_pass_untouched(text: str) -> None:
         ("{{%d}", "{%d}"),
         ("{{[^}]*} {}", "{[^}]*} X"),
         ("${x:-{}}", "${x:-X}"),
+        ("${{{}}}", "${X}"),
+        ("${x:-{slot}}", "${x:-0}"),
+        ("{{slot}}", "{slot}"),
         ("awk '{print \"{}\"}'", "awk '{print \"X\"}'"),
         ("{{ ${a:-${b}} }}", "{ ${a:-${b} }}"),
     ],
@@ -261,6 +267,25 @@ def test_a_failing_expression_fails_the_task_by_name(template: str, reason: str)
     with pytest.raises(ExpansionError, match=reason) as caught:
         expand(template, "0")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("template", "result"),
+    [
+        ("{slot}/{slot_count}", "3/8"),
+        ("{ slot\t}", "3"),
+        ("CUDA_VISIBLE_DEVICES={= slot % 2 =} {}", "CUDA_VISIBLE_DEVICES=1 X"),
+        ("{= slot_count - slot =}", "5"),
+    ],
+)
+def test_slots(template: str, result: str) -> None:
+    ready = Template(template)
+    assert ready.needs_slot and ready.expand("X", (), Slot(3, 8)) == result
+
+
+def test_only_the_template_can_ask_for_the_slot() -> None:
+    assert not any(Template(text).needs_slot for text in ("{}", "${slot} {= x =}", "{{slot}}", "{% slot %}"))
+    assert Template("{} {slot}").expand("{slot}", (), Slot(3, 8)) == "{slot} 3"
 
 
 def test_an_expression_leaves_nothing_for_the_next_task() -> None:

@@ -23,13 +23,14 @@ LEVEL = {name: level for level, names in enumerate(LAYERS, 1) for name in names}
 
 #: Modules that decide, and so neither block, nor tell time, nor draw, nor read or write.
 PURE = ["core", "proto", "executor/machine.py", "executor/vocabulary.py", "executor/held.py", "executor/ladder.py",
-        "executor/packing.py", "executor/unconfirmed.py", "executor/unseen.py",
+        "executor/packing.py", "executor/unconfirmed.py", "executor/unseen.py", "executor/headroom.py",
         "executor/reports.py",
-        "units.py", "tags.py", "lines.py", "template.py", "errors.py"]  # fmt: skip
+        "units.py", "tags.py", "lines.py", "ostext.py", "template.py", "errors.py"]  # fmt: skip
 PURE_IMPORTS = {"__future__", "collections", "collections.abc", "dataclasses", "enum", "functools", "heapq",
                 "itertools", "math", "msgspec", "msgspec.structs", "operator", "re", "typing"}  # fmt: skip
-#: ``{= =}`` of a template may name these modules; paths are cut by ``os.path``. A session compares proofs.
-PURE_EXTRA = {"template.py": {"os", "os.path", "datetime"}, "proto/session.py": {"hmac"}}
+#: ``{= =}`` of a template may name these modules; paths are cut by ``os.path``. A session compares proofs,
+#: and text of bytes quotes words as the shell does.
+PURE_EXTRA = {"template.py": {"os", "os.path", "datetime"}, "proto/session.py": {"hmac"}, "ostext.py": {"shlex"}}
 IMPURE_CALLS = {"open", "input", "exec", "__import__", "breakpoint"}
 
 #: Foreign package -> the only folder that imports it.
@@ -42,10 +43,10 @@ ALSO = {"net": ["wake.py"]}
 HEAVY = ["sqlalchemy", "mpi4py", "rich", "h5py", "numpy", "pyarrow", "psutil", "cryptography", "cmdkit", "ssl",
          "asyncio"]  # fmt: skip
 #: These hold schema and queries; they are imported lazily by others.
-SQL = {"additions", "bulk", "change", "chosen", "clients", "columns", "connected", "counting", "engine",
-       "export", "hdf5", "lines", "migrate", "outliving", "outputs", "ownership", "packed", "parquet", "partitions",
-       "postgres_upkeep", "printed", "query", "reading", "requests", "restore", "rows", "runs", "schema",
-       "single", "sql", "submit", "walk", "where"}  # fmt: skip
+SQL = {"additions", "again", "bulk", "change", "chosen", "clients", "columns", "connected", "counting", "engine",
+       "export", "formerly", "hdf5", "lines", "migrate", "outliving", "outputs", "ownership", "packed",
+       "parquet", "partitions", "postgres_upkeep", "printed", "query", "reading", "requests", "restore", "rows",
+       "runs", "schema", "single", "sql", "submit", "walk", "where"}  # fmt: skip
 #: Imported by those who read configuration, when they do; it is built on cmdkit.
 LATE = {"hypershell.config"} | {f"hypershell.data.{module}" for module in SQL}
 PARTS = ["", "core", "proto", "executor", "data", "mpi", "net", "server", "cluster", "apps"]

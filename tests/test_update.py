@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from hypershell.data.edits import ASSIGNABLE, EditError, read_edit
 from hypershell.data.query import LAST_ATTEMPT
 from hypershell.data.where import FIELDS
 from hypershell.ids import IdSource
+from hypershell.signal_names import signal_name, signal_number
 from tests.test_query import fill
 from tests.testbed.cli import Done, Hs
 from tests.testbed.inside import run_inside
@@ -123,6 +125,7 @@ def test_cancel_takes_what_has_not_ended(idle: Hs) -> None:
     assert found == {n: {"state", "exit_status", "completion_time"} for n in (3, 4, 5)}
     assert {(after[n]["state"], after[n]["exit_status"]) for n in found} == {("cancelled", -100)}
     assert run_inside(idle, "list", "-c", "-C").out == "6\n"
+    assert run_inside(idle, "list", "-c", "-X").out == "3\n"
     assert idle.run("cluster", "--restart").status in (0, 7)
     assert table(idle) == after
 
@@ -137,6 +140,27 @@ def test_revert_makes_the_last_attempt_pending(idle: Hs) -> None:
     empty = "schedule_time server_id client_id command start_time completion_time exit_status duration waited error"
     assert [row[name] for name in empty.split()] == [None] * 10
     assert row["user_time"] is row["max_rss"] is None and row["submit_time"] == before[2]["submit_time"]
+
+
+def test_what_was_cancelled_is_selected(idle: Hs) -> None:
+    update(idle, "--cancel", "-R", "-g", "1", "-f")
+    assert run_inside(idle, "export", "-", "--format", "csv", "-X").out.count("\n") == 3
+    assert update(idle, "--revert", "-X", "-f").err.endswith("Updated 2 tasks\n")
+    assert run_inside(idle, "list", "-c", "--cancelled").out == "0\n"
+
+
+@pytest.mark.parametrize(
+    ("word", "name"),
+    [("USR1", "USR1"), ("sigusr1", "USR1"), (str(int(signal.SIGUSR1)), "USR1"), ("9", "KILL"), ("SIGTERM", "TERM")],
+)
+def test_a_signal_has_one_name(word: str, name: str) -> None:
+    assert signal_name(word) == name and signal_number(name) == signal.Signals[f"SIG{name}"]
+
+
+def test_a_real_time_signal_has_its_number() -> None:
+    number = int(signal.SIGRTMIN) + 1
+    assert signal_name(str(number)) == str(number) and signal_number(str(number)) == number
+    assert signal_number("NOPE") is signal_number("0") is signal_number("99") is signal_number("") is None
 
 
 def test_delete_leaves_no_links(idle: Hs) -> None:
@@ -229,6 +253,11 @@ def test_no_tasks_no_question(idle: Hs, tmp_path: Path) -> None:
         (["a:1", "-s", "id"], "requires -l/--limit"),
         ([ID, "--cancel", "-l1"], "with the id of a task"),
         (["state=pending"], "belongs to the program"),
+        (["--cancel", "--signal", "NOPE"], "--signal: expected a signal as USR1, SIGUSR1 or 10, not 'NOPE'"),
+        (["--cancel", "--signal", "0"], "expected a signal"),
+        (["--cancel", "--signal", "99999"], "expected a signal"),
+        (["--revert", "--signal", "USR1"], "Using --signal without --cancel is invalid"),
+        (["--revert", "-X", "-F"], "-X/--cancelled is invalid"),
     ],
 )
 def test_bad_words_are_named(idle: Hs, argv: list[str], text: str) -> None:

@@ -118,6 +118,14 @@ def test_the_limit_of_all_tasks_counts_too() -> None:
     assert sent(run.end(1, "a", seconds=1.0)) == ["send 1: b.1"]
 
 
+def test_a_limit_that_a_submission_brings_counts_too() -> None:
+    run = begin(1000.0)
+    run.tell(ev.LimitFound(1, 600.0))
+    submit(run, task("a", timeout=5000.0), task("b"))
+    run.now = 381.0
+    assert sent(run.end(1, "a", seconds=1.0)) == []
+
+
 def test_a_shorter_limit_makes_a_task_begin_after_all() -> None:
     run = begin(1000.0)
     submit(run, task("a"), task("b", timeout=2000.0))

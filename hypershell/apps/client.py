@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
-import platform
 import random
 import sys
 import time
 from typing import TYPE_CHECKING
 
 from hypershell.errors import ExitStatus, TransportError, UsageError
+from hypershell.hosts import host_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,9 +34,12 @@ def main(argv: list[str]) -> int:
 def _client(argv: list[str]) -> int:
     from hypershell.apps.cluster import available_cores
     from hypershell.apps.parse_net import parse_client
+    from hypershell.limits import ENOUGH, raise_descriptors, require_descriptors
     from hypershell.site import ensure_directory
     from hypershell.template import Template
 
+    soft_limit = raise_descriptors()
+    require_descriptors(ENOUGH)
     settings, dial, config = parse_client(argv)
     if not settings.template.strip():
         raise UsageError("the template is empty: '{}' stands for the line itself")
@@ -44,7 +47,7 @@ def _client(argv: list[str]) -> int:
     if settings.capture:
         ensure_directory(config.sites.default.task)
     _delay(settings.delay_start)
-    return _run(settings, dial, config, settings.slots or available_cores())
+    return _run(settings, dial, config, settings.slots or available_cores(), soft_limit)
 
 
 def _delay(seconds: float) -> None:
@@ -53,7 +56,9 @@ def _delay(seconds: float) -> None:
         time.sleep(seconds if seconds > 0 else random.uniform(0.0, -seconds))
 
 
-def _run(settings: JoinSettings, dial: DialSettings, config: Config, slots: int) -> int:
+def _run(
+    settings: JoinSettings, dial: DialSettings, config: Config, slots: int, soft_limit: int | None
+) -> int:
     from hypershell import __version__, reactor
     from hypershell.apps.client_end import ClientEnd
     from hypershell.apps.dial import find_target
@@ -63,18 +68,18 @@ def _run(settings: JoinSettings, dial: DialSettings, config: Config, slots: int)
     from hypershell.executor.system import begin_guard
     from hypershell.ids import IdSource
     from hypershell.net.dialer import Dialer, Patience
-    from hypershell.server.output import open_output
+    from hypershell.server.targets import Opening, Outputs
 
     target = find_target(dial, config)
     poller = reactor.Poller()
-    out = open_output(settings.output) if settings.output else 1
-    same = settings.errors is not None and settings.errors == settings.output
-    err = out if same else open_output(settings.errors) if settings.errors else 2
+    files = Outputs(settings.output, settings.errors)
+    files.claim(Opening.ASIDE)
+    out, err, _ = files.open(Opening.ASIDE)
     outputs = ((out, settings.output or "stdout"), (err, settings.errors or "stderr"))
     reconnect = settings.reconnect or None
     info = ClientInfo(
         IdSource().task(),
-        platform.node(),
+        host_name(),
         os.getpid(),
         slots,
         __version__,
@@ -85,13 +90,17 @@ def _run(settings: JoinSettings, dial: DialSettings, config: Config, slots: int)
     patience = Patience(reconnect=settings.reconnect, beat=settings.heartrate)
     dialer = Dialer(poller, target, info.id, patience=patience)
     end = ClientEnd(dialer, poller, _adapting(settings), settings.template, outputs, time.monotonic)
-    executor = Executor(poller, end, info, guard=begin_guard(info.id), alone=True, reconnect=reconnect)
+    guard = begin_guard(info.id)
+    executor = Executor(
+        poller, end, info, guard=guard, alone=True, reconnect=reconnect, soft_limit=soft_limit
+    )
     try:
         with signals_to(executor):
             reactor.run(poller, [executor])
     finally:
         executor.close()
         end.close()
+        files.close()
         poller.close()
     if lost := end.lost_output():
         log.error("no space left for the rest of what tasks printed to %s; it is lost", " and ".join(lost))
@@ -105,6 +114,8 @@ def _adapting(own: JoinSettings) -> Callable[[ClientSettings], ClientSettings]:
     """What holds here: our own words go before the server's."""
     from msgspec.structs import replace
 
+    from hypershell.ostext import to_bytes
+
     def adapt(given: ClientSettings) -> ClientSettings:
         changes = {
             "bundlesize": own.client_bundlesize,
@@ -117,9 +128,9 @@ def _adapting(own: JoinSettings) -> Callable[[ClientSettings], ClientSettings]:
         return replace(
             given,
             capture=own.capture,
-            capture_dir=own.capture_dir,
+            capture_dir=to_bytes(own.capture_dir),
             # The server's directories need not exist here.
-            task_cwd=own.task_cwd or os.getcwd(),
+            task_cwd=to_bytes(own.task_cwd or os.getcwd()),
             task_env=own.task_env,
             task_bind=own.task_bind,
             **{name: value for name, value in changes.items() if value is not None},

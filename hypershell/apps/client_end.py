@@ -11,6 +11,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from hypershell.ostext import to_bytes
 from hypershell.proto import messages as msg
 from hypershell.reactor import Poller
 from hypershell.server.output import Sink
@@ -116,8 +117,11 @@ class ClientEnd:
     def _ours(self, message: Any) -> Any:
         if type(message) is msg.Welcome:
             return msg.Welcome(self._adapt(message.settings))
-        if type(message) is msg.Work and self._template != "{}":
-            own = self._template
-            contexts = [replace(one, template=own) if one.template == "{}" else one for one in message.contexts]
-            return msg.Work(message.tasks, contexts)
+        if type(message) is msg.Work and message.contexts:
+            return msg.Work(message.tasks, [self._our_context(one) for one in message.contexts])
         return message
+
+    def _our_context(self, one: msg.Context) -> msg.Context:
+        """The server's directory of captured output need not exist here."""
+        template = to_bytes(self._template) if one.template == b"{}" else one.template
+        return replace(one, template=template, capture=False)

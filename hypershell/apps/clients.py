@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -45,6 +44,7 @@ def main(argv: list[str]) -> int:
 def _clients(argv: list[str]) -> int:
     from hypershell.apps.frame import parse_runs
     from hypershell.apps.list import prepare_stdout
+    from hypershell.apps.place import is_absent
     from hypershell.apps.records import format_name, is_narrow, make_format
     from hypershell.data.clients import FIELDS
     from hypershell.data.places import open_runs
@@ -54,8 +54,7 @@ def _clients(argv: list[str]) -> int:
     name = format_name(settings.format, settings.delimiter, is_one=False)
     fields = FIELDS if name != "table" else _GLANCE if is_narrow(_WIDE) else _GLANCE_WIDE
     form = make_format(name, fields, settings.delimiter, _kinds(), is_one=False)
-    is_absent = settings.is_at(config.sites.default.database) and not os.path.lexists(settings.db)
-    raw = None if is_absent else open_runs(settings.place)
+    raw = None if is_absent(settings, config) else open_runs(settings.place)
     if raw is None:
         if name == "table":
             print(f"no clients in {settings.place}")

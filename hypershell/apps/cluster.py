@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-import platform
 import sys
+
+from hypershell.hosts import host_name
 
 __all__ = ["available_cores", "main"]
 
@@ -40,7 +41,10 @@ def _warn_of_copies() -> None:
 def _cluster(argv: list[str]) -> int:
     from hypershell import reactor
     from hypershell.apps.frame import parse
+    from hypershell.limits import ENOUGH, raise_descriptors, require_descriptors
 
+    soft_limit = raise_descriptors()
+    require_descriptors(ENOUGH)
     settings, _ = parse("cluster", argv)
     _warn_of_copies()
 
@@ -53,14 +57,14 @@ def _cluster(argv: list[str]) -> int:
     from hypershell.server.run import Place, Run
 
     slots = settings.slots or available_cores()
-    host = platform.node()
+    host = host_name()
     poller = reactor.Poller()
     server_end, client_end = loopback()
     place = Place("loopback", 1, 1, slots, host, job_id(os.environ))
     run = Run(poller, server_end, settings, place, ["cluster", *argv])
     info = ClientInfo(run.client_id(), host, os.getpid(), slots, __version__, sys.platform)
-    executor = Executor(poller, client_end, info, guard=start_guard(info.id))
+    guard = start_guard(info.id)
+    executor = Executor(poller, client_end, info, guard=guard, soft_limit=soft_limit)
     run.on_signal(executor.heard)
     run.start()
-    reactor.run(poller, [run.server, executor])
-    return run.close()
+    return run.turns([executor])

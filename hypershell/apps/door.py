@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import platform
 from typing import TYPE_CHECKING
 
 from hypershell.errors import UsageError
+from hypershell.hosts import host_name
 
 if TYPE_CHECKING:
     from hypershell.config import Config
@@ -43,18 +43,6 @@ class OpenDoor:
         self.close()
 
 
-def _allow_many_connections() -> None:
-    """Each client takes a descriptor; many systems allow 1,024 until a process asks for more."""
-    try:
-        import resource
-    except ImportError:  # Windows has no such limit
-        return
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard == resource.RLIM_INFINITY or soft < hard:
-        with contextlib.suppress(OSError, ValueError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
 def open_door(poller: Poller, door: DoorSettings, config: Config) -> OpenDoor:
     """Listen as the settings say.
 
@@ -73,7 +61,6 @@ def open_door(poller: Poller, door: DoorSettings, config: Config) -> OpenDoor:
     from hypershell.proto.session import STATUS, SUBMIT
     from hypershell.proto.visits import decode_asker, decode_submitter
 
-    _allow_many_connections()
     host = door.bind if door.door is None else door.door
     key = find_key(config, door.auth_file)
     if key is None and door.connect_file is None:
@@ -84,7 +71,7 @@ def open_door(poller: Poller, door: DoorSettings, config: Config) -> OpenDoor:
     key = key or generate_key()
     tls = None
     if not door.no_tls:
-        cert = door.tls_cert or ensure_certificate(os.path.join(config.sites.default.lib, "tls"), platform.node())
+        cert = door.tls_cert or ensure_certificate(os.path.join(config.sites.default.lib, "tls"), host_name())
         tls = server_tls(cert, door.tls_key, minimum=door.tls_minimum, ciphers=door.tls_ciphers)
     elif not is_loopback(host):
         log.warning("No TLS (--no-tls): everybody on the way can read and change what is sent")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import IO, TYPE_CHECKING
 
 from hypershell import __version__
 from hypershell.errors import ExitStatus, UsageError
+from hypershell.ostext import joined
 
 if TYPE_CHECKING:
     from hypershell.data.export import Source, Written
@@ -41,6 +41,7 @@ def main(argv: Sequence[str]) -> int:
 def _export(argv: Sequence[str]) -> int:
     from hypershell.apps.frame import parse_export
     from hypershell.apps.list import build_filter, open_database
+    from hypershell.apps.place import is_absent
     from hypershell.apps.progress import Bar
 
     settings, config = parse_export(argv)
@@ -50,8 +51,7 @@ def _export(argv: Sequence[str]) -> int:
         from hypershell.data.aside import check_target
 
         check_target(Path(str(settings.target)), settings.force)
-    is_default = settings.is_at(config.sites.default.database)
-    raw = open_database(settings.place, is_default, without_tasks=True)
+    raw = open_database(settings.place, is_absent(settings, config), without_tasks=True)
     from hypershell.data.export import Source
     from hypershell.data.partitions import reading
 
@@ -96,10 +96,10 @@ def _words(settings: ExportSettings) -> str:
     for flag, number in (("-g", settings.group), ("-l", settings.limit)):
         if number is not None:
             words += [flag, str(number)]
-    for name in ("failed", "succeeded", "completed", "remaining", "retries"):
+    for name in ("failed", "succeeded", "completed", "cancelled", "remaining", "retries"):
         if getattr(settings, name):
             words.append(f"--{name}")
-    return shlex.join(words)
+    return joined(words)
 
 
 def _write(settings: ExportSettings, name: str, source: Source, progress: Callable[[int], None]) -> int:

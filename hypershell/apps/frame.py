@@ -18,9 +18,11 @@ from typing import TYPE_CHECKING, Any, cast
 
 from hypershell import log
 from hypershell.apps import help as texts
+from hypershell.apps.given import Given, add_reserved, command_line_library, once
 from hypershell.apps.stdout import checked_stdout, is_stdout_closed, silence_stdout
 from hypershell.errors import ExitStatus, HyperShellError, UsageError
 from hypershell.options import COMMANDS, Command, Option, options_of
+from hypershell.room import lack, limit_behind
 
 if TYPE_CHECKING:
     from hypershell.config import Config
@@ -62,7 +64,9 @@ _EXCLUSIVE = (
     ("forever", "no_db"),
     ("restart", "no_db"),
     ("update", "repeat"),
+    ("only_new", "once_more"),
     ("db", "no_db"),
+    ("idle_initdb", "no_db"),
     ("keep_output", "no_db"),
     ("auth", "auth_file"),
     ("connect", "auth"),
@@ -75,7 +79,8 @@ _EXCLUSIVE = (
     ("failures", "print_failures"),
     ("capture", "output"),
     ("capture", "errors"),
-    *itertools.combinations(("failed", "succeeded", "completed", "remaining"), 2),
+    ("all_rows", "limit"),
+    *itertools.combinations(("failed", "succeeded", "completed", "cancelled", "remaining"), 2),
     *itertools.combinations(("format", "json", "csv"), 2),
     *itertools.combinations(("upgrade", "vacuum", "backup", "rotate", "truncate"), 2),
     *itertools.combinations(("cancel", "revert", "delete"), 2),
@@ -111,19 +116,35 @@ def parse(command: str, argv: Sequence[str]) -> tuple[RunSettings, Config]:
 def run_settings(command: str, given: Mapping[str, object], config: Config) -> RunSettings:
     """Settings of a command that schedules tasks, from its arguments and configuration; see `parse`."""
     from hypershell.settings import RunSettings
+    from hypershell.site import working_directory
 
+    working_directory()
     values = collect(RunSettings.__struct_fields__, given, config)
     site = config.sites.default
     settings = RunSettings(
         command=command,
         slots_given="slots" in given,
         capture_dir=site.task,
-        exports=config.exports(),
+        exports=(exports := config.exports()),
+        given_how=_given_how(given, config, exports),
         site=site.root,
         **_begun_again(values),
     )
     _make_directories(settings, config)
     return settings
+
+
+def _given_how(given: Mapping[str, object], config: Config, exports: Mapping[str, str]) -> tuple[str, ...]:
+    """What of how tasks are run does not come from us, and so goes before what a submission has."""
+    said = {
+        "task_timeout": config.which("task.timeout").layer not in ("default", "preload"),
+        # All output in one file says also that no task has its own.
+        "capture": bool({"capture", "output", "errors"} & given.keys()),
+        "keep_output": "keep_output" in given,
+        "poison": config.which("server.poison").layer not in ("default", "preload"),
+        "exports": bool(exports),
+    }
+    return tuple(name for name, is_given in said.items() if is_given)
 
 
 def _begun_again(values: dict[str, Any]) -> dict[str, Any]:
@@ -176,7 +197,7 @@ def parse_runs(argv: Sequence[str], command: str = "runs") -> tuple[RunsSettings
     return RunsSettings(**collect(RunsSettings.__struct_fields__, given, config)), config
 
 
-def _name_format(given: dict[str, object]) -> None:
+def _name_format(given: Given) -> None:
     for name in ("json", "csv"):
         if given.pop(name, False):
             given["format"] = name
@@ -195,6 +216,8 @@ def parse_update(argv: Sequence[str]) -> tuple[UpdateSettings, Config]:
     given = parse_arguments("update", spread(argv, options, option, is_key))
     if "order_by" in given and "limit" not in given:
         raise UsageError("Using -s/--order-by requires -l/--limit: without it the order changes nothing")
+    if "signal" in given and "cancel" not in given:
+        raise UsageError("Using --signal without --cancel is invalid: it is for tasks that are cancelled")
     config = configure("update", given)
     return UpdateSettings(**collect(UpdateSettings.__struct_fields__, given, config)), config
 
@@ -222,7 +245,7 @@ def parse_import(argv: Sequence[str]) -> tuple[ImportSettings, Config]:
     return settings, config
 
 
-def _parse_selection(command: str, argv: Sequence[str], may_be_tag: Callable[[str], bool]) -> dict[str, object]:
+def _parse_selection(command: str, argv: Sequence[str], may_be_tag: Callable[[str], bool]) -> Given:
     """Arguments of a command that selects tasks: further words after ``-t`` are tags where they can be."""
     from hypershell.apps.words import spread
     from hypershell.tags import is_tag
@@ -232,15 +255,15 @@ def _parse_selection(command: str, argv: Sequence[str], may_be_tag: Callable[[st
     return parse_arguments(command, spread(argv, options, option, lambda word: is_tag(word) and may_be_tag(word)))
 
 
-def parse_arguments(command: str, argv: Sequence[str]) -> dict[str, object]:
+def parse_arguments(command: str, argv: Sequence[str]) -> Given:
     """The typed values that `argv` gives, by `dest`; raises `EndEarly` for help and `UsageError`."""
-    from cmdkit.cli import ArgumentError, HelpOption, Interface
-
+    library = command_line_library()
     from hypershell.apps.words import name_binding
 
     argv = name_binding(command, argv)
     entry = command_entry(command)
-    interface = Interface(
+    repeated: list[str] = []
+    interface = library.Interface(
         f"hs {command}",
         texts.command_usage(entry),
         texts.command_help(entry),
@@ -249,16 +272,17 @@ def parse_arguments(command: str, argv: Sequence[str]) -> dict[str, object]:
     )
     for option in options_of(command):
         if option.flags or option.is_positional:
-            interface.add_argument(*(option.flags or (option.dest,)), **_argument(option))
+            interface.add_argument(*(option.flags or (option.dest,)), **_argument(option, repeated))
+    add_reserved(interface, command)
     try:
         parse_words = _parse_mixed if _has_list(command) else _parse_plain
         given = parse_words(interface, command, argv)
-    except HelpOption as request:
+    except library.HelpOption as request:
         raise EndEarly(str(request), ExitStatus.SUCCESS) from None
-    except ArgumentError as error:
+    except library.ArgumentError as error:
         raise UsageError(" ".join(str(error).split())) from None
     _check_combinations(command, given)
-    return given
+    return Given(given, repeated)
 
 
 def _parse_plain(interface: Any, command: str, argv: Sequence[str]) -> dict[str, Any]:
@@ -279,9 +303,9 @@ def _parse_mixed(interface: Any, command: str, argv: Sequence[str]) -> dict[str,
 def run_command(work: Callable[[], int]) -> int:
     """Run `work` and return its exit status, or the one of the error that ended it, which is logged in one line.
 
-    The status of an error of ours is that of its class. Anything else is 5, with the traceback in a file of the
-    site's log directory, or 6 where that cannot be written. A reader that closed our stdout is no error (0); a
-    stdout that cannot be written is one of ours, whatever `work` prints with.
+    The status of an error of ours is that of its class; want of room (`lack`) is 5. Anything else is 5, with the
+    traceback in a file of the site's log directory, or 6 where that cannot be written. A reader that closed our
+    stdout is no error (0); a stdout that cannot be written is one of ours, whatever `work` prints with.
     """
     if not _logger.hasHandlers():
         log.setup(log.LogSettings())
@@ -296,7 +320,7 @@ def _run(work: Callable[[], int]) -> int:
     try:
         return _flushed(_worked(work))
     except HyperShellError as error:
-        _logger.critical("%s", error)
+        _logger.critical("%s", _with_limit(error))
         return error.exit_status
     except KeyboardInterrupt:
         _logger.critical("keyboard-interrupt: stopped")
@@ -308,6 +332,12 @@ def _run(work: Callable[[], int]) -> int:
         return _unexpected(error)
     except Exception as error:
         return _unexpected(error)
+
+
+def _with_limit(error: HyperShellError) -> str:
+    """Its text, with the limit that it comes from where the text does not name it."""
+    text, limit = str(error), limit_behind(error)
+    return text if limit is None or "ulimit" in text else f"{text} ({limit})"
 
 
 def _worked(work: Callable[[], int]) -> int:
@@ -328,8 +358,23 @@ def _flushed(status: int) -> int:
 
 
 def _unexpected(error: Exception) -> int:
-    """Log an error that nobody foresaw and keep its traceback."""
+    """Log an error that nobody foresaw and keep its traceback.
+
+    One for want of room, or of a current directory, says all in its line.
+    """
+    if (reason := lack(error)) is not None:
+        _logger.critical("%s", reason)
+        return ExitStatus.RUNTIME_ERROR
     import traceback
+
+    from hypershell.site import SiteError, working_directory
+
+    if isinstance(error, FileNotFoundError):
+        try:
+            working_directory()
+        except SiteError as gone:
+            _logger.critical("%s", gone)
+            return gone.exit_status
 
     summary = " ".join(f"{type(error).__name__}: {error}".split())
     details = "".join(traceback.format_exception(error))
@@ -369,14 +414,14 @@ def _has_list(command: str) -> bool:
     return any(option.is_positional and option.many for option in options_of(command))
 
 
-def _argument(option: Option) -> dict[str, Any]:
-    """The keywords of argparse for an option of the table."""
+def _argument(option: Option, repeated: list[str]) -> dict[str, Any]:
+    """The keywords of argparse for an option of the table; `repeated` as for `hypershell.apps.given.once`."""
     if option.is_switch:
         return {"action": "store_true", "dest": option.dest}
     keywords: dict[str, Any] = {"metavar": option.metavar, "type": _argument_type(option)}
     if option.is_positional:
         return {**keywords, "nargs": "*" if option.many else "?"}
-    return {**keywords, "dest": option.dest, "action": "append" if option.many else "store"}
+    return {**keywords, "dest": option.dest, "action": "append" if option.many else once(option, repeated)}
 
 
 def _argument_type(option: Option) -> Callable[[str], object]:
@@ -405,10 +450,12 @@ def _check_combinations(command: str, given: Mapping[str, object]) -> None:
     for dest in ("update", "repeat"):
         if dest in given and dest in flags and not ("restart" in given and "file" in given):
             raise UsageError(f"Using {flags[dest]} requires --restart and FILE")
+    if "retry_failed" in given and "restart" not in given:
+        raise UsageError("Using --retry-failed requires --restart")
 
 
-def configure(command: str, given: Mapping[str, object]) -> Config:
-    """Read the configuration and log as it says, including what is odd about it."""
+def configure(command: str, given: Given) -> Config:
+    """Read the configuration and log as it says, including what is odd about it and about the command line."""
     from hypershell.config import Config
 
     config = Config.load(command, given)
@@ -417,6 +464,11 @@ def configure(command: str, given: Mapping[str, object]) -> Config:
         _logger.warning("%s", line)
     for line in config.notes:
         _logger.debug("%s", line)
+    for name in given.repeated:
+        _logger.warning("%s is given more than once: the last one counts", name)
+    idle = ["/".join(option.flags) for option in options_of(command) if option.idle and option.dest in given]
+    if idle:
+        _logger.info("accepted without effect: %s", ", ".join(idle))
     return config
 
 

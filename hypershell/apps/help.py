@@ -50,7 +50,7 @@ def top_help() -> str:
 def command_usage(command: Command) -> str:
     """Usage of one command."""
     words = ["[-h]"]
-    for option in _on_command_line(command):
+    for option in _with_effect(command):
         flag = "" if option.is_positional else option.flags[0]
         words.append(f"[{' '.join(part for part in (flag, option.metavar) if part)}]")
     start = f"usage: hs {command.name} "
@@ -62,7 +62,7 @@ def command_usage(command: Command) -> str:
 
 def command_help(command: Command) -> str:
     """Help of one command: usage, what it does, options by group, examples."""
-    options = _on_command_line(command)
+    options = _with_effect(command)
     lines = [command_usage(command).rpartition(command.summary)[0], *textwrap.wrap(command.detail, WIDTH)]
     for group in dict.fromkeys(option.group for option in options):
         lines += ["", f"{group}:"]
@@ -71,6 +71,9 @@ def command_help(command: Command) -> str:
                 lines += _entry(_head(option), option.help + _default_note(option))
         if group == "options":
             lines += _entry("-h, --help", "Show this message.")
+    if idle := [_head(option) for option in options_of(command.name) if option.flags and option.idle]:
+        lines += ["", "accepted without effect, for command lines of HyperShell:"]
+        lines += textwrap.wrap("; ".join(idle), WIDTH, initial_indent="  ", subsequent_indent="  ")
     lines += ["", "examples:", *(f"  {example}" for example in command.examples)]
     if any(option.metavar == "SEC" for option in options):
         lines += ["", "SEC is a number of seconds, or a duration such as 10m or 2:00:00."]
@@ -111,8 +114,10 @@ def write_out(text: str, status: int = ExitStatus.SUCCESS) -> int:
     return status
 
 
-def _on_command_line(command: Command) -> list[Option]:
-    return [option for option in options_of(command.name) if option.flags or option.is_positional]
+def _with_effect(command: Command) -> list[Option]:
+    """What may stand on the command line and changes something."""
+    options = options_of(command.name)
+    return [option for option in options if (option.flags or option.is_positional) and not option.idle]
 
 
 def _head(option: Option) -> str:

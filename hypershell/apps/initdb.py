@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hypershell.apps.frame import parse_initdb, run_command
-from hypershell.errors import ExitStatus, StoreError, UsageError
+from hypershell.errors import ExitStatus, UsageError
 from hypershell.units import format_size
 
 if TYPE_CHECKING:
@@ -29,9 +29,14 @@ def main(argv: Sequence[str]) -> int:
 def _run(argv: Sequence[str]) -> int:
     settings, _ = parse_initdb(argv)
     action, work = _action(settings, settings.place)
-    if not settings.yes and not _confirmed(action):
-        log.info("Nothing was done")
-        return ExitStatus.SUCCESS
+    if not settings.yes:
+        if not (sys.stdin.isatty() and sys.stdout.isatty()):
+            # Word for word, and by this logger, as scripts of HyperShell look for it.
+            log.critical("RuntimeError: Non-interactive prompt cannot confirm (see --yes).")
+            return ExitStatus.RUNTIME_ERROR
+        if not _confirmed(action):
+            log.info("Nothing was done")
+            return ExitStatus.SUCCESS
     return work()
 
 
@@ -122,13 +127,7 @@ def _upgrade(path: Path) -> int:
 
 
 def _confirmed(action: str) -> bool:
-    """Ask on the terminal; an empty answer is yes, the end of input is no.
-
-    Raises:
-        StoreError: there is nobody to ask.
-    """
-    if not (sys.stdin.isatty() and sys.stdout.isatty()):
-        raise StoreError("Non-interactive prompt cannot confirm (see --yes).")
+    """Ask on the terminal; an empty answer is yes, the end of input is no."""
     # The prompt of input() may go to stderr, as stdout is not the interpreter's own.
     print(f"{action}? [Y]es/no: ", end="", flush=True)
     try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import shutil
 import sys
 from collections.abc import Sequence
@@ -37,6 +36,7 @@ def main(argv: list[str]) -> int:
 
 def _list(argv: list[str]) -> int:
     from hypershell.apps.frame import parse_list
+    from hypershell.apps.place import is_absent
 
     settings, config = parse_list(argv)
     from hypershell.data.where import FIELDS
@@ -46,10 +46,10 @@ def _list(argv: list[str]) -> int:
         print(*FIELDS)
         return ExitStatus.SUCCESS
     chosen = build_filter(settings)
-    is_default = settings.is_at(config.sites.default.database)
+    absent = is_absent(settings, config)
     if settings.count or settings.tag_keys or settings.tag_values is not None:
-        return _summarize(settings, chosen, is_default)
-    return _show(settings, chosen, is_default)
+        return _summarize(settings, chosen, absent)
+    return _show(settings, chosen, absent)
 
 
 def build_filter(settings: Selection) -> Filter:
@@ -66,11 +66,11 @@ def build_filter(settings: Selection) -> Filter:
     )
 
 
-def _summarize(settings: ListSettings, chosen: Filter, is_default: bool) -> int:
+def _summarize(settings: ListSettings, chosen: Filter, absent: bool) -> int:
     from hypershell.apps.formats import one_line, value_text
 
     lines: Sequence[object] = [0] if settings.count else []
-    raw = open_database(settings.place, is_default, with_partitions=not settings.ignore_partitions)
+    raw = open_database(settings.place, absent, with_partitions=not settings.ignore_partitions)
     if raw is not None:
         from hypershell.data.partitions import reading
 
@@ -87,7 +87,7 @@ def _summarize(settings: ListSettings, chosen: Filter, is_default: bool) -> int:
     return ExitStatus.SUCCESS
 
 
-def _show(settings: ListSettings, chosen: Filter, is_default: bool) -> int:
+def _show(settings: ListSettings, chosen: Filter, absent: bool) -> int:
     from hypershell.data.where import Order, check_field
 
     fields = tuple(check_field(name) for name in settings.fields)
@@ -98,11 +98,11 @@ def _show(settings: ListSettings, chosen: Filter, is_default: bool) -> int:
     if settings.is_bare:
         name = "plain" if size is None else "table"
         order = Order(descending=True)
-        limit = None if size is None else max(size.lines - _OTHER_LINES, 1)
+        limit = None if size is None or settings.all_rows else max(size.lines - _OTHER_LINES, 1)
     if name == "table" or settings.is_bare:
         fields = fields or (_GLANCE if size is not None and size.columns < _WIDE else _GLANCE_WIDE)
     form, fields = _format(settings, name, fields, None if size is None else size.columns)
-    raw = open_database(settings.place, is_default, with_partitions=not settings.ignore_partitions)
+    raw = open_database(settings.place, absent, with_partitions=not settings.ignore_partitions)
     if raw is None:
         _print_none(form, size is not None and name == "table", str(settings.place))
         return ExitStatus.SUCCESS
@@ -156,11 +156,9 @@ def check_delimiter(name: str, delimiter: str) -> None:
         raise UsageError("argument -d/--delimiter: csv takes one character, no quote and no end of line")
 
 
-def open_database(
-    where: Where, is_default: bool, *, with_partitions: bool = False, without_tasks: bool = False
-) -> Any:
-    """The database for reading, None where it has no tasks; that of the site need not exist yet."""
-    if is_default and not os.path.lexists(str(where)):
+def open_database(where: Where, absent: bool, *, with_partitions: bool = False, without_tasks: bool = False) -> Any:
+    """The database for reading, None where it has no tasks or is `absent` (`hypershell.apps.place.is_absent`)."""
+    if absent:
         return None
     from hypershell.data.places import open_readonly
 

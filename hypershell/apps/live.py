@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 
 from hypershell.core.model import FeedMark, Submission, Task
 from hypershell.errors import StoreError, TransportError
+from hypershell.ostext import to_bytes
 from hypershell.proto.visits import HandIn, Line, Lines, Refused, Taken
 
 if TYPE_CHECKING:
+    from hypershell.data.store import Submitted
     from hypershell.net.asking import Asking
 
 __all__ = ["LiveSubmitter"]
@@ -86,13 +88,20 @@ class LiveSubmitter:
         """Not known here."""
         return False
 
+    def earlier(self, path: str) -> list[Submitted]:
+        """Not known here."""
+        return []
+
+    def lines(self, numbers: Sequence[int]) -> Iterator[list[Task]]:
+        """Not known here."""
+        return iter(())
+
     def _begin(self, submission: Submission) -> None:
         if self._begun is None:
             self._begun = submission.id
             source = submission.path or submission.source
-            self._need.send(
-                HandIn(source, submission.options, submission.cwd, submission.submit_id, submission.submit_host)
-            )
+            cwd, options = to_bytes(submission.cwd), submission.options
+            self._need.send(HandIn(to_bytes(source), options, cwd, submission.submit_id, submission.submit_host))
 
     @property
     def _need(self) -> Asking:

@@ -65,6 +65,10 @@ def _tell(text: str, status: int = ExitStatus.SUCCESS) -> int:
 def _refuse(word: str) -> int:
     if word.startswith("-"):
         return _fail(UsageError("the following arguments are required: command"))
+    from hypershell.options.reserved import RESERVED_COMMANDS
+
+    if word in RESERVED_COMMANDS:
+        return _fail(UsageError(f"hs {word} is reserved and not there yet; today: {RESERVED_COMMANDS[word]}"))
     return _fail(UsageError(f"unrecognized command: {word}"))
 
 

@@ -10,7 +10,7 @@ import os
 import sys
 import time
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
     from hypershell.config import Config
@@ -26,6 +26,17 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 
+class Start(NamedTuple):
+    """What a rank has before it knows its number."""
+
+    client_id: str
+    guard: Guard
+    began: float
+    """When our first line ran, seconds since the epoch."""
+    soft_limit: int | None
+    """Of descriptors, for its tasks; None: as this process has."""
+
+
 def main(argv: list[str]) -> int:
     """Run the command on this rank; the exit status."""
     began = time.time()
@@ -38,7 +49,9 @@ def main(argv: list[str]) -> int:
     try:
         return _rank(argv, None, began)
     except HyperShellError as error:
-        sys.stderr.write(f"CRITICAL [hypershell] {error}\n")
+        from hypershell.ostext import escaped
+
+        sys.stderr.write(f"CRITICAL [hypershell] {escaped(str(error))}\n")
         return error.exit_status
 
 
@@ -65,7 +78,7 @@ def _rank(argv: list[str], parsed: Parsed | None, began: float) -> int:
 
     :param began: when our first line ran, seconds since the epoch.
     """
-    client_id, guard = _begin()
+    start = _begin(began)
     from hypershell.mpi.input import VARIABLE
     from hypershell.mpi.launch import run_mpi
 
@@ -75,28 +88,31 @@ def _rank(argv: list[str], parsed: Parsed | None, began: float) -> int:
         from hypershell.apps.frame import run_command
 
         if parsed is not None:
-            return _serve(world, end, parsed, argv, client_id, guard, began)
-        return run_command(lambda: _parse_and_serve(world, end, argv, client_id, guard, began, stdin))
+            return _serve(world, end, parsed, argv, start)
+        return run_command(lambda: _parse_and_serve(world, end, argv, start, stdin))
 
     def work(world: World, end: MpiClientEnd) -> int:
-        return _work(world, end, client_id, guard, began)
+        return _work(world, end, start)
 
     try:
         return run_mpi(serve, work)
     finally:
-        guard.close()
+        start.guard.close()
 
 
-def _begin() -> tuple[str, Guard]:
-    """The id and the guard of this rank's client. What goes wrong here ends the job, whose ranks wait for us."""
+def _begin(began: float) -> Start:
+    """What a rank has before MPI. What goes wrong here ends the job, whose other ranks would wait for this one."""
     from hypershell.mpi.environ import launcher_name
 
     try:
         from hypershell.executor.guard import start_guard
         from hypershell.ids import IdSource
+        from hypershell.limits import ENOUGH_FOR_MPI, raise_descriptors, require_descriptors
 
         client_id = IdSource().task()
-        return client_id, start_guard(client_id)
+        soft_limit = raise_descriptors()
+        require_descriptors(ENOUGH_FOR_MPI)
+        return Start(client_id, start_guard(client_id), began, soft_limit)
     except Exception as error:
         if launcher_name(os.environ) is None:
             raise
@@ -105,16 +121,23 @@ def _begin() -> tuple[str, Guard]:
         leave_before_init(error, os.environ)
 
 
-def _work(world: World, end: MpiClientEnd, client_id: str, guard: Guard, began: float) -> int:
+def _work(world: World, end: MpiClientEnd, start: Start) -> int:
     """A worker rank: it learns all that it must know from rank 0; whose end is no failure of this rank."""
     from hypershell.apps.mpi_node import node_of_worker
     from hypershell.executor.client import run_client
     from hypershell.mpi.started import startup_of
 
-    info = _info(world, client_id, 0)
+    info = _info(world, start.client_id, 0)
     node = node_of_worker(info, lambda text: _warn(text, world))
-    startup = startup_of(world, began)
-    run_client(end, info, guard, launcher_kills=_kills_at_once(world), node=node, startup=startup)
+    run_client(
+        end,
+        info,
+        start.guard,
+        launcher_kills=_kills_at_once(world),
+        node=node,
+        startup=startup_of(world, start.began),
+        soft_limit=start.soft_limit,
+    )
     return 0
 
 
@@ -125,9 +148,7 @@ def _warn(text: str | None, world: World) -> None:
         logging.getLogger("hypershell.client").warning("rank %d: %s", world.rank, text)
 
 
-def _parse_and_serve(
-    world: World, end: MpiServerEnd, argv: list[str], client_id: str, guard: Guard, began: float, stdin: str | None
-) -> int:
+def _parse_and_serve(world: World, end: MpiServerEnd, argv: list[str], start: Start, stdin: str | None) -> int:
     from hypershell.apps.frame import EndEarly
     from hypershell.apps.parse_net import parse_mpi
     from hypershell.errors import UsageError
@@ -142,12 +163,10 @@ def _parse_and_serve(
         raise UsageError(f"-n {settings.ranks} inside a launcher that started {world.size} ranks: leave out -n")
     if _reads_input(settings, parsed[1]):
         _take_input(stdin, world)
-    return _serve(world, end, parsed, argv, client_id, guard, began)
+    return _serve(world, end, parsed, argv, start)
 
 
-def _serve(
-    world: World, end: MpiServerEnd, parsed: Parsed, argv: list[str], client_id: str, guard: Guard, began: float
-) -> int:
+def _serve(world: World, end: MpiServerEnd, parsed: Parsed, argv: list[str], start: Start) -> int:
     """Rank 0: the server, and an executor beside it where slots are left for it."""
     from hypershell import reactor
     from hypershell.apps.cluster import available_cores
@@ -172,29 +191,38 @@ def _serve(
         way_in = None
         if door.door is not None:
             from hypershell.apps.door import open_door
+            from hypershell.server.feed import check_file
             from hypershell.several import Several
 
+            if settings.file is not None:
+                check_file(settings.file)
             way_in = stack.enter_context(open_door(poller, door, config))
             server_end = Several([end, way_in.listener])
         if settings.startup_report:
             from hypershell.server.startup import Rank, Tapped
 
-            server_end = Tapped(server_end, world.size, clients, Rank(0, world.host, startup_of(world, began)))
+            own_start = Rank(0, world.host, startup_of(world, start.began))
+            server_end = Tapped(server_end, world.size, clients, own_start)
             stack.callback(server_end.end)
         run = Run(poller, server_end, settings, place, ["mpi", *argv])
         if way_in is not None:
             run.receive(way_in.listener)
         world.on_crash(lambda: run.commit_now(2.0))
-        parts: list[reactor.Part] = [run.server]
+        parts: list[reactor.Part] = []
         if own > 0:
-            info = _info(world, client_id, own)
-            startup = startup_of(world, began)
-            executor = Executor(poller, end.own_client(), info, guard=guard, node=node, startup=startup)
+            executor = Executor(
+                poller,
+                end.own_client(),
+                _info(world, start.client_id, own),
+                guard=start.guard,
+                node=node,
+                startup=startup_of(world, start.began),
+                soft_limit=start.soft_limit,
+            )
             run.on_signal(executor.heard)
             parts.append(executor)
         run.start()
-        reactor.run(poller, parts)
-        return run.close()
+        return run.turns(parts)
 
 
 def _reads_input(settings: RunSettings, door: DoorSettings) -> bool:

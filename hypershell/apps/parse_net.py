@@ -63,12 +63,15 @@ def parse_client(argv: Sequence[str]) -> tuple[JoinSettings, DialSettings, Confi
     """Settings of ``client``; raises as `hypershell.apps.frame.parse`."""
     from hypershell.core.needs import MOST_LABELS
     from hypershell.settings import JoinSettings
+    from hypershell.site import working_directory
 
     if not argv and stdin_is_terminal():
         raise EndEarly(command_usage(command_entry("client")), ExitStatus.USAGE)
     given = parse_arguments("client", argv)
     config = configure("client", given)
     values = collect(JoinSettings.__struct_fields__, given, config)
+    if values["task_cwd"] is None:
+        working_directory()
     if config.which("task.signalwait").layer == "default":
         values["signalwait"] = None
     values["capture_dir"] = config.sites.default.task

@@ -22,6 +22,7 @@ from hypershell.errors import ExitStatus, UsageError
 from hypershell.options import options_of
 
 if TYPE_CHECKING:
+    from hypershell.apps.given import Given
     from hypershell.config import Config
     from hypershell.settings import DialSettings, InfoSettings, RunTaskSettings, SubmitSettings, WaitSettings
 
@@ -45,10 +46,16 @@ def parse_submit(argv: Sequence[str]) -> tuple[SubmitSettings, DialSettings | No
     if "tag" in given and not given.get("words") and "task_file" not in given and stdin_is_terminal():
         raise UsageError("nothing to submit: words after -t/--tag are tags, put -- in front of the command")
     config = configure("submit", given)
-    settings = SubmitSettings(**_collect_new(SubmitSettings.__struct_fields__, given, config))
+    values = _collect_new(SubmitSettings.__struct_fields__, given, config)
+    settings = SubmitSettings(is_command="--" in argv, **values)
     live = "queue" in given or "host" in given or "connect" in given
     if live and ("db" in given or "initdb" in given):
         raise UsageError("Using --db or --initdb with -q, -H or --connect is invalid: the server has its database")
+    if live and "only_new" in given:
+        raise UsageError(
+            "Using --update with -q, -H or --connect is invalid: only the database knows what was submitted "
+            "before; submit there (--db), or submit a file with the new lines"
+        )
     if live:
         from hypershell.apps.parse_net import dial_settings
 
@@ -73,15 +80,18 @@ def parse_run(argv: Sequence[str]) -> tuple[RunTaskSettings, Config]:
     return RunTaskSettings(**_collect_new(RunTaskSettings.__struct_fields__, given, config)), config
 
 
-def _of_new_tasks(command: str, argv: Sequence[str]) -> dict[str, object]:
+def _of_new_tasks(command: str, argv: Sequence[str]) -> Given:
     """The arguments of a command that makes tasks."""
     from hypershell.apps.words import spread
+    from hypershell.site import working_directory
     from hypershell.tags import is_tag
 
     options = options_of(command)
     option = next(option for option in options if option.dest == "tag")
     words = spread(argv, options, option, lambda word: is_tag(word) and not os.path.exists(word))
-    return parse_arguments(command, words)
+    given = parse_arguments(command, words)
+    working_directory()
+    return given
 
 
 def _collect_new(fields: Sequence[str], given: dict[str, object], config: Config) -> dict[str, Any]:
@@ -120,7 +130,7 @@ def parse_wait(argv: Sequence[str]) -> tuple[WaitSettings, Config]:
     return WaitSettings(**collect(WaitSettings.__struct_fields__, given, config)), config
 
 
-def _about_one(command: str, argv: Sequence[str]) -> dict[str, object]:
+def _about_one(command: str, argv: Sequence[str]) -> Given:
     if not argv:
         raise EndEarly(command_usage(command_entry(command)), ExitStatus.USAGE)
     given = parse_arguments(command, argv)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any, cast
 
 from hypershell.errors import ConfigError
 
 if TYPE_CHECKING:
     from hypershell.config import Config
+    from hypershell.settings import Placed
 
-__all__ = ["place_of"]
+__all__ = ["is_absent", "place_of"]
 
 
 def place_of(config: Config) -> dict[str, Any]:
@@ -39,3 +41,10 @@ def place_of(config: Config) -> dict[str, Any]:
     if url is None and address.database is None:
         raise ConfigError("database.database is missing: name the database on the server (or set database.url)")
     return {"server": address}
+
+
+def is_absent(settings: Placed, config: Config) -> bool:
+    """Whether the database is a file that is not there yet, and so is empty; one that --db names must be there."""
+    if settings.server is not None or os.path.lexists(settings.db):
+        return False
+    return config.which("database.file").layer != "cli" or settings.is_at(config.sites.default.database)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 import time
 from collections.abc import Callable
 from typing import IO
+
+from hypershell.terminal import width_of
 
 __all__ = ["Bar"]
 
@@ -54,7 +55,7 @@ class Bar:
         if not self.is_on or (now := self._clock()) < self._due:
             return
         self._due = now + _PERIOD
-        width = shutil.get_terminal_size().columns
+        width = width_of(self._stream)
         self._write(f"\x1b[2K{self.text(done, count, now - self._begun)[: width - 1]}\r")
         self._shown = True
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -38,17 +37,14 @@ def main(argv: list[str]) -> int:
 def _runs(argv: list[str]) -> int:
     from hypershell.apps.frame import parse_runs
     from hypershell.apps.list import prepare_stdout
+    from hypershell.apps.place import is_absent
     from hypershell.apps.records import format_name
     from hypershell.data.places import open_runs
 
     settings, config = parse_runs(argv)
     prepare_stdout()
     name = format_name(settings.format, settings.delimiter, settings.run is not None)
-    is_default = settings.is_at(config.sites.default.database)
-    if is_default and not os.path.lexists(settings.db):
-        raw = None
-    else:
-        raw = open_runs(settings.place)
+    raw = None if is_absent(settings, config) else open_runs(settings.place)
     if raw is not None:
         return _show(settings, name, raw)
     if settings.run is not None:

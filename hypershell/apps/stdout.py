@@ -6,17 +6,16 @@ Called by the frame of the commands and by the help texts. Stays quick to import
 from __future__ import annotations
 
 import contextlib
-import errno
 import io
 import os
 import sys
 from collections.abc import Iterator
 
 from hypershell.errors import HyperShellError
+from hypershell.ostext import escaped
+from hypershell.room import FULL
 
 __all__ = ["StdoutError", "checked_stdout", "is_stdout_closed", "silence_stdout", "write_bytes"]
-
-_FULL = {getattr(errno, name) for name in ("ENOSPC", "EDQUOT", "EFBIG") if hasattr(errno, name)}
 
 
 class StdoutError(HyperShellError):
@@ -24,11 +23,11 @@ class StdoutError(HyperShellError):
 
 
 class _Checked(io.TextIOWrapper):
-    """Raises `StdoutError`: an ``OSError`` alone does not say of which file it is."""
+    """Raises `StdoutError`: an ``OSError`` alone does not say of which file it is. Takes text with any bytes."""
 
     def write(self, text: str, /) -> int:
         with _told():
-            return super().write(text)
+            return super().write(escaped(text))
 
     def flush(self) -> None:
         with _told():
@@ -65,7 +64,7 @@ def _told() -> Iterator[None]:
         raise
     except OSError as error:
         silence_stdout()
-        way_out = "make room, or send it elsewhere" if error.errno in _FULL else "send it elsewhere"
+        way_out = "make room, or send it elsewhere" if error.errno in FULL else "send it elsewhere"
         raise StdoutError(f"cannot write to standard output: {error.strerror or error}; {way_out}") from error
 
 

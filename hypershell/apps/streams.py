@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
-import platform
+import os
 import sys
 from collections.abc import Mapping
 from typing import IO, TYPE_CHECKING, Any
 
 from hypershell.apps.one import NotFound
+from hypershell.hosts import host_name
+from hypershell.ostext import escaped
 
 if TYPE_CHECKING:
     from hypershell.data.partitions import Tasks
@@ -30,7 +32,7 @@ def print_stream(tasks: Tasks, task: Mapping[str, Any], stream: str) -> None:
     obstacle = None
     if path is not None:
         try:
-            with open(path, "rb") as source:
+            with open(_found(path), "rb") as source:
                 _copy(source, stream)
             return
         except FileNotFoundError:
@@ -49,6 +51,29 @@ def print_stream(tasks: Tasks, task: Mapping[str, Any], stream: str) -> None:
     if obstacle is not None:
         raise NotFound(f"{stream} of task {task['id']}: {obstacle} (--keep-output keeps it in the database too)")
     raise NotFound(f"{stream} of task {task['id']} was not kept: {_why(task)}")
+
+
+def _found(path: str) -> str:
+    """The file that a column names, where bytes that are not UTF-8 are shown as ``\\xNN``.
+
+    Such folders are looked for. The name of a captured file holds an id, so no second file has the same path.
+    """
+    if "\\x" not in path or os.path.lexists(path):
+        return path
+    places = ["/"]
+    for part in path.strip("/").split("/"):
+        places = [os.path.join(place, name) for place in places for name in _shown_as(place, part)]
+    return next(filter(os.path.lexists, places), path)
+
+
+def _shown_as(folder: str, part: str) -> list[str]:
+    """The names in a folder that people see as `part`."""
+    if "\\x" not in part:
+        return [part]
+    try:
+        return [name for name in os.listdir(folder) if escaped(name) == part]
+    except OSError:
+        return []
 
 
 def _copy(source: IO[bytes], stream: str) -> None:
@@ -78,6 +103,6 @@ def _why(task: Mapping[str, Any]) -> str:
 
 
 def _where(host: str | None) -> str:
-    if host is None or host == platform.node():
+    if host is None or host == host_name():
         return "is not there any more"
-    return f"is on host {host}, not on this one ({platform.node()}): look there"
+    return f"is on host {host}, not on this one ({host_name()}): look there"

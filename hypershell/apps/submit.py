@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
-import platform
 import shlex
 import stat
-import sys
 import time
 from typing import TYPE_CHECKING
 
 from hypershell.errors import ExitStatus, UsageError
+from hypershell.hosts import host_name
+from hypershell.ostext import joined, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,9 +56,10 @@ def _submit(argv: list[str]) -> int:
     from hypershell.apps.parse_task import parse_submit
 
     settings, dial, config = parse_submit(argv)
-    way = prepare(settings, dial, config)
     path, line = _decide(settings)
+    way = prepare(settings, dial, config)
     if line is not None:
+        _refuse_again(settings)
         with _opened(settings, argv, way) as opened:
             log.debug("Submitted single task (explicit)")
             log.info("Submitted task (%s)", opened.handing.command(line))
@@ -76,6 +77,7 @@ def _submit_single(argv: list[str]) -> int:
     settings, dial, config = parse_submit(argv)
     if settings.task_file is not None or not settings.words:
         raise UsageError("hs task submit takes one command: use hs submit for a FILE or stdin")
+    _refuse_again(settings)
     way = prepare(settings, dial, config)
     line = join_words(settings.words)
     with _opened(settings, argv, way) as opened:
@@ -86,24 +88,27 @@ def _submit_single(argv: list[str]) -> int:
     return ExitStatus.SUCCESS
 
 
+def _refuse_again(settings: SubmitSettings) -> None:
+    """Words for a FILE that was submitted before mean nothing without one."""
+    for given, flag in ((settings.only_new, "--update"), (settings.once_more, "--repeat")):
+        if given:
+            raise UsageError(f"Using {flag} requires a FILE (a regular file): nothing else can be compared")
+
+
 def _decide(settings: SubmitSettings) -> tuple[str | None, str | None]:
     """The path of a FILE, or a single command; neither is stdin."""
+    from hypershell.apps import kinds
+
     words = settings.words
     if settings.task_file is not None:
         return (None if settings.task_file == "-" else settings.task_file), None
     if not words or words == ("-",):
         return None, None
-    if len(words) == 1 and os.path.exists(words[0]) and not _is_program(words[0]):
+    if len(words) == 1 and kinds.is_list(words[0]):
         return words[0], None
+    if len(words) == 1 and not settings.is_command and (doubt := kinds.doubt(words[0])):
+        raise UsageError(f"{doubt}: for a command write -- before it, for a file of commands -f")
     return None, join_words(words)
-
-
-def _is_program(path: str) -> bool:
-    """Whether `path` can be executed; on Windows its name says so, and every file has the right."""
-    if sys.platform == "win32":
-        endings = os.environ.get("PATHEXT", ".COM;.EXE;.BAT;.CMD")
-        return os.path.splitext(path)[1].upper() in endings.upper().split(";")
-    return os.access(path, os.X_OK)
 
 
 def prepare(settings: SubmitSettings, dial: DialSettings | None, config: Config) -> Callable[[], Asking] | None:
@@ -139,11 +144,13 @@ def _submit_lines(
 
     fd = 0 if path is None else open_file(path)
     again = path is not None and stat.S_ISREG(os.fstat(fd).st_mode)
+    if not again:
+        _refuse_again(settings)
     explicit = "explicit" if settings.task_file is not None or settings.words == ("-",) else "implicit"
     try:
         with _opened(settings, argv, way) as opened:
             if path is not None and again:
-                count = opened.handing.file(fd, path)
+                count = opened.handing.file(fd, path, update=settings.only_new, repeat=settings.once_more)
             else:
                 count = opened.handing.stream(fd, path or _STDIN)
             how = "implicit - not executable" if path is not None and explicit == "implicit" else explicit
@@ -199,7 +206,7 @@ class Opened:
             ranks=0,
             slots=0,
             job=job_id(os.environ),
-            command=shlex.join(["hs", *self._argv]),
+            command=joined(["hs", *self._argv]),
             cwd=os.getcwd(),
             start_time=time.time(),
         )
@@ -213,7 +220,7 @@ class Opened:
             self._submitter,
             ids,
             run.id,
-            platform.node(),
+            host_name(),
             settings.task_cwd or os.getcwd(),
             Terms(settings.expand, given.tags, given.group, given.cores, given.memory, given.timeout),
             self._wishes,
@@ -242,7 +249,7 @@ class Opened:
 
 
 def _about_servers(servers: Servers, settings: SubmitSettings) -> str | None:
-    naming = f" --db {shlex.quote(settings.db)}" if settings.server is None else ""
+    naming = f" --db {quoted(settings.db)}" if settings.server is None else ""
     run_them = f"to run these tasks: hs cluster --restart{naming}"
     if not servers.seen and not servers.unseen:
         return f"No server works on this database now ({run_them})"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -29,18 +28,19 @@ def main(argv: Sequence[str]) -> int:
 
 def _update(argv: Sequence[str]) -> int:
     from hypershell.apps.frame import parse_update
+    from hypershell.apps.place import is_absent
 
     settings, config = parse_update(argv)
     from hypershell.data.edits import read_edit
 
     action = next((name for name in ("cancel", "revert", "delete") if getattr(settings, name)), "")
-    edit, is_old_form = read_edit(settings.changes, settings.remove_tags, action)
+    edit, is_old_form = read_edit(settings.changes, settings.remove_tags, action, settings.signal)
     if edit.ids and settings.limit is not None:
         raise UsageError("Using -l/--limit with the id of a task is invalid: leave out one")
     chosen, order = _selection(settings)
     where = settings.place
     log.info("Database: %s", where)
-    if not edit.ids and settings.is_at(config.sites.default.database) and not os.path.lexists(settings.db):
+    if not edit.ids and is_absent(settings, config):
         return _nothing()
     return _change(where, chosen, order, edit, settings.limit, settings.no_confirm or is_old_form)
 

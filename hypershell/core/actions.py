@@ -128,10 +128,11 @@ class DrainClients(Struct, frozen=True, gc=False):
 
 
 class CancelTasks(Struct, frozen=True, gc=False):
-    """Tell this client to stop these executions (id, execution)."""
+    """Tell this client to stop these executions (id, execution), with `signal` first (None: the usual one)."""
 
     client: int
     tasks: list[tuple[str, int]]
+    signal: str | None = None
 
 
 class RecallTasks(Struct, frozen=True, gc=False):
@@ -171,7 +172,8 @@ class Finish(Struct, frozen=True, gc=False):
     held: int
     unfinished: int
     reason: str
-    """``complete``, ``drained``, ``walltime``, ``interrupted``, ``group failed``, ``store failed`` or ``idle``."""
+    """``complete``, ``drained``, ``walltime``, ``interrupted``, ``group failed``, ``store failed``, ``idle``
+    or ``out of memory``."""
     failed_before: int = 0
     """Final failures, in earlier runs, of what this run took over."""
     cancelled: int = 0

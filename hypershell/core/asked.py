@@ -39,7 +39,7 @@ class Asked(Quarantine):
             tasks = [(key, task.execution) for key, task in client.holding.items() if key in wanted]
             if tasks:
                 self._cancelling.update((key, key in settled) for key, _ in tasks)
-                self._out.append(act.CancelTasks(client.number, tasks))
+                self._out.append(act.CancelTasks(client.number, tasks, event.signal))
 
     def _cancel_unsent(self, wanted: set[str]) -> None:
         """Take what waits for its dispatch to be durable out of the outbox."""

@@ -48,6 +48,8 @@ class BundleSizer:
 
         `ready` tasks wait for all clients together, which have `all_slots`. Zero: nothing now.
         """
+        if slots <= 0:
+            return 0
         if self._fixed is not None:
             target = -(-slots // self._fixed) * self._fixed + self._fixed
             return min(self._fixed, ready) if holding + self._fixed <= target else 0

@@ -92,12 +92,15 @@ def _check_group(scheduler: Scheduler, group: Group, attempts: int | None, wrong
 
 def _check_client(scheduler: Scheduler, client: Client, wrong: list[str]) -> None:
     name = f"client {client.number}"
-    most = credit(client.slots, scheduler.policy.bundlesize)
+    announced = max(1, client.info.slots)  # of which it may be able to use fewer by now
+    most = credit(announced, scheduler.policy.bundlesize)
     if len(client.holding) > most:
-        wrong.append(f"{name}: holds {len(client.holding)}, its {client.slots} slots allow {most}")
+        wrong.append(f"{name}: holds {len(client.holding)}, its {announced} slots allow {most}")
+    if not 0 <= client.slots <= announced:
+        wrong.append(f"{name}: {client.slots} of its {announced} slots can be used")
     wrong += [f"{name}: holds {task.id} as {key}" for key, task in client.holding.items() if task.id != key]
     current = scheduler._groups.current
-    served = not client.draining and not client.aside and not client.waits
+    served = not client.draining and not client.aside and not client.waits and client.slots
     hungry = not client.holding and served and scheduler.stopping is None
     if hungry and current is not None and current.for_kind(client.kind) and not scheduler._stalled:
         wrong.append(f"{name}: has nothing while {current.for_kind(client.kind)} tasks are ready")
@@ -133,6 +136,9 @@ def _check_queue(scheduler: Scheduler, wrong: list[str]) -> None:
         for client in clients.all()
         if queued[client.number] != client.asks
     ]
+    stuck = [client.number for client in clients.all() if client.stuck is not None]
+    if sorted(stuck) != sorted(scheduler._stuck):
+        wrong.append(f"clients {stuck} cannot start anything, {list(scheduler._stuck)} are known")
     slots = sum(client.slots for client in clients.all())
     if slots != clients.slots:
         wrong.append(f"clients have {slots} slots, {clients.slots} are counted")

@@ -76,7 +76,7 @@ class Client:
     """One connected client; `holding` are the executions that it has been given and not ended."""
 
     __slots__ = ("aside", "asked_back", "asks", "draining", "first", "heard", "holding", "info", "kind", "node",
-                 "number", "proven", "recalled", "since", "slots", "spoke", "streak", "suspect",
+                 "number", "proven", "recalled", "since", "slots", "spoke", "streak", "stuck", "suspect",
                  "waits", "willing")  # fmt: skip
 
     def __init__(self, number: int, info: ClientInfo, since: float = 0.0) -> None:
@@ -85,6 +85,9 @@ class Client:
         self.since = since
         """When it joined, seconds since the epoch."""
         self.slots = max(1, info.slots)
+        """Of those that it announced as many as its machine has room for."""
+        self.stuck: str | None = None
+        """Why its last attempt to start a task was in vain, while nothing runs there."""
         self.holding: dict[str, Task] = {}
         self.kind: Kind
         self.node: Node
@@ -173,6 +176,12 @@ class Clients:
             elif len(client.kind.willing) > 2 * client.kind.clients + 16:  # those that are gone are many by now
                 client.kind.willing = deque(one for one in client.kind.willing if not one.draining)
         return client
+
+    def resize(self, client: Client, slots: int) -> None:
+        """`client` can run so many tasks at a time from now on, but never more than it announced."""
+        slots = min(slots, max(1, client.info.slots))
+        self.slots += slots - client.slots
+        client.slots = slots
 
     def _kind(self, info: ClientInfo) -> Kind:
         key = info.system, info.labels

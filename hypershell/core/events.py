@@ -6,7 +6,7 @@ from typing import TypeAlias
 
 from msgspec import Struct
 
-from hypershell.core.model import ClientInfo, FeedMark, Result, Task
+from hypershell.core.model import ClientInfo, FeedMark, Result, Room, Task
 
 __all__ = [
     "AllocationEnds",
@@ -20,6 +20,7 @@ __all__ = [
     "FeedEnded",
     "FeedOpened",
     "InterruptRequested",
+    "LimitFound",
     "ResultsReceived",
     "StoreFailed",
     "StoreResumed",
@@ -65,6 +66,13 @@ class WorkFound(Struct, frozen=True, gc=False):
     """Whether a server died that had them: one of them may have been the reason."""
 
 
+class LimitFound(Struct, frozen=True, gc=False):
+    """The tasks of a submission have this time limit, seconds, whatever else limits them."""
+
+    submission: int
+    limit: float
+
+
 class TasksLoaded(Struct, frozen=True, gc=False):
     """The answer to ``LoadMore``."""
 
@@ -74,10 +82,14 @@ class TasksLoaded(Struct, frozen=True, gc=False):
 
 
 class CancelRequested(Struct, frozen=True, gc=False):
-    """The user cancelled or deleted tasks. Of those in `settled` the store has the last word already."""
+    """The user cancelled or deleted tasks. Of those in `settled` the store has the last word already.
+
+    `signal` names the first that a running task gets; None: the usual one.
+    """
 
     ids: list[str]
     settled: list[str] = []
+    signal: str | None = None
 
 
 class TasksChanged(Struct, frozen=True, gc=False):
@@ -114,6 +126,8 @@ class ResultsReceived(Struct, frozen=True, gc=False):
     returned: list[tuple[str, int]] = []
     leaving: bool = False
     """The client starts nothing more and leaves when what it runs has ended."""
+    room: Room | None = None
+    """How many tasks can run there, where that has changed."""
 
 
 class Durable(Struct, frozen=True, gc=False):
@@ -146,8 +160,6 @@ class DrainRequested(Struct, frozen=True, gc=False):
 class InterruptRequested(Struct, frozen=True, gc=False):
     """Stop running tasks now."""
 
-    reason: str
-
 
 class AllocationEnds(Struct, frozen=True, gc=False):
     """The scheduler of this machine ends us at that (monotonic) time."""
@@ -164,6 +176,7 @@ Event: TypeAlias = (
     | FeedOpened
     | FeedEnded
     | WorkFound
+    | LimitFound
     | TasksLoaded
     | CancelRequested
     | TasksChanged

@@ -82,13 +82,16 @@ class Intake(Suspects):
         self._feeds += 1
 
     def _work_found(self, event: ev.WorkFound, now: float) -> None:
-        self._limits.update(event.poison)
+        self._fatal.update(event.poison)
         self._cautious = self._cautious or (event.died and self.policy.poison != 0)
         for number, count in event.pending.items():
             self._groups.store(self._groups.get(number), count)
         for number, count in event.failed.items():
             self._groups.failed_before(self._groups.get(number), count)
             self.counts.failed_before += count
+
+    def _limit_found(self, event: ev.LimitFound, now: float) -> None:
+        self._limits[event.submission] = event.limit
 
     def _tasks_loaded(self, event: ev.TasksLoaded, now: float) -> None:
         self._loading = False

@@ -69,6 +69,8 @@ class Ledger:
         self._durations = Durations()
         self._walltime: Walltime | None = None
         """The end of the allocation, where it is known."""
+        self._limits: dict[int, float] = {}
+        """Time limits of the tasks of submissions, where they have one."""
         self._interrupt_at: float | None = None
         self._interrupted = False
         self._store_failed = False
@@ -80,6 +82,14 @@ class Ledger:
         """Needs of which it was said that nobody here meets them."""
         self._finished = False
         self._wall = 0.0
+
+    def inflight(self) -> int:
+        """Executions that clients have in hand."""
+        current = self._groups.current
+        count = current.inflight if current is not None else 0
+        if self._groups.early:
+            count += sum(group.inflight for group in self._groups.early.values() if group is not current)
+        return count
 
     def _changes(self) -> act.Record:
         """The Record of this call; made at the first change."""
@@ -121,6 +131,11 @@ class Ledger:
             counts[number] = count
         here = [number for number in counts if self._clients.get(number) is not None]
         self._out += [act.Acknowledge(number, counts[number]) for number in here]
+
+    def _limit(self, task: Task) -> float | None:
+        """The smaller of the time limits of a task and of its submission."""
+        general = self._limits.get(task.submission)
+        return min(task.timeout or general, general) if general else task.timeout
 
     def _mark(self, mark: FeedMark | None) -> None:
         if mark is not None:

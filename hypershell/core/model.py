@@ -21,6 +21,7 @@ __all__ = [
     "Int32",
     "Kept",
     "Result",
+    "Room",
     "Scalar",
     "Special",
     "Submission",
@@ -63,6 +64,8 @@ class Task(Struct, array_like=True, gc=False):
     previous_id: str | None = None
     cores: int | None = None
     memory: int | None = None
+    tried: int = 0
+    """Attempts that do not count any more, since the task was given again after its final failure."""
     deaths: int = 0
     """How often a client died that may have run it (``core.poison``)."""
 
@@ -127,6 +130,17 @@ class Result(Struct, array_like=True, gc=False, frozen=True):
     """Peak resident set, bytes."""
     kept: Kept | None = None
     """What it printed, where its submission asks for that."""
+
+
+class Room(Struct, array_like=True, frozen=True):
+    """How many tasks can run at a time on a client whose machine is, or was, short of something."""
+
+    slots: Annotated[int, Meta(ge=0, le=2**31 - 1)]
+    """Of those that it announced."""
+    in_vain: bool
+    """Nothing runs there, and its last attempt to start a task failed; its next one is not answered yet."""
+    reason: Annotated[str, Meta(max_length=1000)]
+    """What is, or was, missing."""
 
 
 class Submission(Struct, array_like=True, frozen=True):

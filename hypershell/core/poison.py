@@ -13,7 +13,7 @@ from hypershell.core.model import Task
 from hypershell.core.needs import Need, need_of
 
 __all__ = ["DEFAULT", "LEAST", "TRIAL", "deaths_in", "lane_for", "limit_in", "limit_option", "need_behind",
-           "raised", "suspect_lane", "verdict", "without_limit", "words"]  # fmt: skip
+           "raised", "suspect_lane", "verdict", "words"]  # fmt: skip
 
 #: Deaths of its client after which a task fails, where nobody says anything else; 0 would be never.
 DEFAULT = 3
@@ -50,13 +50,6 @@ def limit_in(options: str) -> int | None:
     """What the submission with these options says."""
     limit = msgspec.json.decode(options, type=dict[str, object]).get(_OPTION)
     return limit if isinstance(limit, int) else None
-
-
-def without_limit(options: str) -> dict[str, object]:
-    """The options that tell one submission from another: how often a task may kill its client is none of them."""
-    found = msgspec.json.decode(options, type=dict[str, object])
-    found.pop(_OPTION, None)
-    return found
 
 
 def raised(deaths: int, alone: bool) -> int:

@@ -55,6 +55,9 @@ class Policy(Struct, frozen=True):
     """Seconds that it takes to stop a task that does not want to end, and to commit."""
     task_limit: float | None = None
     """The time limit of every task, seconds."""
+    room_wait: float = 60.0
+    """Seconds after which the run ends where nothing runs and no task could be started for want of descriptors,
+    processes or memory; not where it is to go on ``forever``."""
 
 
 class Counts(Struct):

@@ -49,6 +49,8 @@ class Release(Ledger):
         self._blocked = waiting
         ids = ", ".join(holder.failures) or "failures of an earlier run"
         text = f"Failed task group {holder.number}: {holder.failed} failed ({ids}); later groups are held back"
+        if not self.policy.brake:  # with a store that lasts
+            text += " (--restart --retry-failed tries the failed tasks again)"
         self._out.append(act.Note("warning" if self.policy.forever else "critical", "server", text))
 
     def _turn_back(self, group: Group) -> bool:
@@ -106,7 +108,7 @@ class Release(Ledger):
                 count = size(client.slots, len(client.holding), ready + group.stored, clients.slots)
                 if count > ready:
                     count = ready
-                if client.first and self.policy.bundlesize is None:
+                if (client.first and self.policy.bundlesize is None) or client.stuck is not None:
                     count = min(count, client.slots - len(client.holding))
                 if self._recalled and count > 0:  # what was taken back goes to where it starts at once
                     count = min(count, max(0, client.slots - len(client.holding)))
@@ -129,7 +131,8 @@ class Release(Ledger):
         walltime = self._walltime
         for _ in range(count):
             task = group.take_for(client.kind) if group.lanes else group.take()
-            if walltime is not None and walltime.is_late(task.timeout, (len(holding) + len(tasks)) // client.slots):
+            rounds = (len(holding) + len(tasks)) // client.slots
+            if walltime is not None and walltime.is_late(self._limit(task), rounds):
                 group.put_off(task)
                 continue
             tasks.append(task)

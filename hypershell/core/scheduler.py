@@ -21,14 +21,14 @@ from hypershell.core.model import CANCELLED_BY_USER, Result, Special, Task
 from hypershell.core.poison import TRIAL
 from hypershell.core.policy import Counts, Policy
 from hypershell.core.quarantine import fails_at_once
-from hypershell.core.recall import Recalling
+from hypershell.core.shortage import NO_ROOM, Shortage
 from hypershell.core.states import FAILED, SUCCEEDED
 from hypershell.core.walltime import Walltime, format_seconds
 
 __all__ = ["NOBODY", "Counts", "Policy", "Scheduler"]
 
 
-class Scheduler(Recalling):
+class Scheduler(Shortage):
     """One run. Parameters: `policy`; `new_id` gives ascending task ids; `epoch` + now is the wall clock (UTC)."""
 
     def __init__(self, policy: Policy, new_id: Callable[[], str], epoch: float = 0.0) -> None:
@@ -38,6 +38,7 @@ class Scheduler(Recalling):
             ev.FeedOpened: self._feed_opened,
             ev.FeedEnded: self._feed_ended,
             ev.WorkFound: self._work_found,
+            ev.LimitFound: self._limit_found,
             ev.TasksLoaded: self._tasks_loaded,
             ev.CancelRequested: self._cancel_requested,
             ev.TasksChanged: self._tasks_changed,
@@ -73,6 +74,8 @@ class Scheduler(Recalling):
         self._recall(now)
         if walltime is not None:
             self._end_in_time(walltime)
+        if self._stuck and self._waited_for_room(now):
+            self._stop(NO_ROOM)
         current = self._groups.current
         if current is not None and not current.inflight and self._waits_in_vain(current):
             self._give_up_waiting(current, walltime)
@@ -97,6 +100,9 @@ class Scheduler(Recalling):
             due = self._reclaims[0][0]
         if self._look_at is not None and (due is None or self._look_at < due):
             due = self._look_at
+        gives_up = self._gives_up_at()
+        if gives_up is not None and (due is None or gives_up < due):
+            due = gives_up
         if self._walltime is not None and self._stopping is None:
             closing = self._walltime.close_at()
             if closing is not None and (due is None or closing < due):
@@ -122,14 +128,6 @@ class Scheduler(Recalling):
         """Tasks of this run without a final state, as far as they have been read."""
         return self._groups.unfinished()
 
-    def inflight(self) -> int:
-        """Executions that clients have in hand."""
-        current = self._groups.current
-        count = current.inflight if current is not None else 0
-        if self._groups.early:
-            count += sum(group.inflight for group in self._groups.early.values() if group is not current)
-        return count
-
     def away(self) -> int:
         """Executions that clients of an earlier server have in hand, who may come back."""
         return sum(map(len, self._withheld.values()))
@@ -149,6 +147,10 @@ class Scheduler(Recalling):
     def clients(self) -> list[Client]:
         """The clients that are here; to be read only."""
         return self._clients.all()
+
+    def connected(self) -> int:
+        """How many clients are here."""
+        return len(self._clients)
 
     def client(self, number: int) -> Client | None:
         """The client with this number; to be read only."""
@@ -201,6 +203,7 @@ class Scheduler(Recalling):
         if not client.kind.clients:
             self._membership_changed(client.kind)
         self._judged_is_gone(client)
+        self._unstick(client)
         left = "left" if reason is None else f"lost: {reason}"
         self._changes().clients.append(act.ClientChange(number, client.info, self._wall, left))
         if reason is not None:
@@ -259,6 +262,10 @@ class Scheduler(Recalling):
         self._heard_from(client, len(back), now)
         if count:
             self._sizer.observe(spent, count)
+            self._unstick(client)
+            self._stuck_since = None
+        if event.room is not None:
+            self._has_room(client, event.room)
         if event.leaving:
             client.draining = True
         client.first = False
@@ -294,7 +301,7 @@ class Scheduler(Recalling):
             self.counts.succeeded += 1
         else:
             state = FAILED
-            if task.attempt < self.policy.attempts and settled is None:
+            if task.attempt - task.tried < self.policy.attempts and settled is None:
                 next_id = self._retry(task, group, record)
             else:
                 self.counts.failed += 1
@@ -333,8 +340,7 @@ class Scheduler(Recalling):
             self._interrupt_at = when if self._interrupt_at is None else min(self._interrupt_at, when)
 
     def _interrupt_requested(self, event: ev.InterruptRequested, now: float) -> None:
-        self._stop(event.reason)
-        self._stopping = event.reason
+        self._stop("drained")
         self._interrupt(now)
 
     def _time_passed(self, event: ev.TimePassed, now: float) -> None:
@@ -358,7 +364,7 @@ class Scheduler(Recalling):
         """Tasks without a time limit begin no more: find what still may."""
         group = self._groups.current
         if group is not None and self._stopping is None:
-            for task in group.take_out(lambda task: walltime.is_late(task.timeout)):
+            for task in group.take_out(lambda task: walltime.is_late(self._limit(task))):
                 group.put_off(task)
 
     def _end_in_time(self, walltime: Walltime) -> None:
@@ -401,6 +407,8 @@ class Scheduler(Recalling):
 
     def _interrupt(self, now: float) -> None:
         self._interrupt_at = None
+        if self._stopping == "drained" and self.inflight():
+            self._stopping = "interrupted"  # what runs does not end by itself
         if not self._interrupted:
             self._interrupted = True
             self._out.append(act.InterruptClients(self._clients.numbers(), self._grace(now)))

@@ -34,7 +34,7 @@ class Suspects(Release):
 
     def __init__(self, policy: Policy, new_id: Callable[[], str], epoch: float = 0.0) -> None:
         super().__init__(policy, new_id, epoch)
-        self._limits: dict[int, int] = {}
+        self._fatal: dict[int, int] = {}
         """Deaths that fail a task, of submissions that say so."""
         self._risky: set[int] = set()
         """Clients that have a suspect in hand, and may die any time: what is known is to be durable."""
@@ -66,7 +66,7 @@ class Suspects(Release):
             if client is None:
                 return
             task = group.take_suspect(lane)
-            if self._walltime is not None and self._walltime.is_late(task.timeout):
+            if self._walltime is not None and self._walltime.is_late(self._limit(task)):
                 group.put_off(task)
                 self._clients.ask(client)
                 continue
@@ -106,22 +106,23 @@ class Suspects(Release):
 
     # -- deaths ------------------------------------------------------------------------------------------
 
-    def _limit(self, task: Task) -> int:
+    def _most_deaths(self, task: Task) -> int:
         """Deaths after which the task fails; 0: never."""
         limit = self.policy.poison
-        return self._limits.get(task.submission, DEFAULT) if limit is None else limit
+        return self._fatal.get(task.submission, DEFAULT) if limit is None else limit
 
     def _mourn(self, client: Client) -> None:
         """The client died: this is held against what it may have run; what was in too many deaths ends here."""
         unsent = {task.id for _, send in self._outbox if send.client == client.number for task in send.tasks}
         ran = [task for key, task in client.holding.items() if key not in unsent]
-        if len(ran) <= 2 * client.slots:  # then each end was told at once (``executor.reports``), the rest waited
-            ran = ran[: client.slots]
-        held = [task for task in ran if task.id not in self._cancelling and self._limit(task)]
+        slots = max(1, client.info.slots)
+        if len(ran) <= 2 * slots:  # then each end was told at once (``executor.reports``), the rest waited
+            ran = ran[:slots]
+        held = [task for task in ran if task.id not in self._cancelling and self._most_deaths(task)]
         alone = sum(task.deaths >= TRIAL for task in held) == 1
         for task in held:
             task.deaths = raised(task.deaths, alone)
-            if task.deaths >= self._limit(task):
+            if task.deaths >= self._most_deaths(task):
                 del client.holding[task.id]
                 self._groups.get(task.group).inflight -= 1
                 self._condemn(client.number, task)
@@ -135,7 +136,7 @@ class Suspects(Release):
         self._forget(task)
         self.counts.failed += 1
         self._groups.fail(self._groups.get(task.group), task.id)
-        wall, error = self._wall, verdict(task.deaths, self._limit(task))
+        wall, error = self._wall, verdict(task.deaths, self._most_deaths(task))
         result = Result(task.id, task.execution, Special.POISON, task.schedule_time or wall, wall, error=error)
         ended = act.Finished(client, FAILED, task.schedule_time or wall, result, None, task)
         self._changes().finished.append(ended)
@@ -143,7 +144,7 @@ class Suspects(Release):
 
     def _is_over(self, task: Task) -> bool:
         """Whether a task that was read of the store ends here, since it was in too many deaths."""
-        limit = self._limit(task)
+        limit = self._most_deaths(task)
         if not limit:
             task.deaths = 0
         elif task.deaths >= limit:

@@ -191,11 +191,11 @@ class Changer:
                 self._check_living(edit, number, key, owner)
                 alive.append(number)
         asked = 0
-        kind = requests.CHANGE if edit.assigns and not edit.action else requests.CANCEL
+        kind = requests.CHANGE if edit.assigns and not edit.action else requests.cancel_by(edit.signal)
         for number in alive:
             theirs = select(_task.c.id, _task.c.submission).where(_IS_CHOSEN, _task.c.submission == number)
             requests.leave(self._link, theirs.where(_task.c.state == PENDING), kind, settled=True)
-            if kind == requests.CANCEL:
+            if kind != requests.CHANGE:
                 flying = theirs.where(_task.c.state == DISPATCHED)
                 asked += requests.leave(self._link, flying, kind, settled=False)
                 self._link.execute(_chosen.delete().where(_chosen.c.id.in_(flying.with_only_columns(_task.c.id))))

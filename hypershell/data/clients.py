@@ -14,6 +14,7 @@ from sqlalchemy import Connection, select
 from hypershell.data.schema import client as _client
 from hypershell.data.schema import run as _run
 from hypershell.data.times import Stamper
+from hypershell.ostext import escaped
 
 __all__ = ["FIELDS", "ClientRow", "newest"]
 
@@ -51,7 +52,7 @@ def newest(connection: Connection, limit: int | None = None, run: str | None = N
     columns = (_client, _run.c.end_time)
     query = select(*columns).outerjoin(_run, _client.c.server_id == _run.c.id).order_by(_client.c.id.desc())
     if run is not None:
-        query = query.where(_client.c.server_id.startswith(run, autoescape=True))
+        query = query.where(_client.c.server_id.startswith(escaped(run), autoescape=True))
     while left is None or left > 0:
         most = _ROWS if left is None else min(left, _ROWS)
         rows = connection.execute(query.where(_client.c.id < before).limit(most)).mappings().all()

@@ -70,10 +70,20 @@ class Connected:
             raise StoreError("the database is not open")
         return self._link
 
+    def unbegun(self) -> Connection:
+        """The connection with no transaction: want of memory may have kept the last one from being rolled back."""
+        link = self.link
+        with self.explained():
+            if link.in_transaction():
+                link.rollback()
+            raw: Any = link.connection.dbapi_connection
+            raw.rollback()  # nothing is sent where there is nothing to roll back
+        return link
+
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """One read transaction."""
-        link = self.link
+        link = self.unbegun()
         with self.explained():
             link.execution_options(reading=True)
             try:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from hypershell.core.states import from_which
 from hypershell.data.where import FIELDS, OPERATORS, check_field
 from hypershell.errors import UsageError
+from hypershell.ostext import escaped, raw_of
 from hypershell.tags import Directives, Scalar, TagError, parse_tags
 from hypershell.units import shown
 
@@ -41,7 +42,8 @@ class Edit:
     """All that is to be done to the same tasks. `action` is ``cancel``, ``revert``, ``delete`` or empty.
 
     `fields` are columns and their new values, `tags` are set, tags with a key among `removed` go. `ids` name
-    single tasks; empty: the filter alone says which.
+    single tasks; empty: the filter alone says which. With ``cancel``, `signal` is the first
+    that a running task gets.
     """
 
     fields: dict[str, Value] = field(default_factory=dict)
@@ -49,6 +51,7 @@ class Edit:
     removed: tuple[str, ...] = ()
     action: str = ""
     ids: tuple[str, ...] = ()
+    signal: str | None = None
 
     @property
     def assigns(self) -> bool:
@@ -61,7 +64,9 @@ class Edit:
         return from_which(self.action) if self.action else ()
 
 
-def read_edit(words: Sequence[str], removed: Sequence[str] = (), action: str = "") -> tuple[Edit, bool]:
+def read_edit(
+    words: Sequence[str], removed: Sequence[str] = (), action: str = "", signal: str | None = None
+) -> tuple[Edit, bool]:
     """The change in the words of a command line; and whether it is of the form ``ID FIELD VALUE``.
 
     :raises EditError: a word that is no change, a field that is not the user's, a value that it cannot have.
@@ -85,13 +90,13 @@ def read_edit(words: Sequence[str], removed: Sequence[str] = (), action: str = "
         )
     if len(ids) > _MOST_IDS:
         raise EditError(f"{len(ids)} ids are too many for one command: at most {_MOST_IDS}; select with -w or -t")
-    return Edit(edit.fields, edit.tags, edit.removed, action, tuple(dict.fromkeys(ids))), False
+    return Edit(edit.fields, edit.tags, edit.removed, action, tuple(dict.fromkeys(ids)), signal), False
 
 
 def is_key(word: str) -> bool:
     """Whether a word is a bare key of a tag, and so no change of its own."""
     try:
-        parse_tags((word,))
+        parse_tags((word,), stored=True)
     except TagError:
         return False
     return ":" not in word and not _ID.fullmatch(word)
@@ -164,11 +169,7 @@ def _args(word: str, value: str) -> dict[str, Value]:
     """Text of the command line is bytes where it is not UTF-8, as a line of a FILE is."""
     if not value.strip():
         raise EditError(f"{shown(word)}: args cannot be empty")
-    raw = value.encode("utf-8", "surrogateescape")
-    try:
-        return {"args": raw.decode("utf-8"), "args_raw": None}
-    except UnicodeDecodeError:
-        return {"args": raw.decode("utf-8", "backslashreplace"), "args_raw": raw}
+    return {"args": escaped(value), "args_raw": raw_of(value)}
 
 
 def _key(word: str) -> str:

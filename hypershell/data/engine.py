@@ -13,9 +13,11 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hypershell.data.files import ANOTHER, check_file, denied, folder_denied, is_full, obstacle
+from hypershell.data.files import ANOTHER, check_file, denied, folder_denied, no_descriptors, no_room, obstacle
 from hypershell.data.store import Transient
 from hypershell.errors import StoreError
+from hypershell.ostext import from_bytes
+from hypershell.room import lack
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
@@ -47,8 +49,10 @@ _PASSING = frozenset({5, 6, 7, 10, 13, 14, 15})
 def file_system(path: Path) -> str:
     """The type of the file system that holds `path` as proc_mounts(5) names it; empty where that is unknown."""
     try:
-        lines = Path("/proc/self/mounts").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
+        lines = from_bytes(Path("/proc/self/mounts").read_bytes()).splitlines()
+    except OSError as error:
+        if lack(error):  # not known is not local: a write-ahead log on a network file system loses data
+            raise
         return ""
     target = os.path.realpath(path)
     best, kind = -1, ""
@@ -177,7 +181,6 @@ def explain(error: BaseException, path: Path) -> StoreError:
     primary = None if code is None else code & 0xFF
     texts = {
         sqlite3.SQLITE_BUSY: f"is locked by another process; end that one, or {ANOTHER}",
-        sqlite3.SQLITE_FULL: f"cannot grow: the disk is full; make room, or {ANOTHER}",
         sqlite3.SQLITE_NOTADB: f"is no SQLite database; {ANOTHER}",
         sqlite3.SQLITE_CORRUPT: f"is damaged; restore a backup, or {ANOTHER}",
         sqlite3.SQLITE_PROTOCOL: "cannot be locked on this file system; name a file on a local disk with --db PATH",
@@ -189,10 +192,13 @@ def explain(error: BaseException, path: Path) -> StoreError:
 
 def _explain_file(primary: int | None, path: Path) -> str | None:
     """A text with the reason that the system has and SQLite does not tell; None for another result code."""
+    if primary in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN) and (reason := no_descriptors()):
+        return f"cannot be opened: {reason}"
+    if primary in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL) and (text := no_room(path)):
+        return text
+    if primary == sqlite3.SQLITE_FULL:
+        return f"cannot grow: the disk is full; make room, or {ANOTHER}"
     if primary == sqlite3.SQLITE_IOERR:
-        # Also the index of a write-ahead log that could not grow, even for a reader.
-        if is_full(path):
-            return f"cannot be read or written: no space is left on its disk; make room, or {ANOTHER}"
         return "cannot be read or written (I/O error); check the disk and its quota"
     does = {sqlite3.SQLITE_READONLY: "written", sqlite3.SQLITE_CANTOPEN: "opened"}.get(primary or -1)
     if does is None:
@@ -296,6 +302,8 @@ class Sqlite:
         try:
             status = os.stat(self.path)
         except OSError as error:
+            if lack(error):
+                raise
             raise StoreError(f"database {self.path} was removed while in use: run again with --restart") from error
         identity = (status.st_dev, status.st_ino)
         if self._identity is None:

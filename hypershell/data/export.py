@@ -179,7 +179,11 @@ def to_parquet(source: Source, path: Path, progress: Progress) -> int:
 
     schema = schema_of_tasks(arrow)
     done = 0
-    with _rare_collections(), parquet.ParquetWriter(path, schema, compression="zstd") as writer:
+    with (
+        _rare_collections(),
+        path.open("wb") as target,  # pyarrow takes no path with bytes that are not UTF-8
+        parquet.ParquetWriter(target, schema, compression="zstd") as writer,
+    ):
         if source.tasks is not None:
             for block in _columns(source.tasks, source):
                 writer.write_table(table_of(arrow, schema, block))

@@ -11,13 +11,33 @@ import stat
 from pathlib import Path
 
 from hypershell.errors import StoreError
+from hypershell.room import file_limit, lack, shortage
 
-__all__ = ["ANOTHER", "check_file", "denied", "folder_denied", "is_full", "obstacle"]
+__all__ = [
+    "ANOTHER",
+    "SQL_PATH",
+    "check_file",
+    "denied",
+    "folder_denied",
+    "is_full",
+    "no_descriptors",
+    "no_room",
+    "obstacle",
+]
 
 ANOTHER = "name another file with --db PATH"
 
+#: A path in SQL whose parameter is bytes: Python gives sqlite3 no text that is not UTF-8.
+SQL_PATH = "CAST(? AS TEXT)"
+
 #: Bytes that SQLite needs at once for the index of a write-ahead log and its first pages.
 _ROOM = 64 * 1024
+
+#: A database and what may lie beside it.
+_FILES = ("", "-wal", "-shm", "-journal")
+
+#: Descriptors that SQLite may need at once: the file, its journal, the index of that, the folder.
+_DESCRIPTORS = 4
 
 
 def check_file(path: Path, way_out: str = ANOTHER) -> None:
@@ -83,6 +103,42 @@ def is_full(path: Path) -> bool:
     # Some file systems have no fixed number of files and say 0.
     no_files_left = status.f_files > 0 and status.f_favail == 0
     return status.f_bavail * status.f_frsize < _ROOM or no_files_left
+
+
+def no_descriptors() -> str | None:
+    """What is said where too few descriptors are left to open a database; None where there are enough."""
+    error = shortage(_DESCRIPTORS)
+    return None if error is None else lack(error)
+
+
+def no_room(path: Path) -> str | None:
+    """What keeps SQLite from letting `path` grow, or from its temporary files; None where nothing is seen."""
+    limit = file_limit()
+    if limit is not None and any(_size(f"{path}{suffix}") + _ROOM > limit for suffix in _FILES):
+        return f"cannot grow: a file may have {limit} bytes here (ulimit -f); raise the limit, or {ANOTHER}"
+    # Also for the index of a write-ahead log that could not grow, even for a reader.
+    if is_full(path):
+        return f"cannot be read or written: no space is left on its disk; make room, or {ANOTHER}"
+    folder = temporary_folder()
+    if is_full(folder):
+        return f"needs a temporary file: no space is left in {folder}; make room, or name another folder in TMPDIR"
+    return None
+
+
+def temporary_folder() -> Path:
+    """Where SQLite puts what it sorts and copies (https://www.sqlite.org/tempfiles.html, section 5)."""
+    named = (os.environ.get(name) for name in ("SQLITE_TMPDIR", "TMPDIR"))
+    for folder in (*named, "/var/tmp", "/usr/tmp", "/tmp"):
+        if folder and os.path.isdir(folder) and os.access(folder, os.W_OK | os.X_OK):
+            return Path(folder)
+    return Path(".")
+
+
+def _size(path: str) -> int:
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return 0
 
 
 def _is_readonly(path: Path) -> bool:

@@ -8,12 +8,14 @@ of SQL. Used by the writer, which waits, and by whoever starts a run.
 from __future__ import annotations
 
 import os
-import platform
 import sys
 from enum import Enum
 from pathlib import Path
 
 from msgspec import Struct
+
+from hypershell.hosts import host_name
+from hypershell.room import lack
 
 __all__ = ["BEAT", "SILENCE", "Life", "Owner", "ProcessIdentity", "Watch", "this_process"]
 
@@ -61,9 +63,12 @@ class Life(Enum):
 
 
 def _read(path: str) -> str:
+    """The text of a file of proc(5); empty where there is none."""
     try:
         return Path(path).read_text(encoding="utf-8", errors="replace")
-    except OSError:
+    except OSError as error:
+        if lack(error):  # a process that we cannot look at is not dead
+            raise
         return ""
 
 
@@ -95,7 +100,7 @@ def this_process() -> ProcessIdentity:
     except OSError:
         namespace = ""
     pid = os.getpid()
-    return ProcessIdentity(platform.node(), f"{boot} {namespace}".strip(), pid, process_start(pid) or 0)
+    return ProcessIdentity(host_name(), f"{boot} {namespace}".strip(), pid, process_start(pid) or 0)
 
 
 class Watch:

@@ -6,7 +6,7 @@ between two. Called by ``sql`` where a FILE is compared with what was submitted 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -28,18 +28,21 @@ COLUMNS = (_t.id, _t.submission, _t.args, _t.args_raw, _t.group, _t.cores, _t.me
 #: By id: no index serves a submission, and one that only this needs would cost every insert.
 _PAGE = (
     select(*COLUMNS)
-    .where(_t.submission == bindparam("number"), _t.id > bindparam("after"), _t.previous_id.is_(None))
+    .where(_t.submission.in_(bindparam("numbers", expanding=True)))
+    .where(_t.id > bindparam("after"), _t.previous_id.is_(None))
     .order_by(_t.id)
     .limit(_ROWS)
 )
 
 
-def pages(reading: Callable[[], AbstractContextManager[Connection]], number: int) -> Iterator[list[Task]]:
-    """The tasks of submission `number`, as they were submitted; `reading` gives a connection for each page."""
+def pages(
+    reading: Callable[[], AbstractContextManager[Connection]], numbers: Sequence[int]
+) -> Iterator[list[Task]]:
+    """The tasks of submissions, as they were submitted; `reading` gives a connection for each page."""
     after = ""
     while True:
         with reading() as link:
-            found = link.execute(_PAGE, {"number": number, "after": after}).fetchall()
+            found = link.execute(_PAGE, {"numbers": list(numbers), "after": after}).fetchall()
         if found:
             after = found[-1].id
             yield [task_of(row) for row in found]
@@ -47,7 +50,7 @@ def pages(reading: Callable[[], AbstractContextManager[Connection]], number: int
             return
 
 
-def in_partitions(path: Path, number: int) -> Iterator[list[Task]]:
+def in_partitions(path: Path, numbers: Sequence[int]) -> Iterator[list[Task]]:
     """The same of what was moved out of the SQLite file `path`.
 
     Raises:
@@ -57,10 +60,10 @@ def in_partitions(path: Path, number: int) -> Iterator[list[Task]]:
     if raw is None:
         return
     try:
-        numbers = rotated(raw)
+        parts = rotated(raw)
     finally:
         raw.close()
-    for part in numbers:
+    for part in parts:
         place = partition_path(path, part)
         if not place.exists():
             raise StoreError(
@@ -68,7 +71,7 @@ def in_partitions(path: Path, number: int) -> Iterator[list[Task]]:
                 f"{place} back, or run all of them again with --repeat"
             )
         with query.reading(open_partition(place, part), place) as link:
-            yield from pages(_Open(link), number)
+            yield from pages(_Open(link), numbers)
 
 
 class _Open:

@@ -7,19 +7,20 @@ Imports neither SQLAlchemy nor ``sqlite3``.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 from msgspec.structs import replace
 
 from hypershell.core.actions import Dispatch, Finish, Finished, LoadMore, Record
-from hypershell.core.events import CancelRequested, Durable, TasksChanged, TasksLoaded
+from hypershell.core.events import CancelRequested, Durable, StoreFailed, TasksChanged, TasksLoaded
 from hypershell.core.model import Submission, Task
 from hypershell.core.states import DISPATCHED, PENDING
 from hypershell.data.batch import Batch, Change, execution_of
 from hypershell.data.lease import Owner
-from hypershell.data.notices import Notice, Opened, Plan
-from hypershell.data.store import Claim, RunInfo, Taken
-from hypershell.errors import StoreError
+from hypershell.data.notices import Notice, Opened, Plan, Ready
+from hypershell.data.store import Claim, Earlier, Refused, RunInfo, Taken
+from hypershell.errors import HyperShellError, StoreError
 
 __all__ = ["MemoryStore", "MemoryWriter"]
 
@@ -59,6 +60,9 @@ class MemoryStore:
     def begin_run(self, run: RunInfo) -> None:
         pass
 
+    def forget_run(self) -> None:
+        pass
+
     def add_submission(self, submission: Submission) -> None:
         pass
 
@@ -90,11 +94,23 @@ class MemoryStore:
                     found.append(row.pending())
         return found, not any(queues.values())
 
-    def claims(self, like: Submission | None) -> list[Claim]:
+    def claims(self, like: Submission | None, failed: bool = False) -> list[Claim]:
         return []
 
-    def take(self, claims: Sequence[Claim]) -> Taken:
+    def earlier(self, like: Submission, same_work: bool) -> Earlier | None:
+        return None
+
+    def take(self, claims: Sequence[Claim], given: Mapping[str, Any] | None = None) -> Taken:
         return Taken()
+
+    def retry_failed(self, number: int, new_id: Callable[[], str], most: int) -> int:
+        return 0
+
+    def survey(self, numbers: Sequence[int]) -> Taken:
+        return Taken()
+
+    def failures(self, number: int) -> Iterator[list[Task]]:
+        return iter(())
 
     def lines(self, number: int) -> Iterator[list[Task]]:
         return iter(())
@@ -143,13 +159,13 @@ class MemoryWriter:
     So `wake` is called at the start and the end only: whoever submits finds the answer in the next `poll`.
     """
 
-    error: StoreError | None = None
     backlog = 0
     full = False
     behind = False
 
     def __init__(self, run: RunInfo, plan: Plan, wake: Callable[[], None]) -> None:
         self.ended = False
+        self.error: StoreError | None = None
         self._plan = plan
         self._wake = wake
         self._store = MemoryStore()
@@ -157,8 +173,15 @@ class MemoryWriter:
 
     def start(self) -> None:
         submissions = [self._plan.submission] if self._plan.submission else []
-        self._outbox.append(Opened(0, None, submissions))
+        self._outbox += (Ready(), Opened(0, None, submissions))
         self._wake()
+
+    def accept(self) -> None:
+        pass
+
+    def refuse(self, error: HyperShellError) -> None:
+        self.error = Refused(str(error))
+        self._outbox.append(StoreFailed(str(error)))
 
     def own(self, submission: Submission) -> None:
         pass

@@ -21,18 +21,20 @@ from hypershell.core.events import (
     TasksLoaded,
     WorkFound,
 )
-from hypershell.core.model import FeedMark, Submission
+from hypershell.core.model import FeedMark, Submission, Task
 from hypershell.data.lease import BEAT
 from hypershell.data.store import Store
-from hypershell.errors import StoreError
+from hypershell.errors import HyperShellError, StoreError
 
 __all__ = [
     "Added",
     "Adopted",
+    "FailedBefore",
     "Keeping",
     "Notice",
     "Opened",
     "Plan",
+    "Ready",
     "Revised",
     "Told",
     "Tuning",
@@ -82,6 +84,12 @@ class Plan(Struct, frozen=True):
     """Do not wait for the lease of a server on another host."""
     revision: Revised | None = None
     """What to do where the FILE of `submission` has changed; None: it must not have."""
+    asks: bool = False
+    """Nothing is written after ``Opened`` until the loop says `accept` or `refuse`."""
+    given: dict[str, Any] = {}
+    """What this start says of how tasks are run (``how.merged``); holds for what `restart` takes over."""
+    again: Callable[[], str] | None = None
+    """With `restart`: final failures are given again, under ids that this makes."""
 
 
 class Tuning(Struct, frozen=True):
@@ -112,6 +120,10 @@ class Tuning(Struct, frozen=True):
     """Nor more kept output."""
 
 
+class Ready(Struct, frozen=True):
+    """The database is open and recorded this run; nothing has to be imported or opened for it any more."""
+
+
 class Opened(Struct, frozen=True):
     """The store is ready. `resumed` is how far the FILE of the plan was read by an earlier run."""
 
@@ -120,6 +132,12 @@ class Opened(Struct, frozen=True):
     submissions: list[Submission]
     marks: list[FeedMark] = []
     """Of all submissions taken over: how far each was read."""
+
+
+class FailedBefore(Struct, frozen=True):
+    """Final failures of what was taken over, which stay so although failures were given again."""
+
+    tasks: list[Task]
 
 
 class Waiting(Struct, frozen=True):
@@ -151,7 +169,9 @@ Notice: TypeAlias = (
     | StoreFailed
     | StoreStalled
     | StoreResumed
+    | Ready
     | Opened
+    | FailedBefore
     | Waiting
     | Adopted
     | Told
@@ -162,6 +182,8 @@ class WriterLike(Protocol):
     """What the server needs of a writer; `Writer` has a thread, ``memory.MemoryWriter`` needs none."""
 
     def start(self) -> None: ...
+    def accept(self) -> None: ...
+    def refuse(self, error: HyperShellError) -> None: ...
     def own(self, submission: Submission) -> None: ...
     def submit(self, record: Record) -> None: ...
     def hurry(self) -> None: ...

@@ -6,24 +6,30 @@ Functions over a connection inside a transaction of ``sql``; the rules that deci
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, bindparam, func, or_, select, text, true, update
+from sqlalchemy import ColumnElement, Connection, bindparam, func, or_, select, text, true, update
 
 from hypershell.core.model import FeedMark, Submission, Task
-from hypershell.core.poison import TRIAL, deaths_in, raised, without_limit, words
+from hypershell.core.poison import TRIAL, deaths_in, raised, words
 from hypershell.core.states import DISPATCHED, PENDING
-from hypershell.data import outliving, requests
+from hypershell.data import formerly, outliving, requests
+from hypershell.data.how import merged, work_in
 from hypershell.data.lease import Owner
 from hypershell.data.schema import run as _run
 from hypershell.data.schema import submission as _submission
 from hypershell.data.schema import task as _task
-from hypershell.data.store import Claim, Taken
+from hypershell.data.store import Claim, Earlier, Taken
+from hypershell.data.submitted import row_of, submission_of
 
-__all__ = ["claims", "count_unfinished", "describe", "next_submission", "owner_of", "take"]
+__all__ = ["claims", "count_unfinished", "describe", "earlier", "next_submission", "owner_of", "take"]
 
 _s = _submission.c
+
+
+#: The condition of the partial index of final failures.
+_FAILED = text("state = 'failed' AND next_id IS NULL")
 
 
 def _in_state(state: str) -> ColumnElement[bool]:
@@ -33,10 +39,18 @@ def _in_state(state: str) -> ColumnElement[bool]:
 
 def next_submission(state: str) -> Any:
     """The smallest submission above ``:after`` that has tasks in `state`: one seek in a partial index."""
-    return select(func.min(_task.c.submission)).where(_in_state(state), _task.c.submission > bindparam("after"))
+    return _next_with(_in_state(state))
+
+
+def _next_with(condition: Any) -> Any:
+    return select(func.min(_task.c.submission)).where(condition, _task.c.submission > bindparam("after"))
 
 
 _NEXT = {state: next_submission(state) for state in (PENDING, DISPATCHED)}
+_NEXT_FAILED = _next_with(_FAILED)
+_COUNT_FAILED = select(func.count()).select_from(
+    select(_task.c.id).where(_FAILED, _task.c.submission == bindparam("number")).limit(bindparam("most")).subquery()
+)
 _OF_STATE = {
     state: select(_task.c.id)
     .where(_in_state(state), _task.c.submission == bindparam("number"))
@@ -44,9 +58,7 @@ _OF_STATE = {
     for state in (PENDING, DISPATCHED)
 }
 #: The lowest group with a final failure, from the partial index of failures.
-_HOLDER = select(func.min(_task.c.group)).where(
-    text("state = 'failed' AND next_id IS NULL"), _task.c.submission == bindparam("number")
-)
+_HOLDER = select(func.min(_task.c.group)).where(_FAILED, _task.c.submission == bindparam("number"))
 _MARK = (_s.offset, _s.lines, _s.digest, _s.complete)
 _INCOMPLETE = select(_s.id).where(text("NOT complete"), _s.source == "file")
 _OUT = (
@@ -64,17 +76,19 @@ _PER_GROUP = {
     .where(_in_state(PENDING), _task.c.submission == bindparam("number"))
     .group_by(_task.c.submission, _task.c.group),
     "failed": select(_task.c.group, func.count())
-    .where(text("state = 'failed' AND next_id IS NULL"), _task.c.submission == bindparam("number"))
+    .where(_FAILED, _task.c.submission == bindparam("number"))
     .group_by(_task.c.submission, _task.c.group),
 }
 
 
-def claims(link: Connection, me: str, like: Submission | None, owned: Container[int]) -> list[Claim]:
+def claims(
+    link: Connection, me: str, like: Submission | None, owned: Container[int], failed: bool = False
+) -> list[Claim]:
     """See ``store.Store.claims``; what run `me` owns itself is left out.
 
     `owned` is what it knows to own: a takeover whose commit was not acknowledged has to be done again.
     """
-    numbers = _unfinished(link) if like is None else _newest_like(link, like)
+    numbers = _unfinished(link, failed) if like is None else _newest_like(link, like)
     found = []
     for number in numbers:
         row = link.execute(_WITH_OWNER, {"number": number}).mappings().first()
@@ -96,10 +110,13 @@ def owner_of(link: Connection, number: int) -> Owner | None:
     return None if row is None else _owner(row)
 
 
-def _unfinished(link: Connection) -> list[int]:
-    """Submissions with tasks that are not final, or with a FILE that was not read to its end; ascending."""
+def _unfinished(link: Connection, failed: bool) -> list[int]:
+    """Submissions with tasks that are not final, or with a FILE that was not read to its end; ascending.
+
+    `failed`: those with final failures too.
+    """
     numbers = set(link.execute(_INCOMPLETE).scalars())
-    for query in _NEXT.values():
+    for query in (*_NEXT.values(), *([_NEXT_FAILED] if failed else [])):
         number = link.execute(query, {"after": -1}).scalar()
         while number is not None:
             numbers.add(number)
@@ -107,13 +124,43 @@ def _unfinished(link: Connection) -> list[int]:
     return sorted(numbers)
 
 
-def _newest_like(link: Connection, like: Submission) -> list[int]:
+def _newest_like(link: Connection, like: Submission, same_work: bool = True) -> list[int]:
+    """The newest submission of the same work (or, without that, of the same FILE), where there is one.
+
+    How tasks are run is not asked for.
+    """
     if like.path is None:
         return []
-    same = and_(_s.path == like.path, _s.template == like.template, _s.cwd == like.cwd, _s.id != like.id)
-    query = select(_s.id, _s.options).where(same).order_by(_s.id.desc())
-    wanted = without_limit(like.options)
-    return next(([number] for number, options in link.execute(query) if without_limit(options) == wanted), [])
+    alike = [_submission.c[name] == text for name, text in row_of(like).items() if name in _same_columns(same_work)]
+    work = work_in(like.options)
+    found = link.execute(select(_submission).where(*alike, _s.id != like.id).order_by(_s.id.desc())).mappings()
+    try:
+        for row in found:
+            other = submission_of(row)
+            # Text alone is not the same work: another path may look the same where its bytes are escaped.
+            same = all(getattr(other, name) == getattr(like, name) for name in _same_columns(same_work))
+            if same and work_in(other.options) == work:
+                return [other.id]
+        return []
+    finally:
+        found.close()
+
+
+def _same_columns(same_work: bool) -> tuple[str, ...]:
+    """What submissions of one FILE have in common, and of the same work."""
+    return ("path", "template", "cwd") if same_work else ("path",)
+
+
+def earlier(link: Connection, like: Submission, same_work: bool, most: int) -> Earlier | None:
+    """See ``store.Store``."""
+    for number in _newest_like(link, like, same_work):
+        failed = link.execute(_COUNT_FAILED, {"number": number, "most": most}).scalar_one()
+        return Earlier(_submission_of(link, number), _has_work(link, number), failed, owner_of(link, number))
+    return None
+
+
+def _submission_of(link: Connection, number: int) -> Submission:
+    return submission_of(link.execute(select(_submission).where(_s.id == number)).mappings().one())
 
 
 def _has_work(link: Connection, number: int) -> bool:
@@ -140,9 +187,9 @@ def count_unfinished(link: Connection, numbers: Iterable[int], most: int, runnab
     return count
 
 
-def take(link: Connection, me: str, claim: Claim) -> bool:
+def take(link: Connection, me: str, claim: Claim, given: Mapping[str, Any] | None = None) -> bool:
     """Make `claim` ours unless its owner has moved since it was read; its dispatched tasks become pending again,
-    except those of clients that outlive their server.
+    except those of clients that outlive their server. How its tasks are run is from now on as `given`.
 
     The run that had it is fenced, so that its next write fails; taking what is ours already succeeds.
     """
@@ -156,6 +203,9 @@ def take(link: Connection, me: str, claim: Claim) -> bool:
     grab = update(_submission).where(_s.id == number, same).values(owner=me, epoch=_s.epoch + 1)
     if not link.execute(grab).rowcount:
         return False
+    if old not in (None, me):
+        formerly.note(link, old, number)
+    _tell_how(link, number, given or {})
     requests.take_over(link, number)
     again = {
         "state": PENDING,
@@ -178,12 +228,19 @@ def take(link: Connection, me: str, claim: Claim) -> bool:
     return True
 
 
+def _tell_how(link: Connection, number: int, given: Mapping[str, Any]) -> None:
+    before = link.execute(select(_s.options).where(_s.id == number)).scalar_one()
+    options = merged(before, given)
+    if options != before:
+        link.execute(update(_submission).where(_s.id == number).values(options=options))
+
+
 def describe(link: Connection, numbers: Sequence[int]) -> Taken:
     """The submissions with these numbers, how far their FILEs were read, and their tasks per group."""
     taken = Taken([], [], {}, {}, {})
     for number in numbers:
         row = link.execute(select(_submission).where(_s.id == number)).mappings().one()
-        taken.submissions.append(Submission(**{name: row[name] for name in Submission.__struct_fields__}))
+        taken.submissions.append(submission_of(row))
         taken.marks.append(_mark(number, row))
         for query, counts in ((_PER_GROUP["pending"], taken.pending), (_PER_GROUP["failed"], taken.failed)):
             for group, count in link.execute(query, {"number": number}):
@@ -200,7 +257,7 @@ def _mark(number: int, row: Any) -> FeedMark:
 def _dispatched(link: Connection, number: int) -> Iterator[tuple[Task, str]]:
     """The tasks of a submission that was just taken which clients still have, and whose they are."""
     for row in link.execute(_OUT, {"number": number}).mappings():
-        fields = {name: row[name] for name in Task.__struct_fields__ if name not in ("raw", "deaths")}
+        fields = {name: row[name] for name in Task.__struct_fields__ if name not in ("raw", "tried", "deaths")}
         task = Task(**fields, raw=None if row["args_raw"] is None else bytes(row["args_raw"]))
         task.deaths = deaths_in(row["error"])
         task.tag = task.tag or None

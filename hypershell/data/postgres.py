@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Postgres"]
 
+#: What table ``meta`` says of all tables; it has rows about single runs too (``formerly``).
+_MARKS = "SELECT key::text, value::text FROM meta WHERE key IN ('schema', 'application')"
+
 #: Marks our tables: the value of ``application`` in table ``meta``.
 _OURS = "hypershell-mpi"
 
@@ -247,7 +250,7 @@ class Postgres:
             return False
         marks: dict[str, str] = {}
         if "meta" in found and {"key", "value"} <= self._columns(raw, "meta"):
-            marks = dict(raw.execute("SELECT key::text, value::text FROM meta").fetchall())
+            marks = dict(raw.execute(_MARKS).fetchall())
         if marks.get("application") != _OURS:
             columns = self._columns(raw, "task")
             if {"id", "args", "schedule_time", "exit_status", "attempt"} <= columns and "execution" not in columns:

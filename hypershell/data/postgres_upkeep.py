@@ -10,7 +10,7 @@ from hypershell.address import Address
 from hypershell.data.lease import SILENCE
 from hypershell.data.postgres import Postgres
 from hypershell.data.schema import metadata
-from hypershell.data.upkeep import Emptied, Tell, without_servers
+from hypershell.data.upkeep import FORGET, Emptied, Tell, without_servers
 from hypershell.errors import StoreError
 
 __all__ = ["truncate", "vacuum"]
@@ -44,6 +44,7 @@ def truncate(address: Address, tell: Tell, silence: float = SILENCE) -> Emptied:
         counts = (link.execute(f"SELECT count(*) FROM {name}").fetchone()[0] for name in ("task", "run"))
         emptied = Emptied(*counts)
         link.execute(f"TRUNCATE {', '.join(name for name in metadata.tables if name != 'meta')}")
+        link.execute(FORGET)
     return emptied
 
 

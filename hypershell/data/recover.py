@@ -9,17 +9,23 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, TypeVar
 
+from msgspec.structs import replace
+
 from hypershell.core.events import WorkFound
+from hypershell.core.model import Submission
 from hypershell.core.poison import limit_in
+from hypershell.data import known
 from hypershell.data.lease import BEAT, SILENCE, Life, Owner, ProcessIdentity, Watch
-from hypershell.data.notices import Added, Adopted, Keeping, Notice, Opened, Plan, Told, Waiting
-from hypershell.data.store import Claim, Owned, RunInfo, Store, Taken
-from hypershell.errors import InputError, StoreError
+from hypershell.data.notices import Added, Adopted, FailedBefore, Keeping, Notice, Opened, Plan, Told, Waiting
+from hypershell.data.store import Claim, Owned, Refused, RunInfo, Store, Taken
+from hypershell.errors import InputError
 
 __all__ = ["Recovery"]
 
 #: Seconds between two looks at the lease of another host.
 _GLANCE = 0.5
+#: Failures that are given again in one transaction, a second's work; each looks at all that are left.
+_ROWS = 20_000
 
 T = TypeVar("T")
 Post = Callable[[Notice], None]
@@ -57,6 +63,11 @@ class Recovery:
             return
         submissions = list(taken.submissions)
         resumed = None
+        if plan.restart and plan.again is not None and submissions:
+            taken = self._try_again(taken, plan.again, post, pause, attempt)
+            if taken is None:
+                return
+            submissions = list(taken.submissions)
         if plan.submission is not None and submissions and plan.restart:
             taken = self._revise(taken, post, pause, attempt)
             if taken is None:
@@ -64,15 +75,31 @@ class Recovery:
             resumed = taken.marks[0]
         elif plan.submission is not None:
             fresh = plan.submission
-            for claim in attempt(lambda: store.claims(fresh)):
-                if claim.unfinished:
-                    post(Told("warning", self._unfinished_text(fresh.path, claim.owner)))
+            if told := attempt(lambda: self._known(fresh)):
+                post(Told("warning", told))
             attempt(lambda: store.add_submission(fresh))
             submissions.append(fresh)
         left = attempt(lambda: store.left_alone(self._is_dead))
         if taken.pending or taken.failed or taken.withheld:
             post(_work_in(taken))
         post(Opened(left, resumed, submissions, taken.marks))
+
+    def _try_again(
+        self, taken: Taken, new_id: Callable[[], str], post: Post, pause: Pause, attempt: Attempt
+    ) -> Taken | None:
+        """Give the final failures of what was taken over again; None when the run is to end."""
+        store, numbers = self._store, [one.id for one in taken.submissions]
+        count = 0
+        for number in numbers:
+            while more := attempt(partial(store.retry_failed, number, new_id, _ROWS)):
+                count += more
+                if pause(0.0):
+                    return None
+            for page in store.failures(number):
+                post(FailedBefore(page))
+        post(Told("info", f"{count} failed task{'' if count == 1 else 's'} given again (--retry-failed)"))
+        surveyed: Taken = attempt(lambda: store.survey(numbers))
+        return replace(surveyed, died=taken.died)
 
     def _revise(self, taken: Taken, post: Post, pause: Pause, attempt: Attempt) -> Taken | None:
         """Bring the submission up to date with its FILE, where that is asked for; None when the run is to end."""
@@ -103,7 +130,7 @@ class Recovery:
         try:
             return step()
         except InputError as error:
-            raise StoreError(str(error)) from error
+            raise Refused(str(error)) from error
 
     def look(self, post: Post) -> None:
         """Take what became free since the last look: somebody wrote, or a server may have died."""
@@ -125,17 +152,17 @@ class Recovery:
         plan, store = self._plan, self._store
         waiting = False
         while True:
-            claims: list[Claim] = attempt(lambda: store.claims(plan.submission))
-            lives = [(claim, self._life(claim.owner)) for claim in claims]
+            claims: list[Claim] = attempt(lambda: store.claims(plan.submission, plan.again is not None))
+            lives: list[tuple[Claim, Life]] = attempt(partial(self._lives, claims))
             if plan.submission is not None:
                 for claim, life in lives:
                     if life is Life.ALIVE and claim.owner is not None:
-                        raise Owned(_owned_text(plan.submission.path, claim.owner))
+                        raise Owned(_owned_text(plan.submission.path, claim.owner), claim.owner.run)
                 lives = [(claim, life) for claim, life in lives if not self._is_other(claim)]
             unknown = [claim.owner for claim, life in lives if life is Life.UNKNOWN and claim.owner is not None]
             if not unknown:
                 free = [claim for claim, life in lives if life is Life.DEAD]
-                taken: Taken = attempt(partial(store.take, free))
+                taken: Taken = attempt(partial(store.take, free, plan.given))
                 if plan.submission is None or len(taken.submissions) == len(free):
                     return taken
             elif not waiting:
@@ -154,13 +181,21 @@ class Recovery:
     def _free(self, claims: Iterable[Claim]) -> list[Claim]:
         return [claim for claim in claims if self._life(claim.owner) is Life.DEAD]
 
-    def _unfinished_text(self, path: str | None, owner: Owner | None) -> str:
-        """Why somebody could not have wanted to run this FILE from its beginning."""
-        if self._plan.revision is not None:
-            return f"the submission of {path} before it was changed is unfinished; its tasks are left alone"
-        if owner is not None and self._watch.life(owner, self._clock()) is Life.ALIVE:
-            return f"{path} is being worked on by {owner.describe()}; this run does all of it once more"
-        return f"an earlier submission of {path} is unfinished (--restart goes on with it)"
+    def _lives(self, claims: Iterable[Claim]) -> list[tuple[Claim, Life]]:
+        return [(claim, self._life(claim.owner)) for claim in claims]
+
+    def _known(self, fresh: Submission) -> str | None:
+        """What somebody should know who runs this FILE from its beginning: that it was run before."""
+        found = self._store.earlier(fresh, same_work=True)
+        if found is None:
+            # With another template or in another folder it is other work, which only --restart confounds.
+            other = self._store.earlier(fresh, same_work=False) if self._plan.restart else None
+            return None if other is None else known.begun_anew(fresh, other)
+        if self._plan.restart:
+            return known.changed(found)
+        owner = found.owner
+        alive = owner is not None and self._watch.life(owner, self._clock()) is Life.ALIVE
+        return known.once_more(found, owner if alive else None)
 
     def _is_dead(self, owner: Owner) -> bool:
         return self._watch.life(owner, self._clock()) is Life.DEAD

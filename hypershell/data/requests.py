@@ -22,9 +22,9 @@ from hypershell.data import lines
 from hypershell.data.schema import request as _request
 from hypershell.data.schema import task as _task
 
-__all__ = ["CANCEL", "CHANGE", "Page", "drop", "forget", "leave", "read", "take_over"]
+__all__ = ["CANCEL", "CHANGE", "Page", "cancel_by", "drop", "forget", "leave", "read", "take_over"]
 
-#: Kinds of requests.
+#: Kinds of requests. After ``cancel`` and a blank may stand the first signal that a running task gets.
 CANCEL = "cancel"
 CHANGE = "change"
 
@@ -41,6 +41,11 @@ class Page(Struct, frozen=True):
     event: CancelRequested | TasksChanged | None = None
     ids: list[str] = []
     """The tasks that it is about."""
+
+
+def cancel_by(signal: str | None) -> str:
+    """The kind of a request to cancel, with the first signal that a running task gets; None: the usual one."""
+    return CANCEL if signal is None else f"{CANCEL} {signal}"
 
 
 def leave(link: Connection, tasks: Select[tuple[str, int]], kind: str, settled: bool) -> int:
@@ -74,7 +79,8 @@ def read(link: Connection, after: int, owned: Collection[int]) -> Page:
         return Page(last)
     if kind == CHANGE:
         return Page(last, TasksChanged(_tasks(link, ids)), ids)
-    return Page(last, CancelRequested(ids, [row.task for row in ours if row.settled]), ids)
+    settled = [row.task for row in ours if row.settled]
+    return Page(last, CancelRequested(ids, settled, kind.removeprefix(CANCEL).strip() or None), ids)
 
 
 def _tasks(link: Connection, ids: list[str]) -> list[Task]:

@@ -20,6 +20,7 @@ from msgspec import Struct
 
 from hypershell.core.states import FINAL
 from hypershell.data.engine import Sqlite, check_schema, explain
+from hypershell.data.files import SQL_PATH
 from hypershell.data.lease import SILENCE
 from hypershell.data.reading import (
     PARTITION,
@@ -135,7 +136,7 @@ def _settle(real: Path, noted: set[int]) -> set[int]:
         with closing(sqlite3.connect(path, isolation_level=None)) as part:
             if not _is_ours(part, path, number):
                 continue
-            part.execute("ATTACH ? AS whole", (str(real),))
+            part.execute(f"ATTACH {SQL_PATH} AS whole", (bytes(real),))
             part.execute("DELETE FROM main.task WHERE id IN (SELECT id FROM whole.task)")
             if _has_table(part, "main", "output"):
                 part.execute("DELETE FROM main.output WHERE task_id IN (SELECT id FROM whole.task)")
@@ -177,7 +178,7 @@ def _copy(part: sqlite3.Connection, real: Path, number: int) -> int:
     # Whatever interrupts this, the file is thrown away.
     part.execute("PRAGMA journal_mode=OFF").fetchall()
     part.execute("PRAGMA synchronous=OFF")
-    part.execute("ATTACH ? AS whole", (str(real),))
+    part.execute(f"ATTACH {SQL_PATH} AS whole", (bytes(real),))
     part.execute("BEGIN")
     _keep(part, "whole")
     names = _columns(part, "task")

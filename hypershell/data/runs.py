@@ -14,7 +14,7 @@ from msgspec import Struct, structs
 from sqlalchemy import Connection, and_, bindparam, case, func, or_, select
 
 from hypershell.core.states import FAILED, SUCCEEDED
-from hypershell.data import ownership
+from hypershell.data import formerly, ownership
 from hypershell.data.lease import BEAT, Life, Owner, Watch, this_process
 from hypershell.data.schema import client as _client
 from hypershell.data.schema import run as _run
@@ -23,6 +23,7 @@ from hypershell.data.schema import task as _task
 from hypershell.data.times import Stamper
 from hypershell.data.walk import Walk
 from hypershell.errors import UsageError
+from hypershell.ostext import escaped
 from hypershell.units import shown
 
 __all__ = ["FIELDS", "Run", "as_row", "find", "newest"]
@@ -95,7 +96,7 @@ def find(connection: Connection, prefix: str) -> Run:
     Raises:
         UsageError: there is none, or more than one.
     """
-    query = select(_run).where(_run.c.id.startswith(prefix, autoescape=True)).order_by(_run.c.id).limit(2)
+    query = select(_run).where(_run.c.id.startswith(escaped(prefix), autoescape=True)).order_by(_run.c.id).limit(2)
     rows = connection.execute(query).mappings().all()
     if not rows:
         raise UsageError(f"no run has an id that begins with {shown(prefix)} (hs runs lists them)")
@@ -180,7 +181,7 @@ class _Budget:
 def _first_id(connection: Connection, run: str) -> str:
     """What the ids of all tasks of a run are above: they begin with milliseconds (see `hypershell.ids`)."""
     columns = (_submission.c.source, _submission.c.submit_time)
-    found = connection.execute(select(*columns).where(_of(run))).all()
+    found = connection.execute(select(*columns).where(_of(connection, run))).all()
     # Tasks of HyperShell have ids without a time.
     if any(source == "command" for source, _ in found):
         return ""
@@ -189,9 +190,10 @@ def _first_id(connection: Connection, run: str) -> str:
     return f"{text[:8]}-{text[8:]}"
 
 
-def _of(run: str) -> Any:
+def _of(connection: Connection, run: str) -> Any:
     """Submissions that a run made or took over."""
-    return or_(_submission.c.owner == run, _submission.c.submit_id == run)
+    had = formerly.of(connection, run)
+    return or_(_submission.c.owner == run, _submission.c.submit_id == run, _submission.c.id.in_(had))
 
 
 _CLIENTS = select(func.count()).select_from(_client).where(_client.c.server_id == bindparam("run"))
@@ -233,7 +235,7 @@ def _made(connection: Connection, row: Any, word: str, budget: _Budget) -> Run:
 
 
 def _source(connection: Connection, run: str) -> str | None:
-    query = select(_submission.c.source, _submission.c.path).where(_of(run)).order_by(_submission.c.id)
+    query = select(_submission.c.source, _submission.c.path).where(_of(connection, run)).order_by(_submission.c.id)
     names = [path or source for source, path in connection.execute(query)]
     return " ".join(dict.fromkeys(names)) or None
 

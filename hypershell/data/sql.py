@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import operator
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -36,13 +36,14 @@ from hypershell.core.events import CancelRequested, TasksChanged
 from hypershell.core.model import FeedMark, Special, Submission, Task
 from hypershell.core.poison import deaths_in
 from hypershell.core.states import DISPATCHED, PENDING
-from hypershell.data import lines, outliving, ownership, printed, requests, rows, schema
+from hypershell.data import again, lines, outliving, ownership, printed, requests, rows, schema
 from hypershell.data.batch import Batch
 from hypershell.data.bulk import Bulk, JsonBulk, bulk_insert, bulk_update, incoming, insert_once
 from hypershell.data.connected import RENEW, Connected, Database
 from hypershell.data.lease import Owner
 from hypershell.data.schema import micros
-from hypershell.data.store import Claim, Fenced, RunInfo, Taken
+from hypershell.data.store import Claim, Earlier, Fenced, RunInfo, Taken
+from hypershell.data.submitted import row_of
 from hypershell.errors import StoreError
 
 __all__ = ["SqlStore"]
@@ -69,6 +70,10 @@ class SqlStore(Connected):
         """The version of the database, and the last request, when requests were read."""
         self._asked: set[str] = set()
         """Tasks with a request that may not have been met."""
+        self._again: dict[int, again.Ranges] = {}
+        """Per submission that was taken over: ids of tasks that were given again after they had failed."""
+        self._retried: set[int] = set()
+        """Submissions whose last range of these is of this run."""
         self._outliving: set[str] = set()
         """Clients that go on without us."""
         self.refused = 0
@@ -85,6 +90,14 @@ class SqlStore(Connected):
         self._rows = rows.RowMaker(run.id, run.host, link.dialect.name == "postgresql")
         self._bulk = _compile(link, run)
         self._paging = _page_query(link.dialect.name)
+
+    def forget_run(self) -> None:
+        mine = _submission.c.owner == self._me.id
+        with self._transaction() as link:
+            link.execute(delete(_submission).where(mine, _submission.c.submit_id == self._me.id))
+            link.execute(_submission.update().where(mine).values(owner=None))
+            link.execute(delete(_run).where(_run.c.id == self._me.id))
+        self._owned.clear()
 
     def end_run(self, finish: Finish) -> None:
         with self._transaction() as link:
@@ -139,7 +152,7 @@ class SqlStore(Connected):
 
     def add_submission(self, submission: Submission) -> None:
         with self._transaction() as link:
-            values = msgspec.structs.asdict(submission)
+            values = row_of(submission)
             link.execute(insert_once(link.dialect, _submission).values(**values, owner=self._me.id, epoch=1))
         self._owned[submission.id] = submission
 
@@ -259,27 +272,57 @@ class SqlStore(Connected):
         found.sort(key=_by_id)
         if raws or errors:
             self._add_rest(link, found)
+        if ranges := self._again.get(number):
+            again.forget_attempts(link, found, ranges)
         return found
 
     # -- taking over -------------------------------------------------------------------------------------
 
-    def claims(self, like: Submission | None) -> list[Claim]:
+    def claims(self, like: Submission | None, failed: bool = False) -> list[Claim]:
         with self.reading() as link:
-            return ownership.claims(link, self._me.id, like, self._owned)
+            return ownership.claims(link, self._me.id, like, self._owned, failed)
 
-    def take(self, claims: Sequence[Claim]) -> Taken:
-        with self._transaction() as link:
-            done = [claim for claim in claims if ownership.take(link, self._me.id, claim)]
+    def earlier(self, like: Submission, same_work: bool) -> Earlier | None:
         with self.reading() as link:
-            taken = ownership.describe(link, [claim.submission for claim in done])
-        died = any(claim.owner is not None and not claim.owner.ended for claim in done)
+            return ownership.earlier(link, like, same_work, _MOST_COUNTED)
+
+    def take(self, claims: Sequence[Claim], given: Mapping[str, Any] | None = None) -> Taken:
+        with self._transaction() as link:
+            done = [one for one in claims if ownership.take(link, self._me.id, one, given)]
+        died = any(one.owner is not None and not one.owner.ended for one in done)
+        return msgspec.structs.replace(self.survey([one.submission for one in done]), died=died)
+
+    def survey(self, numbers: Sequence[int]) -> Taken:
+        with self.reading() as link:
+            taken = ownership.describe(link, numbers)
+            for one in taken.submissions:
+                self._again[one.id] = ranges = again.ranges_in(one.options)
+                if ranges:
+                    again.forget_attempts(link, _all_of(taken.withheld, one.id), ranges)
         self._owned.update((one.id, one) for one in taken.submissions)
-        return msgspec.structs.replace(taken, died=died)
+        return taken
+
+    def retry_failed(self, number: int, new_id: Callable[[], str], most: int) -> int:
+        with self._transaction() as link:
+            tasks = again.next_attempts(link, number, new_id, most)
+            if not tasks:
+                return 0
+            new: list[Any] = []
+            self._rows.new(new, tasks, self._owned)
+            self._bulk["new"].run(link, new)
+            again.relink(link.dialect).run(link, [word for one in tasks for word in (one.previous_id, one.id)])
+            options = again.note(link, number, tasks, number in self._retried)
+        self._retried.add(number)
+        self._again[number] = again.ranges_in(options)
+        return len(tasks)
+
+    def failures(self, number: int) -> Iterator[list[Task]]:
+        yield from again.failures(self.reading, number)
 
     def lines(self, number: int) -> Iterator[list[Task]]:
-        yield from lines.pages(self.reading, number)
+        yield from lines.pages(self.reading, [number])
         if self._database.file is not None:
-            yield from lines.in_partitions(self._database.file, number)
+            yield from lines.in_partitions(self._database.file, [number])
 
     def left_alone(self, dead: Callable[[Owner], bool]) -> int:
         with self.reading() as link:
@@ -310,13 +353,17 @@ class SqlStore(Connected):
     @contextmanager
     def _transaction(self, guarded: bool = True) -> Iterator[Connection]:
         """One write transaction; it begins by renewing our lease, which fails once we are fenced."""
-        link = self.link
+        link = self.unbegun()
         if guarded:
             self._database.check_place()
         with self.explained(), link.begin():
             if guarded and not link.execute(RENEW, {"me": self._me.id}).rowcount:
                 raise Fenced(f"another server took over the tasks of this one (run {self._me.id}): it ends")
             yield link
+
+
+def _all_of(withheld: Mapping[str, list[Task]], number: int) -> list[Task]:
+    return [task for tasks in withheld.values() for task in tasks if task.submission == number]
 
 
 _by_id = operator.attrgetter("id")
@@ -345,6 +392,7 @@ def _page_query(dialect: str) -> Any:
         "submit_time": micros(inner.submit_time),
         "schedule_time": literal(0, literal_execute=True),
         "deaths": literal(0, literal_execute=True),
+        "tried": literal(0, literal_execute=True),
     }
     row = array(*(fields.get(name, inner.get(name)) for name in Task.__struct_fields__))
     found = gather(row) if sqlite else cast(gather(row), Text)

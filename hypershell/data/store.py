@@ -6,9 +6,9 @@ the tasks in SQLite or PostgreSQL, ``memory`` in this process (``--no-db``).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from msgspec import Struct
 
@@ -17,13 +17,17 @@ from hypershell.core.events import CancelRequested, TasksChanged
 from hypershell.core.model import FeedMark, Submission, Task
 from hypershell.data.lease import Owner, this_process
 from hypershell.errors import StoreError
+from hypershell.ostext import escaped
 
 __all__ = [
     "Claim",
+    "Earlier",
     "Fenced",
     "Owned",
+    "Refused",
     "RunInfo",
     "Store",
+    "Submitted",
     "Taken",
     "Transient",
     "describe_run",
@@ -35,12 +39,31 @@ class Fenced(StoreError):
     """Another server took over what this one owned; this one must end."""
 
 
-class Owned(StoreError):
-    """A live server owns the submission that was asked for."""
+class Refused(StoreError):
+    """The run may not begin; nothing of it is to stay in the store."""
+
+
+class Owned(Refused):
+    """A live server owns the submission that was asked for. `run` is the id of its run."""
+
+    def __init__(self, text: str, run: str) -> None:
+        super().__init__(text)
+        self.run = run
 
 
 class Transient(StoreError):
     """A write that failed for a reason that may pass: disk full, database locked, connection lost."""
+
+
+class Submitted(Struct, frozen=True):
+    """A submission of a FILE: its terms as they are stored, its folder, when it was made, and the SHA-256 of the
+    FILE up to where it was read."""
+
+    number: int
+    options: str
+    cwd: str
+    submit_time: float
+    digest: str
 
 
 class RunInfo(Struct, frozen=True):
@@ -71,8 +94,12 @@ def describe_run(
     cwd: str,
     start_time: float,
 ) -> RunInfo:
-    """The run of the calling process. `job` names the scheduler's job, `start_time` is seconds since the epoch."""
+    """The run of the calling process. `job` names the scheduler's job, `start_time` is seconds since the epoch.
+
+    `command` and `cwd` are for people: bytes that are not UTF-8 become text.
+    """
     me = this_process()
+    command, cwd = escaped(command), escaped(cwd)
     return RunInfo(
         run_id, me.host, me.boot_id, me.pid, me.pid_start, transport, ranks, slots, job, command, cwd, start_time
     )
@@ -90,6 +117,16 @@ class Claim(Struct, frozen=True):
     unfinished: bool
     mark: FeedMark
     """How far its FILE was read."""
+
+
+class Earlier(Struct, frozen=True):
+    """The newest submission of a FILE that runs made before."""
+
+    submission: Submission
+    unfinished: bool
+    failed: int
+    """Final failures, counted up to 100,000."""
+    owner: Owner | None
 
 
 class Taken(Struct, frozen=True):
@@ -122,6 +159,9 @@ class Store(Protocol):
     def begin_run(self, run: RunInfo) -> None:
         """Record the run whose lease every later write renews."""
 
+    def forget_run(self) -> None:
+        """Undo `begin_run`, before the first record: what was added goes, what was taken is nobody's."""
+
     def add_submission(self, submission: Submission) -> None:
         """Record a new submission that this run owns."""
 
@@ -134,14 +174,30 @@ class Store(Protocol):
         With `again` the reading begins anew.
         """
 
-    def claims(self, like: Submission | None) -> list[Claim]:
-        """What could be taken: the newest submission like this one, or all that others left unfinished."""
+    def claims(self, like: Submission | None, failed: bool = False) -> list[Claim]:
+        """What could be taken: the newest submission of the same work, or all that others left unfinished.
 
-    def take(self, claims: Sequence[Claim]) -> Taken:
+        With `failed` also all that has final failures.
+        """
+
+    def earlier(self, like: Submission, same_work: bool) -> Earlier | None:
+        """The newest submission of the same work, or else of the same FILE, that a run has made."""
+
+    def take(self, claims: Sequence[Claim], given: Mapping[str, Any] | None = None) -> Taken:
         """Take over those whose owner has not moved since; their dispatched tasks become pending again.
 
-        Those of clients that outlive their server stay as they are.
+        Those of clients that outlive their server stay as they are. `given` is what is told of how tasks run
+        (``how.merged``), and holds for the submissions from now on.
         """
+
+    def retry_failed(self, number: int, new_id: Callable[[], str], most: int) -> int:
+        """Give up to `most` final failures of a submission of ours again, as new rows; how many these are."""
+
+    def survey(self, numbers: Sequence[int]) -> Taken:
+        """What there is now of submissions of ours that nobody works on yet."""
+
+    def failures(self, number: int) -> Iterator[list[Task]]:
+        """The final failures of a submission, by group and id, in pieces."""
 
     def lines(self, number: int) -> Iterator[list[Task]]:
         """The tasks of a submission as they were submitted, without later attempts, in pieces."""

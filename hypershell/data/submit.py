@@ -16,13 +16,15 @@ import msgspec
 from sqlalchemy import Connection, delete, select, text
 
 from hypershell.core.model import FeedMark, Submission, Task
-from hypershell.data import rows, schema
+from hypershell.data import lines, rows, schema
 from hypershell.data.bulk import Bulk, JsonBulk, bulk_insert, insert_once
 from hypershell.data.connected import RENEW, Connected, Database
 from hypershell.data.lease import Life, Owner, ProcessIdentity, Watch
 from hypershell.data.patience import Patience
-from hypershell.data.store import Fenced, RunInfo
+from hypershell.data.store import Fenced, RunInfo, Submitted
+from hypershell.data.submitted import row_of, submission_of
 from hypershell.errors import StoreError
+from hypershell.ostext import escaped
 
 __all__ = ["TRANSPORT", "Servers", "Submitter", "servers"]
 
@@ -153,13 +155,36 @@ class Submitter(Connected):
 
     def is_half_submitted(self, path: str) -> bool:
         """Whether a submission of the FILE with this real path has not come to its end."""
-        found = select(_submission.c.id).where(_submission.c.path == path, text("NOT complete")).limit(1)
+        found = select(_submission).where(_submission.c.path == escaped(path), text("NOT complete"))
 
         def step() -> bool:
             with self.reading() as link:
-                return link.execute(found).first() is not None
+                return any(submission_of(row).path == path for row in link.execute(found).mappings())
 
         return self._try(step)
+
+    def earlier(self, path: str) -> list[Submitted]:
+        """What was submitted whole of the FILE with this real path, the newest first."""
+        s = _submission.c
+        whole = (s.path == escaped(path), s.source == "file", s.complete)
+        query = select(_submission).where(*whole).order_by(s.id.desc())
+
+        def step() -> list[Submitted]:
+            with self.reading() as link:
+                found = [(submission_of(row), row["digest"]) for row in link.execute(query).mappings()]
+                return [
+                    Submitted(one.id, one.options, one.cwd, one.submit_time, digest)
+                    for one, digest in found
+                    if one.path == path
+                ]
+
+        return self._try(step)
+
+    def lines(self, numbers: Sequence[int]) -> Iterator[list[Task]]:
+        """The tasks of these submissions, as they were submitted, in pieces. Raises as `lines.in_partitions`."""
+        yield from lines.pages(self.reading, numbers)
+        if self._database.file is not None:
+            yield from lines.in_partitions(self._database.file, numbers)
 
     def remains(self, name: str) -> str:
         """What is there of the FILE `name` after a failure, for a message."""
@@ -184,7 +209,7 @@ class Submitter(Connected):
         return self._open
 
     def _add_submission(self, link: Connection, submission: Submission, owner: str | None, mark: FeedMark) -> None:
-        values = {**msgspec.structs.asdict(submission), **_read(mark), "complete": mark.complete}
+        values = {**row_of(submission), **_read(mark), "complete": mark.complete}
         epoch = 0 if owner is None else 1
         link.execute(insert_once(link.dialect, _submission).values(**values, owner=owner, epoch=epoch))
 

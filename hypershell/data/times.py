@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import calendar
 import time
+from datetime import datetime
 
 __all__ = ["Stamper", "seconds_of"]
 
@@ -38,5 +39,9 @@ class Stamper:
 
 def seconds_of(text: str) -> float:
     """The time that `Stamper` wrote, or a prefix of such a text; ValueError for anything else."""
-    whole = calendar.timegm(time.strptime(text[:19], "%Y-%m-%d %H:%M:%S"))
+    head = text[:19]
+    if len(head) < 19 or head[10] != " ":
+        raise ValueError(f"no time: {text!r}")
+    # Not by time.strptime, which opens a module at its first call: the writer opens nothing late.
+    whole = calendar.timegm(datetime.fromisoformat(head).timetuple())
     return whole + int(text[20:26] or 0) / 1_000_000

@@ -19,11 +19,12 @@ from msgspec import Struct
 
 from hypershell.address import Where
 from hypershell.data.engine import check_schema, explain, preflight
-from hypershell.data.files import check_file
+from hypershell.data.files import SQL_PATH, check_file
 from hypershell.data.lease import SILENCE, Life, Owner, Watch, this_process
 from hypershell.errors import StoreError
 
 __all__ = [
+    "FORGET",
     "Emptied",
     "Tell",
     "back_up",
@@ -35,6 +36,9 @@ __all__ = [
     "vacuum",
     "without_servers",
 ]
+
+#: Removes what table ``meta`` says of single runs (``formerly``).
+FORGET = "DELETE FROM meta WHERE key LIKE 'had %'"
 
 #: Seconds that a statement waits for a lock.
 _BUSY = 10.0
@@ -110,7 +114,7 @@ def back_up(path: Path, target: Path) -> int:
             os.close(os.open(aside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
             try:
                 try:
-                    link.execute("VACUUM INTO ?", (str(aside),))
+                    link.execute(f"VACUUM INTO {SQL_PATH}", (bytes(aside),))
                 except sqlite3.Error as error:
                     raise explain(error, aside) from error
                 size = aside.stat().st_size
@@ -175,6 +179,7 @@ def truncate(path: Path, tell: Tell, silence: float = SILENCE) -> Emptied:
             for (name,) in names:
                 if name != "meta" and not name.startswith("sqlite_"):
                     link.execute(f'DELETE FROM "{name}"')
+            link.execute(FORGET)
         compact(link)
     return emptied
 

@@ -15,6 +15,7 @@ from enum import Enum
 
 from hypershell.core.states import CANCELLED, DISPATCHED, FAILED, FINAL, PENDING, SUCCEEDED
 from hypershell.errors import UsageError
+from hypershell.ostext import escaped, escaped_pattern
 from hypershell.tags import Scalar, coerce, parse_tags
 from hypershell.units import UnitError, parse_duration, parse_size, shown
 
@@ -100,6 +101,7 @@ OUTCOMES: dict[str, tuple[str, ...]] = {
     "failed": (FAILED,),
     "succeeded": (SUCCEEDED,),
     "completed": tuple(sorted(FINAL)),
+    "cancelled": (CANCELLED,),
     "remaining": (DISPATCHED, PENDING),
 }
 
@@ -109,6 +111,7 @@ _STATES = (PENDING, DISPATCHED, SUCCEEDED, FAILED, CANCELLED)
 _CONDITION = re.compile(rf"\s*([a-z_]+)\s*({'|'.join(OPERATORS)})\s*(.*)", re.DOTALL)
 _TIME = re.compile(r"(\d{4})(?:-(\d\d)(?:-(\d\d)(?:[ T](\d\d)(?::(\d\d)(?::(\d\d)(?:\.(\d{1,6}))?)?)?)?)?)?Z?")
 _NULLS = frozenset({"null", "none"})
+_INT64 = range(-(2**63), 2**63)  # the integers of a database
 _FLAGS = {"true": True, "1": True, "false": False, "0": False}
 
 Value = None | bool | int | float | str
@@ -227,7 +230,7 @@ def parse_tag_filter(word: str) -> TagCondition | Condition | None:
     ``part:N`` are the tasks of partition N, ``part:0`` those of the database itself; None for ``part``, which every
     task has. Raises `hypershell.tags.TagError`.
     """
-    directives = parse_tags((word,))
+    directives = parse_tags((word,), stored=True)
     if word.startswith("part:"):
         return TagCondition("part", coerce(word.partition(":")[2]))
     for field in ("group", "cores", "memory", "timeout"):
@@ -244,12 +247,12 @@ def _pattern(text: str, value: str) -> str:
         re.compile(value)
     except (re.error, RecursionError, OverflowError) as error:
         raise WhereError(f"Where clause {shown(text)}: no regular expression: {error}") from None
-    return value
+    return escaped_pattern(value)
 
 
 def _typed(text: str, field: str, kind: Kind, value: str) -> Value:
     if kind is Kind.TEXT:
-        return value
+        return escaped(value)
     word = value.strip()
     if kind is Kind.TAGS:
         raise WhereError(f"Where clause {shown(text)}: tags are compared with -t KEY:VALUE, or as JSON text with ~")
@@ -269,7 +272,7 @@ def _typed(text: str, field: str, kind: Kind, value: str) -> Value:
 
 def _number(kind: Kind, word: str) -> int | float | None:
     try:
-        number: int | float = int(word) if len(word) < 20 else float(word)
+        number: int | float = int(word) if len(word) < 20 and int(word) in _INT64 else float(word)
     except ValueError:
         try:
             number = float(word)

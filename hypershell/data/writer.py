@@ -19,15 +19,19 @@ from hypershell.core.actions import Finish, LoadMore, Record
 from hypershell.core.events import Durable, StoreFailed, StoreResumed, StoreStalled, TasksLoaded
 from hypershell.core.model import Submission
 from hypershell.data.batch import bytes_of, size_of
-from hypershell.data.notices import Adopted, Notice, Opened, Plan, Told, Tuning, Waiting, WriterLike
+from hypershell.data.notices import Adopted, Notice, Opened, Plan, Ready, Told, Tuning, Waiting, WriterLike
 from hypershell.data.patience import Patience
 from hypershell.data.recover import Recovery
-from hypershell.data.store import RunInfo, Store
-from hypershell.errors import StoreError
+from hypershell.data.store import Refused, RunInfo, Store, Transient
+from hypershell.errors import HyperShellError, StoreError
+from hypershell.room import Spare, lack
 
-__all__ = ["Adopted", "Notice", "Opened", "Plan", "Told", "Tuning", "Waiting", "Writer", "WriterLike"]
+__all__ = ["Adopted", "Notice", "Opened", "Plan", "Ready", "Told", "Tuning", "Waiting", "Writer", "WriterLike"]
 
 log = logging.getLogger("hypershell.data")
+
+#: Descriptors that are kept for the database: to open it, for a journal, or for a new connection to a server.
+SPARE = 4
 
 T = TypeVar("T")
 _Item: TypeAlias = Record | LoadMore | Finish | Submission
@@ -70,13 +74,28 @@ class Writer:
         self._full = False
         self._error: StoreError | None = None
         self._ended = False
+        self._accepted = not plan.asks
+        self._refusal: Refused | None = None
+        self._is_open = False
+        self._spare = Spare(0)
         self._thread = threading.Thread(target=self._main, name="database", daemon=True)
 
     # -- called by the loop ------------------------------------------------------------------------------
 
     def start(self) -> None:
         """Start the thread, which opens the store and then posts ``Opened`` (or ``StoreFailed``)."""
+        self._spare = Spare(SPARE)
         self._thread.start()
+
+    def accept(self) -> None:
+        """After ``Opened`` of a `Plan` that `asks`: the run begins."""
+        self._accepted = True
+        self._signal.set()
+
+    def refuse(self, error: HyperShellError) -> None:
+        """After ``Opened`` of a `Plan` that `asks`: it does not, because of `error`; the store forgets it."""
+        self._refusal = Refused(str(error))
+        self._signal.set()
 
     def own(self, submission: Submission) -> None:
         """Queue a submission that is ours from now on, before the first record with tasks of it."""
@@ -172,14 +191,15 @@ class Writer:
         interval = sys.getswitchinterval()
         sys.setswitchinterval(self._tuning.switch_interval)
         try:
-            store = self._open_store()
+            self._spare.give()
+            store = self._try(self._open_store)
             self._serve(store, self._begin(store))
         except StoreError as error:
             self._fail(error)
         except Exception as error:
-            log.debug("the database thread failed", exc_info=True)
-            self._fail(StoreError(f"the database thread failed ({type(error).__name__}: {error}): report this"))
+            self._fail(_unforeseen(error))
         finally:
+            self._spare.give()
             self._close(store)
             sys.setswitchinterval(interval)
             self._ended = True
@@ -205,9 +225,33 @@ class Writer:
         """Open, record the run, take over what the plan asks for."""
         self._try(store.open)
         self._try(lambda: store.begin_run(self._run))
+        self._is_open = True
+        self._spare.keep()
+        self._post(Ready())
         recovery = Recovery(store, self._run, self._plan, self._clock)
-        recovery.start(self._post, self._pause, self._try)
+        try:
+            recovery.start(self._post, self._pause, self._try)
+            self._await_answer(store)
+        except Refused:
+            self._forget(store)
+            raise
         return recovery
+
+    @staticmethod
+    def _forget(store: Store) -> None:
+        try:
+            store.forget_run()
+        except StoreError as error:  # why it was refused is told, whatever became of the rest
+            log.debug("the refused run stays in the database: %s", error)
+
+    def _await_answer(self, store: Store) -> None:
+        """Write nothing before the loop says so: it has to have written first what tasks have printed."""
+        while not self._accepted and self._refusal is None and not self._ending:
+            if not self._signal.wait(self._tuning.beat):
+                self._try(store.beat)
+            self._signal.clear()
+        if self._refusal is not None:
+            raise self._refusal
 
     def _serve(self, store: Store, recovery: Recovery) -> None:
         """Write until ``Finish``."""
@@ -326,13 +370,35 @@ class Writer:
             self._post(Told("warning", line))
             self._post(StoreStalled())
 
+        def attempt() -> T:
+            try:
+                return step()
+            except Transient:
+                self._spare.give()  # it may need one that nobody else has left
+                raise
+            except Exception as error:
+                if (reason := lack(error)) is None:
+                    raise
+                self._spare.give()
+                raise Transient(f"the database cannot be used: {reason}") from error
+
         tuning = self._tuning
         patience = Patience(tuning.give_up, tuning.tell_after, pause=2.0)
-        result, told = patience.persist(step, tell, self._clock, self._is_too_much)
+        result, told = patience.persist(attempt, tell, self._clock, self._is_too_much)
+        if self._is_open:
+            self._spare.keep()
         if told:
             self._post(Told("info", "the database can be written again"))
             self._post(StoreResumed())
         return result
+
+
+def _unforeseen(error: Exception) -> StoreError:
+    """What ends the thread besides an error of the store; want of room is no fault of ours."""
+    if (reason := lack(error)) is not None:
+        return StoreError(f"the database thread ended: {reason}")
+    log.debug("the database thread failed", exc_info=True)
+    return StoreError(f"the database thread failed ({type(error).__name__}: {error}): report this")
 
 
 def _leave_signals_to_the_loop() -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 
 from hypershell.core.model import KEPT_MOST, Kept
-from hypershell.executor.spawn import NotStarted
+from hypershell.executor.spawn import NotStarted, not_started
+from hypershell.limits import move_above
 
 __all__ = ["capture_paths", "kept_of", "open_again", "open_capture"]
 
@@ -28,9 +30,10 @@ def capture_paths(folder: str, id: str) -> tuple[str, str]:
     return f"{stem}.out", f"{stem}.err"
 
 
-def open_capture(paths: tuple[str, str]) -> tuple[int, int]:
+def open_capture(paths: tuple[str, str], ceiling: int | None = None) -> tuple[int, int]:
     """Create both files, empty, and give their descriptors.
 
+    :param ceiling: descriptors from this number on are for others.
     :raises NotStarted: they cannot be created.
     """
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | _PRIVATE
@@ -42,26 +45,35 @@ def open_capture(paths: tuple[str, str]) -> tuple[int, int]:
             except FileNotFoundError:
                 os.makedirs(os.path.dirname(path), exist_ok=True)
                 opened.append(os.open(path, flags, 0o666))
+            if ceiling is not None and opened[-1] >= ceiling:
+                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
     except (OSError, ValueError) as error:
         for fd in opened:
             os.close(fd)
-        raise NotStarted(f"cannot create {paths[len(opened)]}: {getattr(error, 'strerror', error)}") from None
+        failed = f"cannot create {path}"
+        if not isinstance(error, OSError):
+            raise NotStarted(f"{failed}: {error}") from None
+        raise not_started(failed, error, "cannot create the files that capture what a task prints") from None
     return opened[0], opened[1]
 
 
-def open_again(paths: tuple[str, str]) -> tuple[int, int]:
+def open_again(paths: tuple[str, str], soft_limit: int | None = None) -> tuple[int, int]:
     """Descriptors that read both files.
 
+    :param soft_limit: see ``limits.move_above``.
     :raises NotStarted: they cannot be opened.
     """
-    first = -1
+    opened: list[int] = []
     try:
-        first = os.open(paths[0], os.O_RDONLY | _PRIVATE)
-        return first, os.open(paths[1], os.O_RDONLY | _PRIVATE)
+        for path in paths:
+            opened.append(os.open(path, os.O_RDONLY | _PRIVATE))
+            opened[-1] = move_above(opened[-1], soft_limit)
     except OSError as error:
-        if first >= 0:
-            os.close(first)
-        raise NotStarted(f"cannot read {error.filename}: {error.strerror}") from None
+        for fd in opened:
+            os.close(fd)
+        shown = "cannot read the files that capture what a task prints"
+        raise not_started(f"cannot read {path}", error, shown) from None
+    return opened[0], opened[1]
 
 
 def kept_of(files: tuple[int, int]) -> Kept:

@@ -33,13 +33,14 @@ def run_client(
     launcher_kills: bool | None = None,
     node: Callable[[ClientSettings], Node] | None = None,
     startup: Startup | None = None,
+    soft_limit: int | None = None,
 ) -> str | None:
     """Serve until the server says that it is enough, is lost, or a signal ends it.
 
     :param guard: started before MPI_Init by ``start_guard``; closed at the end.
     :param launcher_kills: TERM and INT are soon followed by KILL: stop the tasks within 0.2 s. None: as Open MPI's
         mpirun does, where it started this process.
-    :param node, startup: see ``Executor``.
+    :param node, startup, soft_limit: see ``Executor``.
     :returns: why the server was lost; None where it was not.
     """
 
@@ -52,8 +53,9 @@ def run_client(
     seal_descriptors()
     poller = Poller()
     executor = Executor(
-        poller, endpoint, info, guard=guard, welcomed=begin, alone=True, node=node, startup=startup
-    )
+        poller, endpoint, info, guard=guard, welcomed=begin, alone=True, node=node, startup=startup,
+        soft_limit=soft_limit,
+    )  # fmt: skip
     try:
         with signals_to(executor, launcher_kills):
             run(poller, [executor])

@@ -15,6 +15,7 @@ from msgspec import json
 
 from hypershell.core.model import ClientInfo, Scalar, Task
 from hypershell.executor.places import ANYWHERE, Place
+from hypershell.ostext import escaped, from_bytes, in_quotes, to_bytes
 from hypershell.proto.messages import ClientSettings, Context
 
 __all__ = ["LONGEST", "ORIGINALS", "Environment", "inherited", "scrub"]
@@ -57,7 +58,7 @@ _KEPT_OF_JOB = "SLURM_CONF SLURM_CLUSTERS SLURM_TIME_FORMAT PBS_CONF_FILE PBS_DE
 _NAMES = (
     "ID GROUP ARGS SUBMIT_ID SUBMIT_TIME SUBMIT_HOST CORES MEMORY CORES_MAX MEMORY_MAX TIMEOUT SERVER_ID "
     "SERVER_HOST SCHEDULE_TIME CLIENT_ID CLIENT_HOST COMMAND START_TIME COMPLETION_TIME EXIT_STATUS ATTEMPT "
-    "RETRIED WAITED DURATION PREVIOUS_ID NEXT_ID CWD OUTPATH ERRPATH CSVPATH SLOT CORE_LIST"
+    "RETRIED WAITED DURATION PREVIOUS_ID NEXT_ID CWD OUTPATH ERRPATH CSVPATH SLOT SLOT_COUNT CORE_LIST"
 )
 _OURS = frozenset(b"TASK_" + name.encode() for name in _NAMES.split())
 
@@ -119,7 +120,7 @@ def inherited(environ: Mapping[bytes, bytes], level: str = "rank") -> dict[bytes
 
 def _as_json(removed: Mapping[bytes, bytes]) -> bytes:
     """The removed variables as one; where they are too long for it (lists of hosts), without the longest."""
-    originals = {name.decode(errors="replace"): text.decode(errors="replace") for name, text in removed.items()}
+    originals = {escaped(from_bytes(name)): escaped(from_bytes(text)) for name, text in removed.items()}
     while len(text := json.encode(originals)) > LONGEST - len(ORIGINALS) - 1:
         del originals[max(originals, key=lambda name: len(originals[name]))]
     return text
@@ -132,28 +133,39 @@ class Environment:
     """
 
     def __init__(self, environ: Mapping[bytes, bytes], settings: ClientSettings, info: ClientInfo) -> None:
-        base = inherited(environ, settings.task_env)
-        base.update((_bytes(name), _bytes(value)) for name, value in settings.exports.items())
-        base.update((name, b"null") for name in _OURS - _OWN)
+        base = dict.fromkeys(_OURS - _OWN, b"null")
         base[b"TASK_RETRIED"] = b"false"
         base[b"TASK_GROUP"] = b"0"
         base[b"TASK_ATTEMPT"] = b"1"
         base[b"TASK_TAG_PART"] = b"0"
         base[b"TASK_SLOT"] = b"0"
-        base[b"TASK_CLIENT_ID"] = _bytes(info.id)
-        base[b"TASK_CLIENT_HOST"] = _bytes(info.host)
-        self.base = base
+        base[b"TASK_SLOT_COUNT"] = b"%d" % settings.slots
+        base[b"TASK_CLIENT_ID"] = to_bytes(info.id)
+        base[b"TASK_CLIENT_HOST"] = to_bytes(info.host)
+        self._told = base
+        self.base = {**inherited(environ, settings.task_env), **base}
+        self._error = _too_long(self.base)
         self.of_server(settings)
-        self.error = _too_long(base)
         self._tag_names: dict[str, bytes] = {}
         self._seconds: dict[int, bytes] = {}
         self._times: dict[float, bytes] = {}
 
     def of_server(self, settings: ClientSettings) -> None:
         """Tasks that start from now on are those of this server."""
-        self.base[b"TASK_SERVER_ID"] = _bytes(settings.server_id)
-        self.base[b"TASK_SERVER_HOST"] = _bytes(settings.server_host)
+        for environ in (self._told, self.base):
+            environ[b"TASK_SERVER_ID"] = to_bytes(settings.server_id)
+            environ[b"TASK_SERVER_HOST"] = to_bytes(settings.server_host)
         self._shared: dict[int, tuple[Context, dict[bytes, bytes]]] = {}
+
+    def exported(self, context: Context) -> dict[bytes, bytes]:
+        """`base` with the exports of a submission, which never go before what a task is told of itself."""
+        if not context.exports:
+            return self.base
+        return {**self.base, **context.exports, **self._told}
+
+    def error(self, context: Context) -> str | None:
+        """Why no task of a submission can start, if so."""
+        return self._error or _too_long(context.exports)
 
     def shared(self, context: Context, cwd: str) -> dict[bytes, bytes]:
         """The part that all tasks of a submission have in common; made once."""
@@ -161,11 +173,11 @@ class Environment:
         if known is not None and known[0] is context:
             return known[1]
         environ = {
-            **self.base,
-            b"TASK_SUBMIT_ID": _bytes(context.submit_id),
-            b"TASK_SUBMIT_HOST": _bytes(context.submit_host),
-            b"TASK_CWD": _bytes(cwd),
-            b"PWD": _bytes(cwd),
+            **self.exported(context),
+            b"TASK_SUBMIT_ID": to_bytes(context.submit_id),
+            b"TASK_SUBMIT_HOST": to_bytes(context.submit_host),
+            b"TASK_CWD": to_bytes(cwd),
+            b"PWD": to_bytes(cwd),
         }
         self._shared[context.submission] = (context, environ)
         return environ
@@ -209,14 +221,18 @@ class Environment:
         if task.previous_id is not None:
             environ[b"TASK_PREVIOUS_ID"] = task.previous_id.encode()
         if paths is not None:
-            environ[b"TASK_OUTPATH"], environ[b"TASK_ERRPATH"] = _bytes(paths[0]), _bytes(paths[1])
+            environ[b"TASK_OUTPATH"], environ[b"TASK_ERRPATH"] = to_bytes(paths[0]), to_bytes(paths[1])
         if place.slot:
-            environ[b"TASK_SLOT"] = b"%d" % place.slot
+            environ.update(self.of_slot(place.slot))
         if place.cores is not None:
             environ[b"TASK_CORE_LIST"] = place.shown
         if task.tag:
             self._add_tags(task.tag, environ)
         return environ
+
+    def of_slot(self, slot: int) -> dict[bytes, bytes]:
+        """What a process in this slot is told of it, beside what all are told."""
+        return {b"TASK_SLOT": b"%d" % slot}
 
     def _add_tags(self, tags: dict[str, Scalar], environ: dict[bytes, bytes]) -> None:
         names = self._tag_names
@@ -264,12 +280,13 @@ def _leave_out_long(environ: dict[bytes, bytes]) -> None:
 def _too_long(environ: dict[bytes, bytes]) -> str | None:
     """Why no task can start with these variables, if so."""
     for name, value in environ.items():
-        shown = name[:60].decode(errors="backslashreplace")
         if b"\0" in name or b"\0" in value or b"=" in name or not name:
-            return f"bad variable {shown!r}: a NUL byte, or no usable name; correct the export"
+            named = in_quotes(from_bytes(name[:60]))
+            return f"bad variable {named}: a NUL byte, or no usable name; correct the export"
         size = len(name) + 1 + len(value)
         if size > LONGEST:
-            return f"too long: variable {shown} of {size:,} bytes, the limit is {LONGEST:,}"
+            named = escaped(from_bytes(name[:60]))
+            return f"too long: variable {named} of {size:,} bytes, the limit is {LONGEST:,}"
     return None
 
 
@@ -284,8 +301,4 @@ def _scalar(value: Scalar) -> bytes:
         return b"true"
     if value is False:
         return b"false"
-    return _bytes(str(value))
-
-
-def _bytes(text: str) -> bytes:
-    return text.encode("utf-8", "surrogateescape")
+    return to_bytes(str(value))

@@ -52,6 +52,9 @@ find_all() {
 """
 
 
+_WAY_OUT = "allow more descriptors (ulimit -n) or processes (ulimit -u)"
+
+
 class Guard:
     """A running guard; `pid` is its process."""
 
@@ -86,8 +89,15 @@ def start_guard(client_id: str) -> Guard:
 def _start(client_id: str) -> tuple[int, int]:
     """The process, and the end of the pipe to it that only we have."""
     seal_descriptors()
-    read, write = os.pipe()
-    null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    opened: list[int] = []
+    try:
+        opened += os.pipe()
+        opened.append(os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC))
+    except OSError as error:
+        for fd in opened:
+            os.close(fd)
+        raise LaunchError(f"cannot start the guard process: {error.strerror}; {_WAY_OUT}") from None
+    read, write, null = opened
     find = _FIND_LINUX if sys.platform == "linux" else _FIND_OTHER
     script = f"id=$1\n{find}{_SCRIPT}"
     blocked = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # for the moments before the script has its traps
@@ -106,7 +116,7 @@ def _start(client_id: str) -> tuple[int, int]:
         )
     except (OSError, NotImplementedError) as error:
         os.close(write)
-        raise LaunchError(f"cannot start the guard process: {error}") from None
+        raise LaunchError(f"cannot start the guard process: {error}; {_WAY_OUT}") from None
     finally:
         os.close(read)
         os.close(null)

@@ -2,21 +2,48 @@
 
 from __future__ import annotations
 
+import heapq
+
 from hypershell.core.model import Result, Task
 from hypershell.executor.vocabulary import Exited
+from hypershell.ostext import escaped, from_bytes
 from hypershell.proto.messages import Context
 from hypershell.template import Template, TemplateError
 
-__all__ = ["Run", "Submission", "shown", "split", "text_of"]
+__all__ = ["Run", "Slots", "Submission", "shown", "split", "text_of"]
+
+
+class Slots:
+    """The numbers of slots, from 0: who asks gets the lowest that is free, so it is less than the number in use."""
+
+    __slots__ = ("_free", "_known")
+
+    def __init__(self) -> None:
+        self._known = 0
+        self._free: list[int] = []
+
+    def take(self) -> int:
+        """A slot that nobody has. How many may be in use is the machine's business."""
+        if self._free:
+            return heapq.heappop(self._free)
+        self._known += 1
+        return self._known - 1
+
+    def give(self, slot: int) -> None:
+        """Give one back."""
+        heapq.heappush(self._free, slot)
 
 
 class Run:
     """A task in a slot: expanding, running, or being stopped."""
 
-    __slots__ = ("command", "dead", "error", "expanding", "returning", "steps", "task")
+    __slots__ = ("command", "dead", "error", "expanding", "returning", "since", "slot", "steps", "task")
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: Task, slot: int, since: float) -> None:
         self.task = task
+        self.slot = slot
+        self.since = since
+        """When its start was ordered."""
         self.command: str | None = None
         self.error: str | None = None
         self.expanding = False
@@ -37,21 +64,19 @@ class Submission:
         self.error: str | None = None
         self.template: Template | None = None
         try:
-            self.template = Template(context.template)
+            self.template = Template(from_bytes(context.template))
         except TemplateError as error:
             self.error = str(error)
 
 
 def text_of(task: Task) -> str:
     """The line of a task for a template; bytes that are not UTF-8 travel as lone surrogates (PEP 383)."""
-    return task.args if task.raw is None else task.raw.decode("utf-8", "surrogateescape")
+    return task.args if task.raw is None else from_bytes(task.raw)
 
 
-def shown(command: str | None) -> str | None:
-    """A command as text that any encoder takes."""
-    if command is None or command.isascii():
-        return command
-    return command.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+def shown(text: str | None) -> str | None:
+    """A command, a path or a reason as it is reported: as text that any encoder takes."""
+    return None if text is None else escaped(text)
 
 
 def split(results: list[Result], most: int) -> list[list[Result]]:

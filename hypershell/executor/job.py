@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from hypershell.executor.output import Head, Pipe
-from hypershell.executor.places import ANYWHERE
 from hypershell.executor.vocabulary import Unseen
 
 __all__ = ["Job"]
@@ -17,6 +16,7 @@ class Job:
 
     __slots__ = (
         "end",
+        "environ",
         "err",
         "err_fd",
         "files",
@@ -28,10 +28,10 @@ class Job:
         "outputs",
         "paths",
         "pid",
-        "place",
         "rest",
         "running",
         "signalled",
+        "slot",
         "start",
         "status",
         "text",
@@ -47,7 +47,6 @@ class Job:
         self.err_fd = err_fd
         self.out: Pipe | None = None
         self.err: Pipe | None = None
-        self.place = ANYWHERE
         self.running = True
         self.signalled = False
         self.rest: tuple[str, ...] | None = None
@@ -68,3 +67,7 @@ class Job:
     outputs: list[str]
     text: str
     """The ``{% %}`` command of this job."""
+    slot: int
+    """Where its task will run."""
+    environ: dict[bytes, bytes]
+    """Of such a command."""

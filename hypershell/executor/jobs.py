@@ -7,11 +7,13 @@ machine.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from hypershell.core.model import Kept, Task
 from hypershell.executor.capture import capture_paths, kept_of, open_again, open_capture
@@ -22,10 +24,12 @@ from hypershell.executor.output import Head, Output, Pipe
 from hypershell.executor.places import ANYWHERE, Place, Places
 from hypershell.executor.real_end import RealEnds
 from hypershell.executor.reap import RSS_UNIT
-from hypershell.executor.spawn import NotStarted
+from hypershell.executor.spawn import NotStarted, not_started
 from hypershell.executor.system import make_spawner
 from hypershell.executor.turns import take_short_turns
-from hypershell.executor.vocabulary import Exited, Expanded, LeaderEnded, StartFailed, Unseen
+from hypershell.executor.vocabulary import Exited, Expanded, Lack, LeaderEnded, StartFailed, Unseen
+from hypershell.limits import RESERVE, most_descriptors, move_above
+from hypershell.ostext import from_bytes, to_bytes
 from hypershell.proto.messages import ClientSettings, Context
 
 __all__ = ["Jobs"]
@@ -40,7 +44,18 @@ UNWATCHED_TIME = 0.005
 #: Pipes of background processes that are kept open; beyond it the oldest is closed.
 BACKGROUND_PIPES = 256
 
+_NO_MEMORY = Lack("cannot start a process: out of memory", shared=True)
+
 Ended = Exited | Expanded | LeaderEnded | StartFailed
+
+
+class _Known(NamedTuple):
+    """What the tasks of a submission share: where they run (None: here), and variables with what is wrong there."""
+
+    context: Context
+    cwd: str | None
+    shared: dict[bytes, bytes]
+    error: str | None
 
 
 class Jobs:
@@ -51,6 +66,7 @@ class Jobs:
     :param stray: called with the id of an ended child that is no job.
     :param cores: see ``Places``.
     :param exited: see ``WindowsSpawner``.
+    :param soft_limit: see ``Spawner``.
     """
 
     def __init__(
@@ -63,67 +79,74 @@ class Jobs:
         stray: Callable[[int], None] | None = None,
         cores: Sequence[frozenset[int]] = (),
         exited: Callable[[], None] = lambda: None,
+        soft_limit: int | None = None,
     ) -> None:
         self._environment = environment
-        self._spawner = make_spawner(environment.base, threads, exited)
+        self._spawner = make_spawner(environment.base, threads, exited, soft_limit)
+        self._soft_limit = soft_limit
+        most = most_descriptors()
+        self._ceiling = None if most is None else most - RESERVE
+        """No descriptor of a task has this number, or a larger one: the last are for others."""
         if threads:
             take_short_turns()
         self._places = Places(cores)
         self._output = output
         self._ended = ended
         self._stray = stray
-        self._task_cwd = settings.task_cwd
-        self._capture_dir = os.path.abspath(settings.capture_dir) if settings.capture else None
+        self._task_cwd = None if settings.task_cwd is None else from_bytes(settings.task_cwd)
+        self._captures = settings.capture
+        self._capture_dir = os.path.abspath(from_bytes(settings.capture_dir)) if settings.capture_dir else ""
         self._by_pid: dict[int, Job] = {}
         self._by_id: dict[str, Job] = {}
         self._unwatched: deque[tuple[float, Job]] = deque()
         self._draining: list[Job] = []
         self._background: deque[Pipe] = deque()
-        self._folders: dict[int, tuple[Context, str | None, dict[bytes, bytes]]] = {}
+        self._folders: dict[int, _Known] = {}
 
     # Starting
 
-    def start(self, task: Task, command: str | None, context: Context, now: float) -> None:
-        """Start a task; what cannot be started is told as ``StartFailed``."""
+    def start(self, task: Task, command: str | None, context: Context, now: float, slot: int = 0) -> None:
+        """Start a task in a slot; what cannot be started is told as ``StartFailed``."""
         begin = time.time()
-        place = self._places.take()
         try:
-            job = self._start(task, command, context, now, begin, place)
-            job.place = place
+            self._start(task, command, context, now, begin, self._places.of(slot))
         except NotStarted as error:
-            self._places.give(place)
-            self._ended(StartFailed(task.id, str(error), begin))
+            self._ended(StartFailed(task.id, str(error), begin, error.lack))
+        except MemoryError:
+            self._ended(StartFailed(task.id, _NO_MEMORY.reason, begin, _NO_MEMORY))
 
     def _start(
         self, task: Task, command: str | None, context: Context, now: float, begin: float, place: Place
-    ) -> Job:
+    ) -> None:
         known = self._folders.get(context.submission)
-        if known is None or known[0] is not context:
+        if known is None or known.context is not context:
             known = self._enter(context)
-        _, cwd, shared = known
-        if self._environment.error is not None:
-            raise NotStarted(self._environment.error)
-        line = task.raw if task.raw is not None else task.args.encode("utf-8", "surrogateescape")
-        line_to_run = line if command is None else command.encode("utf-8", "surrogateescape")
+        cwd, shared = known.cwd, known.shared
+        if known.error is not None:
+            raise NotStarted(known.error)
+        line = task.raw if task.raw is not None else task.args.encode()
+        line_to_run = line if command is None else to_bytes(command)
         if b"\0" in line or b"\0" in line_to_run:
             raise NotStarted("the command contains a NUL byte")
-        if self._capture_dir is not None:
-            return self._start_captured(task, line, line_to_run, cwd, shared, begin, place, context.keep_output)
+        if self._captures or context.capture:
+            self._start_captured(task, line, line_to_run, cwd, shared, begin, place, context.keep_output)
+            return
         own = self._environment.of(task, line, line_to_run, begin, None, place)
         job = self._spawn(task.id, line_to_run, shared, own, cwd, begin, place)
         if context.keep_output:
             job.heads = (Head(), Head())
         self._unwatched.append((now, job))
-        return job
 
-    def _enter(self, context: Context) -> tuple[Context, str | None, dict[bytes, bytes]]:
-        """What the tasks of a submission share: where to run (None: here), and variables."""
-        cwd = self._task_cwd or context.cwd
+    def _enter(self, context: Context) -> _Known:
+        """Find out what the tasks of a submission share."""
+        cwd = self._task_cwd or from_bytes(context.cwd)
         try:
             same = os.path.samefile(cwd, ".")
         except (OSError, ValueError):
             same = False
-        known = (context, None if same else cwd, self._environment.shared(context, cwd))
+        environment = self._environment
+        shared = environment.shared(context, cwd)
+        known = _Known(context, None if same else cwd, shared, environment.error(context))
         self._folders[context.submission] = known
         return known
 
@@ -138,19 +161,10 @@ class Jobs:
         place: Place = ANYWHERE,
     ) -> Job:
         """Start a process with pipes of ours."""
-        try:
-            out, out_end = os.pipe()
-        except OSError as error:
-            raise NotStarted(f"cannot make a pipe: {error.strerror}") from None
-        try:
-            err, err_end = os.pipe()
-        except OSError as error:
-            os.close(out)
-            os.close(out_end)
-            raise NotStarted(f"cannot make a pipe: {error.strerror}") from None
+        out, out_end, err, err_end = self._two_pipes()
         try:
             pid = self._spawner.start(command, shared, out_end, err_end, cwd, own, place.cores)
-        except NotStarted:
+        except BaseException:
             os.close(out)
             os.close(err)
             raise
@@ -163,6 +177,22 @@ class Jobs:
         self._by_pid[pid] = self._by_id[id] = job
         return job
 
+    def _two_pipes(self) -> list[int]:
+        """Both ends of one for stdout, both of one for stderr; raises ``NotStarted``."""
+        ends: list[int] = []
+        try:
+            ends += os.pipe()
+            ends += os.pipe()
+            for place in (0, 2):  # ours, which stay open
+                ends[place] = move_above(ends[place], self._soft_limit)
+            if self._ceiling is not None and max(ends) >= self._ceiling:
+                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        except OSError as error:
+            for fd in ends:
+                os.close(fd)
+            raise not_started("cannot make a pipe", error) from None
+        return ends
+
     def _start_captured(
         self,
         task: Task,
@@ -173,16 +203,16 @@ class Jobs:
         begin: float,
         place: Place,
         keep: bool,
-    ) -> Job:
+    ) -> None:
         """Start a task that writes to its own files."""
-        paths = capture_paths(self._capture_dir or "", task.id)
+        paths = capture_paths(self._capture_dir, task.id)
         own = self._environment.of(task, line, command, begin, paths, place)
-        out, err = open_capture(paths)
+        out, err = open_capture(paths, self._ceiling)
         files: tuple[int, int] | None = None
         try:
-            files = open_again(paths) if keep else None
+            files = open_again(paths, self._soft_limit) if keep else None
             pid = self._spawner.start(command, shared, out, err, cwd, own, place.cores)
-        except NotStarted:
+        except BaseException:
             _close(files)
             raise
         finally:
@@ -192,23 +222,30 @@ class Jobs:
         job.paths = paths
         job.files = files
         self._by_pid[pid] = self._by_id[task.id] = job
-        return job
 
-    def expand(self, id: str, commands: tuple[str, ...]) -> None:
+    def expand(self, id: str, commands: tuple[str, ...], context: Context, slot: int = 0) -> None:
         """Run ``{% %}`` commands one after the other; the answer is told as ``Expanded``."""
-        self._expand_next(id, commands, [])
+        self._expand_next(id, commands, [], self._environment.exported(context), slot)
 
-    def _expand_next(self, id: str, commands: tuple[str, ...], outputs: list[str]) -> None:
+    def _expand_next(
+        self, id: str, commands: tuple[str, ...], outputs: list[str], environ: dict[bytes, bytes], slot: int
+    ) -> None:
         text = commands[0]
-        command = text.encode("utf-8", "surrogateescape")
+        command = to_bytes(text)
         try:
-            job = self._spawn(id, command, self._environment.base, {}, None, time.time())
+            own = self._environment.of_slot(slot)
+            job = self._spawn(id, command, environ, own, None, time.time())
         except NotStarted as error:
-            self._ended(Expanded(id, error=str(error)))
+            self._ended(Expanded(id, error=str(error), lack=error.lack))
+            return
+        except MemoryError:
+            self._ended(Expanded(id, error=_NO_MEMORY.reason, lack=_NO_MEMORY))
             return
         job.rest = commands[1:]
+        job.environ = environ
         job.text = text
         job.outputs = outputs
+        job.slot = slot
         self._watch(job, LONGEST)
 
     def _watch(self, job: Job, limit: int = 0) -> None:
@@ -309,7 +346,6 @@ class Jobs:
         if job.rest is not None:
             self._expansion_over(job)
             return
-        self._places.give(job.place)
         utime, stime, maxrss = job.usage
         outpath, errpath = job.paths or (None, None)
         rss = float(maxrss * RSS_UNIT)
@@ -326,9 +362,9 @@ class Jobs:
             how = f"ended with status {status}" if status > 0 else f"died by signal {-status}"
             self._ended(Expanded(job.id, error=f"{_named(job.text)} {how}"))
         else:
-            outputs = [*job.outputs, kept.decode("utf-8", "surrogateescape").strip()]
+            outputs = [*job.outputs, from_bytes(kept).strip()]
             if job.rest:
-                self._expand_next(job.id, job.rest, outputs)
+                self._expand_next(job.id, job.rest, outputs, job.environ, job.slot)
             else:
                 self._ended(Expanded(job.id, outputs))
 

@@ -11,14 +11,16 @@ INT, KILL, TERM = 2, 9, 15
 HURRY = 0.1
 
 
-def ladder(grace: float, hurry: bool, now: float) -> list[tuple[float, int]]:
+def ladder(grace: float, hurry: bool, now: float, first: int | None = None) -> list[tuple[float, int]]:
     """Signals with their times, the first one last.
 
-    :param grace: seconds from INT to TERM and from there to KILL; 0: KILL at once.
+    :param grace: seconds from one signal to the next; 0: KILL at once.
     :param hurry: TERM, and KILL after `HURRY`.
+    :param first: a signal before INT, TERM and KILL; one of these begins there.
     """
     if hurry:
         return [(now + HURRY, KILL), (now, TERM)]
-    if not grace > 0:
-        return [(now, KILL)]
-    return [(now + 2 * grace, KILL), (now + grace, TERM), (now, INT)]
+    numbers = [INT, TERM, KILL] if grace > 0 else [KILL]
+    if first is not None:
+        numbers = numbers[numbers.index(first) :] if first in numbers else [first, *numbers]
+    return [(now + step * max(grace, 0.0), number) for step, number in enumerate(numbers)][::-1]

@@ -52,6 +52,7 @@ from hypershell.executor.vocabulary import (
 )
 from hypershell.proto import messages
 from hypershell.reactor import Poller
+from hypershell.signal_names import signal_number
 from hypershell.transport import SERVER, Again, Cut, Endpoint, Lost
 
 __all__ = ["Executor"]
@@ -73,6 +74,7 @@ class Executor:
         ``Again`` (`info.outlives`); None: the client ends with its server.
     :param node: tells who else has slots on this node; None: nobody.
     :param startup: what the first Hello tells of the time before.
+    :param soft_limit: of descriptors, for tasks (``limits.raise_descriptors``); None: as this process has.
     """
 
     def __init__(
@@ -88,6 +90,7 @@ class Executor:
         reconnect: float | None = None,
         node: Callable[[messages.ClientSettings], Node] | None = None,
         startup: messages.Startup | None = None,
+        soft_limit: int | None = None,
     ) -> None:
         self.finished = False
         self.lost: str | None = None
@@ -106,6 +109,7 @@ class Executor:
         self._reconnect = reconnect
         self._node = node
         self._startup = startup
+        self._soft_limit = soft_limit
         self._give_up_at: float | None = None
         """When this client ends unless there is a first welcome."""
         self._reaper = make_reaper(poller)
@@ -227,7 +231,7 @@ class Executor:
         elif kind is messages.Interrupt:
             self._tell(Interrupted(message.grace))
         elif kind is messages.Cancel:
-            self._tell(CancelOrdered(message.tasks))
+            self._cancel(message)
         elif kind is messages.KeptTaken:
             self._tell(KeptDurable(message.size))
         elif kind is messages.Bye:
@@ -245,6 +249,12 @@ class Executor:
             self._tell(ServerLost(message.reason))
         else:
             _log.warning("Rejected a message of the server: %s is not for clients", kind.__name__)
+
+    def _cancel(self, message: messages.Cancel) -> None:
+        number = None if message.signal is None else signal_number(message.signal)
+        if number is None and message.signal is not None:
+            _log.warning("This system has no signal %s: tasks get INT", message.signal[:20])
+        self._tell(CancelOrdered(message.tasks, number))
 
     def _server_away(self, reason: str) -> None:
         """Without a first welcome there is nothing that goes on, but a server to wait for."""
@@ -287,6 +297,7 @@ class Executor:
             self._child_ended,
             cores,
             self._reaper.exited,
+            self._soft_limit,
         )
         self._machine = Machine(settings, time.time() - self._now, self._now, self._reconnect)
 
@@ -345,16 +356,18 @@ class Executor:
         if type(action) is Start:
             if self._info_on:
                 self._log_start(action)
-            jobs.start(action.task, action.command, action.context, self._now)
+            jobs.start(action.task, action.command, action.context, self._now, action.slot)
         elif isinstance(action, Report):
             self._output.flush()
-            self._endpoint.send(SERVER, messages.Results(action.results, action.returned, action.leaving))
+            self._endpoint.send(
+                SERVER, messages.Results(action.results, action.returned, action.leaving, action.room)
+            )
         elif isinstance(action, Greet):
             self._endpoint.send(SERVER, messages.Hello(messages.PROTOCOL_VERSION, self._info, action.holds))
         elif isinstance(action, SignalTask):
             jobs.signal(action.id, action.signal)
         elif isinstance(action, Expand):
-            jobs.expand(action.id, action.commands)
+            jobs.expand(action.id, action.commands, action.context, action.slot)
         elif isinstance(action, Warn):
             _log.warning(action.text)
         elif isinstance(action, Say):

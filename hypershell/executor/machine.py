@@ -26,6 +26,7 @@ from hypershell.executor.vocabulary import (
     Expanded,
     Interrupted,
     KeptDurable,
+    Lack,
     LeaderEnded,
     RecallOrdered,
     Say,
@@ -40,7 +41,7 @@ from hypershell.executor.vocabulary import (
     WorkArrived,
 )
 from hypershell.proto.messages import Leave
-from hypershell.template import ExpansionError
+from hypershell.template import ExpansionError, Slot
 
 __all__ = ["Machine"]
 
@@ -52,6 +53,9 @@ LAUNCHER_DEATHS = frozenset({-2, -10, -12, -15})
 SUSPECT_TIME = 0.25
 SIGNAL_TIME = 2.0
 
+#: Seconds after which a task that was ordered to start, and did not fail to, runs.
+PROOF = 0.1
+
 
 class Machine(Reports):
     """The state of one client. Parameters: see ``Reports``."""
@@ -59,7 +63,8 @@ class Machine(Reports):
     @property
     def hungry(self) -> bool:
         """Whether more work could start at once."""
-        return not self._queue and len(self._running) < self.slots and not self._draining and not self._full
+        free = len(self._running) < self._headroom.usable
+        return not self._queue and free and not self._draining and not self._full
 
     def handle(self, event: Event, now: float) -> list[Action]:
         """What to do after `event`; `now` never decreases. Facts about tasks that are not here are ignored."""
@@ -73,6 +78,7 @@ class Machine(Reports):
             self._work_arrived(event, actions)  # type: ignore[arg-type]
         elif isinstance(event, TimePassed):
             self._climb(now, event.unseen, actions)
+            self._announce = self._announce or (self._news is not None and now >= self._news)
         elif isinstance(event, LeaderEnded):
             self._leader_ended(event)
         elif isinstance(event, Expanded):
@@ -82,7 +88,7 @@ class Machine(Reports):
         elif isinstance(event, DrainOrdered):
             self._drain(event.leave, "drained")
         elif isinstance(event, CancelOrdered):
-            self._cancel(event.tasks, now, actions)
+            self._cancel(event, now, actions)
         elif isinstance(event, RecallOrdered):
             self._recall(event.tasks, now)
         elif isinstance(event, SignalCame):
@@ -99,9 +105,11 @@ class Machine(Reports):
             self._end(event.reason, now, actions)
         elif self._unconfirmed is not None:
             self._server_came_or_went(event, self._unconfirmed, now, actions)
+        if self._headroom.is_short or self._headroom.in_vain:
+            self._mind_room(now)
         if self._suspects and self._results and self._away is None and self._is_in_danger():
             self._pack(now, actions)  # before the next one can start
-        if self._queue and len(self._running) < self.slots and not self._full:
+        if self._queue and len(self._running) < self._headroom.usable and not self._full:
             self._fill(now, actions)
         if (self._results or self._returned or self._announce) and self._away is None:
             self._pack(now, actions)
@@ -116,8 +124,15 @@ class Machine(Reports):
             due = min(due, self._give_up_at)
         elif (self._results or self._returned) and self._oldest + self.settings.bundlewait < due:
             due = self._oldest + self.settings.bundlewait
-        if self._start_at < due and self._queue and len(self._running) < self.slots and not self._full:
+        headroom, running = self._headroom, len(self._running)
+        if self._start_at < due and self._queue and running < headroom.usable and not self._full:
             due = self._start_at
+        if headroom.is_short and not self._draining:
+            due = min(due, headroom.due(running))
+        if headroom.in_vain and running:
+            due = min(due, next(iter(self._running.values())).since + PROOF)
+        if self._news is not None and self._away is None:
+            due = min(due, self._news)
         if not self._held and self.settings.idle_timeout is not None and self._ending is None:
             due = min(due, self._idle_since + self.settings.idle_timeout)
         return None if due == NEVER else due
@@ -148,8 +163,9 @@ class Machine(Reports):
     def _fill(self, now: float, actions: list[Action]) -> None:
         """Take tasks from the queue while slots are free, and the rate allows it."""
         queue, running, rate = self._queue, self._running, self.settings.ratelimit
-        while queue and len(running) < self.slots and now >= self._start_at:
+        while queue and len(running) < self._headroom.usable and now >= self._start_at:
             task = queue.popleft()
+            self._again = 0
             submission = self._submissions[task.submission]
             template = submission.template
             if template is None:
@@ -159,29 +175,36 @@ class Machine(Reports):
             if limit is not None and not limit > 0:
                 self._fail(task, Special.NOT_STARTED, f"timeout of {limit} s: it must be positive", now)
                 continue
-            run = Run(task)
+            run = Run(task, self._free_slots.take(), now)
             if not template.trivial:
                 try:
                     commands = template.commands(text_of(task))
                     if not commands:
-                        run.command = template.expand(text_of(task))
+                        run.command = template.expand(text_of(task), slot=self._slot_of(run))
                 except ExpansionError as error:
+                    self._free_slots.give(run.slot)
                     self._fail(task, Special.TEMPLATE_FAILED, f"template: {error}", now)
                     continue
                 if commands:
                     run.expanding = True
-                    actions.append(Expand(task.id, commands))
+                    actions.append(Expand(task.id, commands, submission.context, run.slot))
             running[task.id] = run
             if rate is not None:
                 self._start_at = now + 1.0 / rate
             if limit is not None:
                 self._due[task.id] = now + limit
             if not run.expanding:
-                actions.append(Start(task, run.command, submission.context))
+                actions.append(Start(task, run.command, submission.context, run.slot))
+
+    def _slot_of(self, run: Run) -> Slot:
+        """The slot of a task as templates see it."""
+        return Slot(run.slot, self.settings.slots)
 
     def _limit(self, task: Task) -> float | None:
-        """The smaller of the task's and the client's time limits, seconds."""
+        """The smaller of the task's time limit and that of the client, or else of its submission; seconds."""
         own, general = task.timeout, self.settings.task_timeout
+        if general is None:
+            general = self._submissions[task.submission].context.timeout
         if own is None or general is None:
             return general if own is None else own
         return min(own, general)
@@ -194,7 +217,7 @@ class Machine(Reports):
         submission = self._submissions[task.submission]
         if run.steps is None and event.error is None and submission.template is not None:
             try:
-                run.command = submission.template.expand(text_of(task), event.outputs)
+                run.command = submission.template.expand(text_of(task), event.outputs, self._slot_of(run))
             except ExpansionError as error:
                 self._close(run, now)
                 self._fail(task, Special.TEMPLATE_FAILED, f"template: {error}", now)
@@ -203,13 +226,15 @@ class Machine(Reports):
             limit = self._limit(task)
             if limit is not None:
                 self._due[task.id] = now + limit
-            actions.append(Start(task, run.command, submission.context))
+            actions.append(Start(task, run.command, submission.context, run.slot))
             return
         self._close(run, now)
         if run.returning:
             self._give_back(task, now)
         elif run.error == CANCELLED_BY_USER:
             self._not_started(task, now)
+        elif event.lack is not None and run.error is None:
+            self._try_later(task, event.lack, now)
         else:
             error_text = run.error or event.error or "no output"
             self._fail(task, Special.TEMPLATE_FAILED, f"template: {error_text}", now)
@@ -220,6 +245,7 @@ class Machine(Reports):
         run = self._running.get(event.id)
         if run is None or run.expanding or run.dead is not None:
             return
+        self._headroom.in_vain = False
         if event.unseen is not None:
             self._judge(run, event.unseen)
         if event.status in LAUNCHER_DEATHS and run.steps is None and run.error is None:
@@ -271,9 +297,9 @@ class Machine(Reports):
                 event.start,
                 event.end,
                 shown(run.command),
-                run.error,
-                event.outpath,
-                event.errpath,
+                shown(run.error),
+                shown(event.outpath),
+                shown(event.errpath),
                 event.utime,
                 event.stime,
                 event.maxrss,
@@ -288,13 +314,45 @@ class Machine(Reports):
         self._close(run, now)
         if run.returning:
             self._give_back(run.task, now)
+        elif run.error == CANCELLED_BY_USER:
+            self._not_started(run.task, now)
+        elif event.lack is not None:
+            self._try_later(run.task, event.lack, now)
         else:
             self._fail(run.task, Special.NOT_STARTED, event.error, now, run.command)
+
+    # The machine is short of something
+
+    def _try_later(self, task: Task, lack: Lack, now: float) -> None:
+        """The task is not to blame: it waits at the head of the queue, behind others that met the same just now."""
+        self._headroom.falls(len(self._running), lack, now)
+        self._news = now
+        if self._draining:
+            self._give_back(task, now)
+            return
+        self._held[task.id] = task.execution
+        self._queue.insert(self._again, task)
+        self._again += 1
+
+    def _mind_room(self, now: float) -> None:
+        """Try more where it is time to. What waits here while nothing can be started is for others."""
+        headroom, running = self._headroom, len(self._running)
+        if not self._draining and headroom.grows(running, now):
+            self._news = now
+        if headroom.in_vain and running and now >= next(iter(self._running.values())).since + PROOF:
+            headroom.in_vain = False  # a failure to start it would be known by now
+            self._news = now
+        if headroom.usable == 0 and not running and self._queue:
+            for task in self._queue:
+                self._give_back(task, now)
+            self._queue.clear()
+            self._news = now
 
     def _close(self, run: Run, now: float) -> None:
         """The slot is free again."""
         id = run.task.id
         del self._running[id]
+        self._free_slots.give(run.slot)
         self._held.pop(id, None)
         if self._due:
             self._due.pop(id, None)
@@ -306,7 +364,7 @@ class Machine(Reports):
         self._waited_for |= self._is_waited_for(task)
         self._note_oldest(now)
         wall = now + self._epoch
-        self._results.append(Result(task.id, task.execution, status, wall, wall, shown(command), error))
+        self._results.append(Result(task.id, task.execution, status, wall, wall, shown(command), shown(error)))
 
     def _not_started(self, task: Task, now: float) -> None:
         """A result for a task that was cancelled before it ran."""
@@ -378,9 +436,9 @@ class Machine(Reports):
                 run.steps = [(now, KILL)] if run.expanding else steps.copy()
             self._step(run, now, actions)
 
-    def _cancel(self, tasks: list[tuple[str, int]], now: float, actions: list[Action]) -> None:
+    def _cancel(self, order: CancelOrdered, now: float, actions: list[Action]) -> None:
         """Stop these tasks alone. One that has ended keeps its result, one that goes back is cancelled there."""
-        wanted = {id for id, execution in tasks if self._held.get(id) == execution}
+        wanted = {id for id, execution in order.tasks if self._held.get(id) == execution}
         for task in [task for task in self._queue if task.id in wanted]:
             self._not_started(task, now)
         self._queue = deque(task for task in self._queue if task.id not in wanted)
@@ -389,8 +447,15 @@ class Machine(Reports):
                 continue
             run.error = CANCELLED_BY_USER
             if run.steps is None:
-                run.steps = ladder(0 if run.expanding else self.settings.signalwait, False, now)
-                self._step(run, now, actions)
+                run.steps = (
+                    [(now, KILL)]
+                    if run.expanding
+                    else ladder(self.settings.signalwait, False, now, order.signal)
+                )
+            elif order.signal is not None and not run.expanding:
+                # It is being stopped already: this one comes between, and KILL ends it.
+                run.steps = [*(run.steps if order.signal != KILL else []), (now, order.signal)]
+            self._step(run, now, actions)
 
     def _recall(self, tasks: list[tuple[str, int]], now: float) -> None:
         """Give these back where they wait in the queue; what has begun or ended stays."""

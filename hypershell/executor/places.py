@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Sequence
 
 __all__ = ["ANYWHERE", "Place", "Places"]
@@ -28,7 +27,7 @@ ANYWHERE = Place(0)
 
 
 class Places:
-    """Gives out the slots, the lowest that is free first.
+    """The places of the slots, by their number; who has which is for the machine to say.
 
     :param cores: the cores of each slot, in the order of slots; empty: all may use all of the client's.
     """
@@ -36,17 +35,10 @@ class Places:
     def __init__(self, cores: Sequence[frozenset[int]] = ()) -> None:
         self._cores = cores
         self._all: list[Place] = []
-        self._free: list[int] = []
 
-    def take(self) -> Place:
-        """A slot that nobody has. Who decides how many there are is the machine."""
-        if self._free:
-            return self._all[heapq.heappop(self._free)]
-        slot = len(self._all)
-        place = Place(slot, self._cores[slot % len(self._cores)] if self._cores else None)
-        self._all.append(place)
-        return place
-
-    def give(self, place: Place) -> None:
-        """Give one back."""
-        heapq.heappush(self._free, place.slot)
+    def of(self, slot: int) -> Place:
+        """The place of a slot."""
+        while slot >= len(self._all):
+            number = len(self._all)
+            self._all.append(Place(number, self._cores[number % len(self._cores)] if self._cores else None))
+        return self._all[slot]

@@ -9,8 +9,9 @@ from collections import deque
 
 from msgspec.structs import replace
 
-from hypershell.core.model import Result, Task
-from hypershell.executor.held import Run, Submission, split
+from hypershell.core.model import Result, Room, Task
+from hypershell.executor.headroom import Headroom
+from hypershell.executor.held import Run, Slots, Submission, shown, split
 from hypershell.executor.unconfirmed import MOST, Unconfirmed
 from hypershell.executor.vocabulary import (
     Action,
@@ -51,6 +52,12 @@ class Reports:
     ) -> None:
         self.settings = settings
         self.slots = settings.slots
+        self._free_slots = Slots()
+        self._headroom = Headroom(settings.slots)
+        self._news: float | None = None
+        """Since when the server does not know how many of the slots can be used; None: it does."""
+        self._again = 0
+        """How many tasks at the head of the queue could not be started just now."""
         self._epoch = epoch
         self._queue: deque[Task] = deque()
         self._suspects: set[str] = set()
@@ -124,7 +131,7 @@ class Reports:
         """
         queued = len(self._queue)
         if (
-            queued < self.slots
+            queued < max(1, self._headroom.usable)
             or len(self._results) >= (self.settings.bundlesize or queued / 2)
             or self._returned
             or self._waited_for
@@ -133,9 +140,11 @@ class Reports:
             or self._kept_size >= KEPT_BUNDLE
             or now >= self._oldest + self.settings.bundlewait
         ):
+            if self._news is not None and (words := self._headroom.take_words()) is not None:
+                actions.append(Warn(words))
             *full, results = self._in_parts(self._results)
             actions.extend(Report(part, [], self._leaving) for part in full)
-            actions.append(Report(results, self._returned, self._leaving))
+            actions.append(Report(results, self._returned, self._leaving, self._room()))
             if self._unconfirmed is None:
                 self._kept_away += self._kept_size
             else:
@@ -145,6 +154,15 @@ class Reports:
             self._kept_size = 0
             self._returned = []
             self._waited_for = self._announce = False
+
+    def _room(self) -> Room | None:
+        """How many of the slots can be used, where the server does not know."""
+        if self._news is None:
+            return None
+        self._news = None
+        lack = self._headroom.lack
+        reason = "" if lack is None else (shown(lack.reason) or "")[:1000]
+        return Room(self._headroom.usable, self._headroom.in_vain, reason)
 
     def _in_parts(self, results: list[Result]) -> list[list[Result]]:
         """The results in messages that are not too long."""
@@ -182,5 +200,8 @@ class Reports:
         self._away = None
         self._give_up_at = NEVER
         self.settings = replace(settings, slots=self.slots)
-        self._draining = self._announce = self._leaving
+        self._draining = self._leaving
+        if self._headroom.is_short:  # this server does not know
+            self._news = self._oldest
+        self._announce = self._leaving or self._news is not None
         actions.extend(Report(results, [], self._leaving) for results in kept.again(KEPT_BUNDLE))

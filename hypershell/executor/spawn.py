@@ -6,6 +6,7 @@ Called by ``executor.jobs``.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import signal
@@ -17,11 +18,26 @@ from hypershell.errors import HyperShellError
 from hypershell.executor.env import LONGEST
 from hypershell.executor.oom import Preference
 from hypershell.executor.reap import next_exit
+from hypershell.executor.vocabulary import Lack
+from hypershell.limits import NO_ROOM, lowered
 
 if TYPE_CHECKING:
     from hypershell.executor.unlocked import Unlocked
 
-__all__ = ["NotStarted", "Spawner", "needs_shell", "open_standard_descriptors", "seal_descriptors"]
+__all__ = [
+    "NotStarted",
+    "Spawner",
+    "needs_shell",
+    "not_started",
+    "open_standard_descriptors",
+    "seal_descriptors",
+]
+
+#: What a task that runs needs more of: processes, memory.
+_SHARED = frozenset({errno.EAGAIN, errno.ENOMEM})
+
+#: The machine's want, not the task's fault: also of a disk for what tasks print.
+_WANTING = NO_ROOM | {errno.ENOSPC, errno.EDQUOT}
 
 _SHELL = b"/bin/sh"
 
@@ -46,7 +62,25 @@ _OWN_WORDS = frozenset(
 
 
 class NotStarted(HyperShellError):
-    """A task that could not be started; the message is the reason, for the task's result."""
+    """A task that could not be started; the message is the reason, for the task's result.
+
+    `lack` is what was missing, where it is not the task's fault.
+    """
+
+    def __init__(self, text: str, lack: Lack | None = None) -> None:
+        super().__init__(text)
+        self.lack = lack
+
+
+def not_started(text: str, error: OSError, shown: str = "") -> NotStarted:
+    """What to raise where `error` kept us from starting a task.
+
+    :param text: what we cannot do.
+    :param shown: the same without anything of this one task.
+    """
+    why = error.strerror or str(error)
+    lack = Lack(f"{shown or text}: {why}", error.errno in _SHARED) if error.errno in _WANTING else None
+    return NotStarted(f"{text}: {why}", lack)
 
 
 def needs_shell(command: bytes, functions: frozenset[bytes] = frozenset()) -> bool:
@@ -117,26 +151,35 @@ def _unlocked(null: int, signals: tuple[int, ...]) -> Unlocked | None:
 
 
 class Spawner:
-    """Starts processes that all have the same PATH, exported functions and home directory.
+    """Starts processes that all have the same home directory.
 
-    :param environ: what all tasks share of their environment.
+    :param environ: the environment of most of them.
     :param threads: another thread of this process has work: it must not wait while a process starts.
+    :param soft_limit: of descriptors, for what is started; None: as this process has.
     """
 
-    def __init__(self, environ: Mapping[bytes, bytes], threads: bool = False) -> None:
+    def __init__(
+        self, environ: Mapping[bytes, bytes], threads: bool = False, soft_limit: int | None = None
+    ) -> None:
+        self._soft_limit = soft_limit
         self._null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         self._home = os.open(".", getattr(os, "O_PATH", os.O_RDONLY) | os.O_CLOEXEC)
         self._preference = Preference()
         self._signals = ignored_signals()
         self._null_action = (os.POSIX_SPAWN_DUP2, self._null, 0)
-        path = environ.get(b"PATH", os.defpath.encode())
-        self._path = [folder or b"." for folder in path.split(b":")]
-        self._anywhere = all(folder.startswith(b"/") for folder in self._path)
+        self._know(environ)
         self._unlocked = _unlocked(self._null, self._signals) if threads else None
         self.next_exit = next_exit
+
+    def _know(self, shared: Mapping[bytes, bytes]) -> None:
+        """Look at what decides which program a command is: PATH and exported functions."""
+        self._shared = shared
+        path = shared.get(b"PATH", os.defpath.encode())
+        self._path = [folder or b"." for folder in path.split(b":")]
+        self._anywhere = all(folder.startswith(b"/") for folder in self._path)
         self.functions = frozenset(
             name[len(b"BASH_FUNC_") : -2]
-            for name in environ
+            for name in shared
             if name.startswith(b"BASH_FUNC_") and name.endswith((b"%%", b"()"))
         )
 
@@ -176,7 +219,7 @@ class Spawner:
         own: Mapping[bytes, bytes],
     ) -> int:
         if cores is None:
-            return self._begin(command, shared, out, err, cwd, own)
+            return self._begin_limited(command, shared, out, err, cwd, own)
         # A child has the cores of the thread that starts it, from its first instruction on.
         before = os.sched_getaffinity(0)
         try:
@@ -184,9 +227,29 @@ class Spawner:
         except OSError as error:  # taken from us since we began
             raise NotStarted(f"cannot use core {sorted(cores)}: {error.strerror}") from None
         try:
-            return self._begin(command, shared, out, err, cwd, own)
+            return self._begin_limited(command, shared, out, err, cwd, own)
         finally:
             os.sched_setaffinity(0, before)
+
+    def _begin_limited(
+        self,
+        command: bytes,
+        shared: Mapping[bytes, bytes],
+        out: int,
+        err: int,
+        cwd: str | None,
+        own: Mapping[bytes, bytes],
+    ) -> int:
+        """What is started has the soft limit that we had: a child has that of its parent at this moment.
+
+        The C library hands on no descriptor whose number is not below the limit (EBADF). Where all numbers below it
+        are in use, which takes as many clients or files as it allows, what is started has our limit instead.
+        """
+        soft = self._soft_limit
+        if soft is None or max(out, err, self._null) >= soft:
+            return self._begin(command, shared, out, err, cwd, own)
+        with lowered(soft):
+            return self._begin(command, shared, out, err, cwd, own)
 
     def _begin(
         self,
@@ -201,6 +264,8 @@ class Spawner:
             raise NotStarted(f"too long: command of {len(command):,} bytes, the limit is {LONGEST:,}")
         if b"\0" in command:
             raise NotStarted("the command contains a NUL byte")
+        if shared is not self._shared:
+            self._know(shared)
         if self._unlocked is not None and (cwd is None or (self._anywhere and self._unlocked.enters)):
             program, words = self._program(command)
             pid = self._unlocked.start(program, words, shared, own, out, err, cwd)
@@ -212,7 +277,7 @@ class Spawner:
         try:
             os.chdir(cwd)
         except OSError as error:
-            raise NotStarted(f"cannot enter the working directory {cwd}: {error.strerror}") from None
+            raise not_started(f"cannot enter the working directory {cwd}", error) from None
         try:
             return self._start(command, environ, out, err)
         finally:
@@ -223,12 +288,12 @@ class Spawner:
         try:
             return self._spawn(program, words, environ, out, err)
         except OSError as error:
-            if program is _SHELL:
-                raise NotStarted(f"cannot start a process: {error.strerror}") from None
+            if program is _SHELL or error.errno in NO_ROOM:
+                raise not_started("cannot start a process", error) from None
         try:  # the shell says what is wrong, in its words and with its exit status
             return self._spawn(_SHELL, (_SHELL, b"-c", command), environ, out, err)
         except OSError as error:
-            raise NotStarted(f"cannot start a process: {error.strerror}") from None
+            raise not_started("cannot start a process", error) from None
 
     def _spawn(self, program: bytes, words: _Words, environ: Mapping[bytes, bytes], out: int, err: int) -> int:
         return os.posix_spawn(

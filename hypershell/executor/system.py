@@ -91,7 +91,9 @@ def make_reaper(poller: Poller) -> Reaping:
     return Reaper(poller)
 
 
-def make_spawner(environ: Mapping[bytes, bytes], threads: bool, exited: Callable[[], None]) -> Processes:
+def make_spawner(
+    environ: Mapping[bytes, bytes], threads: bool, exited: Callable[[], None], soft_limit: int | None = None
+) -> Processes:
     """What starts processes that share `environ`; parameters as of ``spawn.Spawner`` and ``WindowsSpawner``."""
     if sys.platform == "win32":
         from hypershell.executor.windows_spawn import WindowsSpawner
@@ -99,7 +101,7 @@ def make_spawner(environ: Mapping[bytes, bytes], threads: bool, exited: Callable
         return WindowsSpawner(environ, threads, exited)
     from hypershell.executor.spawn import Spawner
 
-    return Spawner(environ, threads)
+    return Spawner(environ, threads, soft_limit)
 
 
 def begin_guard(client_id: str) -> Guard | None:

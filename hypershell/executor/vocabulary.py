@@ -6,7 +6,7 @@ from typing import TypeAlias
 
 from msgspec import Struct
 
-from hypershell.core.model import Kept, Result, Task
+from hypershell.core.model import Kept, Result, Room, Task
 from hypershell.proto.messages import ClientSettings, Context, Leave
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "Greet",
     "Interrupted",
     "KeptDurable",
+    "Lack",
     "LeaderEnded",
     "RecallOrdered",
     "Report",
@@ -51,12 +52,23 @@ class WorkArrived(Struct, frozen=True, gc=False):
     contexts: list[Context] = []
 
 
+class Lack(Struct, frozen=True, gc=False):
+    """What the machine is short of, so that something could not be started; nobody's fault."""
+
+    reason: str
+    """Without anything of the task itself: many tasks meet the same."""
+    shared: bool = False
+    """Tasks that run need of it as well: processes, memory."""
+
+
 class Expanded(Struct, frozen=True, gc=False):
     """The commands of ``Expand`` ended: their outputs in order, or why there are none."""
 
     id: str
     outputs: list[str] = []
     error: str | None = None
+    lack: Lack | None = None
+    """One of them could not be started for want of this."""
 
 
 class StartFailed(Struct, frozen=True, gc=False):
@@ -65,6 +77,8 @@ class StartFailed(Struct, frozen=True, gc=False):
     id: str
     error: str
     time: float
+    lack: Lack | None = None
+    """The task is not to blame: this is missing."""
 
 
 class Unseen(Struct, frozen=True, gc=False):
@@ -118,9 +132,13 @@ class Interrupted(Struct, frozen=True, gc=False):
 
 
 class CancelOrdered(Struct, frozen=True, gc=False):
-    """The user wants these executions (id, execution) stopped or not started; the client goes on."""
+    """The user wants these executions (id, execution) stopped or not started; the client goes on.
+
+    `signal` is the number of the first signal, before those of the ladder; None: the ladder alone.
+    """
 
     tasks: list[tuple[str, int]]
+    signal: int | None = None
 
 
 class RecallOrdered(Struct, frozen=True, gc=False):
@@ -207,6 +225,8 @@ class Expand(Struct, frozen=True, gc=False):
 
     id: str
     commands: tuple[str, ...]
+    context: Context
+    slot: int = 0
 
 
 class Start(Struct, frozen=True, gc=False):
@@ -215,6 +235,7 @@ class Start(Struct, frozen=True, gc=False):
     task: Task
     command: str | None
     context: Context
+    slot: int = 0
 
 
 class SignalTask(Struct, frozen=True, gc=False):
@@ -231,6 +252,8 @@ class Report(Struct, frozen=True, gc=False):
     returned: list[tuple[str, int]]
     leaving: bool = False
     """Nothing more is to be sent to this client."""
+    room: Room | None = None
+    """Where that has changed: how many tasks can run here."""
 
 
 class Greet(Struct, frozen=True, gc=False):

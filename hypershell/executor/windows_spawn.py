@@ -17,7 +17,7 @@ from typing import Any
 
 from hypershell.core.model import WINDOWS_STATUS
 from hypershell.executor.ladder import INT
-from hypershell.executor.spawn import NotStarted
+from hypershell.executor.spawn import NotStarted, not_started
 from hypershell.executor.windows_kernel import Kernel
 
 __all__ = ["LONGEST_LINE", "WindowsSpawner", "command_line"]
@@ -108,14 +108,16 @@ class WindowsSpawner:
         try:
             job = self._kernel.make_job()
         except OSError as error:
-            raise NotStarted(f"cannot make a job object: {error.strerror or error}") from None
+            raise not_started("cannot make a job object", error) from None
         try:
             popen = self._popen(line, environ, out, err, cwd)
         except (OSError, ValueError) as error:
             self._kernel.close(job)
             if getattr(error, "winerror", None) == _NO_SUCH_DIRECTORY or (cwd and not os.path.isdir(cwd)):
                 raise NotStarted(f"cannot enter the working directory {cwd}: no such directory") from None
-            raise NotStarted(f"cannot start {self._shell}: {getattr(error, 'strerror', None) or error}") from None
+            if isinstance(error, OSError):
+                raise not_started(f"cannot start {self._shell}", error) from None
+            raise NotStarted(f"cannot start {self._shell}: {error}") from None
         return self._begin(_Process(popen, job))
 
     def _popen(
@@ -145,7 +147,7 @@ class WindowsSpawner:
             popen.kill()
             popen.wait()
             self._kernel.close(process.job)
-            raise NotStarted(f"cannot put a process into a job object: {error.strerror or error}") from None
+            raise not_started("cannot put a process into a job object", error) from None
         self._running[popen.pid] = process
         threading.Thread(target=self._wait, args=(popen,), name="hs-wait", daemon=True).start()
         return popen.pid

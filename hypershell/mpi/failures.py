@@ -5,11 +5,11 @@ Failures are acknowledged and nothing more: no shrink, no revoke, no collective.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hypershell.errors import ExitStatus, TransportError
+from hypershell.mpi.launcher_end import find_ancestor
 
 __all__ = ["FT_ENABLE", "Failures", "MpiFailed", "launcher_words", "survives"]
 
@@ -18,9 +18,6 @@ FT_ENABLE = "OMPI_MCA_mpi_ft_enable"
 
 _YES = frozenset({"1", "true", "yes", "on", "enabled", "t", "y"})
 _NO = frozenset({"0", "false", "no", "off", "none", "f", "n"})
-_LAUNCHERS = ("mpirun", "mpiexec", "prterun")
-#: Shells and wrappers that may stand between mpirun and us.
-_GENERATIONS = 8
 
 
 class MpiFailed(TransportError):
@@ -53,19 +50,10 @@ def _asks_for_ulfm(words: Sequence[str]) -> bool:
     return False
 
 
-def launcher_words(parent: int | None = None) -> list[str] | None:
-    """The command line of the mpirun that this process descends from; None where that runs elsewhere (proc(5))."""
-    process = os.getppid() if parent is None else parent
-    for _ in range(_GENERATIONS):
-        try:
-            with open(f"/proc/{process}/cmdline", "rb") as command, open(f"/proc/{process}/stat", "rb") as stat:
-                words = command.read().decode("utf-8", "replace").split("\0")
-                process = int(stat.read().rpartition(b")")[2].split()[1])
-        except (OSError, IndexError, ValueError):
-            return None
-        if os.path.basename(words[0]) in _LAUNCHERS:
-            return words
-    return None
+def launcher_words() -> list[str] | None:
+    """The command line of the mpirun that this process descends from; None where that runs elsewhere."""
+    found = find_ancestor(("mpirun", "mpiexec", "prterun"))
+    return None if found is None else found.words
 
 
 class Failures:

@@ -16,7 +16,7 @@ from typing import NoReturn
 from hypershell.errors import ExitStatus, HyperShellError
 from hypershell.mpi.environ import HYDRA, launcher_name, rank_hint
 from hypershell.mpi.failures import FT_ENABLE
-from hypershell.mpi.launcher_end import remind_launcher
+from hypershell.mpi.launcher_end import stop_launcher
 
 __all__ = ["OUTPUT_GRACE", "leave_before_init"]
 
@@ -50,7 +50,7 @@ def _end_job(status: int, environ: Mapping[str, str]) -> None:
     elif launcher == "srun":
         _cancel_step(environ)
     elif FT_ENABLE in environ:  # without ULFM our exit ends the job, with our status
-        remind_launcher(0)
+        stop_launcher()
 
 
 def _abort_by_pmi(status: int, environ: Mapping[str, str]) -> None:

@@ -17,6 +17,7 @@ from hypershell.errors import LaunchError
 from hypershell.mpi.environ import HYDRA, claims, launcher_name
 from hypershell.mpi.failures import launcher_words, survives
 from hypershell.mpi.init_watch import watched_init
+from hypershell.ostext import escaped
 
 __all__ = [
     "NotBegun",
@@ -48,7 +49,7 @@ class World:
         self.rank: int = self.comm.Get_rank()
         self.size: int = self.comm.Get_size()
         self.library = short_name(mpi.Get_library_version())
-        self.host: str = mpi.Get_processor_name()
+        self.host = _host_name(mpi)
         self.survives = survives(self.library, os.environ if environ is None else environ, launcher_words())
         """The job goes on without ranks that die (ULFM). A worker is told by rank 0, which knows more."""
         for comm in (self.comm, mpi.COMM_SELF):
@@ -106,6 +107,15 @@ def open_world(environ: Mapping[str, str]) -> World:
         raise
     world.init_times = (began, ended)
     return world
+
+
+def _host_name(mpi: Any) -> str:
+    try:
+        return escaped(mpi.Get_processor_name())
+    except UnicodeDecodeError:  # mpi4py takes it for UTF-8, the kernel takes any bytes
+        from hypershell.hosts import host_name
+
+        return host_name()
 
 
 def library_version() -> str:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from hypershell.errors import TransportError
+from hypershell.ostext import raw_of
 
 __all__ = ["Address", "advertised", "bind", "is_loopback", "numeric", "resolve", "shown"]
 
@@ -114,7 +115,9 @@ def advertised(sockets: Sequence[socket.socket]) -> tuple[str, ...]:
     for sock in sockets:
         where = sock.getsockname()[0]
         if where in ("0.0.0.0", "::"):
-            found += [socket.gethostname(), *_outward(sock.family)]
+            # No client can look up a name that is no text.
+            found += [name for name in (socket.gethostname(),) if raw_of(name) is None]
+            found += _outward(sock.family)
         else:
             found.append(where)
     return tuple(dict.fromkeys(filter(None, found)))
@@ -133,7 +136,7 @@ def _outward(family: int) -> list[str]:
 
 def is_loopback(host: str) -> bool:
     """Whether `host`, a name or number, is this machine only."""
-    return host == "localhost" or host == "::1" or host.startswith("127.")
+    return host.lower() == "localhost" or host == "::1" or host.startswith("127.")
 
 
 def numeric(host: str, port: int) -> list[Address] | None:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from hypershell.net.addresses import Address
 from hypershell.net.lookup import Lookup
 from hypershell.reactor import Poller
+from hypershell.room import reason
 
 __all__ = ["Round"]
 
@@ -80,7 +81,7 @@ class Round:
         try:
             sock = socket.socket(address.family, socket.SOCK_STREAM)
         except OSError as error:
-            self.reason = f"{address.text}: {error.strerror}"
+            self.reason = f"{address.text}: {reason(error)}"
             return
         sock.setblocking(False)
         status = sock.connect_ex(address.where)

@@ -42,6 +42,7 @@ from hypershell.proto.session import (
     reject_frame,
 )
 from hypershell.reactor import Poller
+from hypershell.room import lack
 from hypershell.transport import SERVER, Again, Cut, Delivery, Lost
 
 __all__ = ["Dialer", "Patience", "Target"]
@@ -144,6 +145,8 @@ class Dialer:
         self._look = 0.0
         self._leaving = False
         self._closed = False
+        self._has_told = False
+        """That we are not let in yet."""
 
     # -- the endpoint ------------------------------------------------------------------------------------
 
@@ -261,7 +264,12 @@ class Dialer:
             self._round_over(now)
             return False
         target = self._target
-        self._round = Round(self._poller, target.hosts, target.port, self._patience.connect, self._wake)
+        try:
+            self._round = Round(self._poller, target.hosts, target.port, self._patience.connect, self._wake)
+        except (OSError, RuntimeError) as error:  # no descriptor or thread to look names up
+            self._reason = lack(error) or str(error)
+            self._round_over(now)
+            return False
         return True
 
     def _next(self, now: float) -> None:
@@ -368,6 +376,7 @@ class Dialer:
             passing = error.code in Code.PASSING
             if passing and self.connections == 0:  # it is there, and only has too much to do
                 self._until = max(self._until, now + self._patience.busy)
+                self._tell_wait(error)
             self._drop(f"rejected: {error}", now, final=not passing)
         except TransportError as error:
             self._deliver(connection, now)
@@ -375,6 +384,12 @@ class Dialer:
         else:
             self._ready = self._ready or connection.more
             self._deliver(connection, now)
+
+    def _tell_wait(self, error: Rejected) -> None:
+        """Say once why we are not let in yet."""
+        if not self._has_told and self._patience.busy > 0:
+            self._has_told = True
+            _log.warning("Not let in yet: %s; trying again for up to %g seconds", error, self._patience.busy)
 
     def _deliver(self, connection: Connection, now: float) -> None:
         if not self._in and (connection.authenticated or connection.inbox):

@@ -3,6 +3,9 @@
 A stranger has a deadline and one of few places. When all are taken, newcomers wait in the kernel until somebody is
 done, or until the oldest stranger of the most crowded address is no longer young and gives way: whoever holds many
 connections open without a word shuts out nobody but themselves.
+
+No client gets the last descriptors: where only these are left, a few strangers at a time come in through them. So
+clients hear why they are refused, and who submits or asks still gets in.
 """
 
 from __future__ import annotations
@@ -16,8 +19,12 @@ from collections.abc import Callable, Sequence
 from hypershell.net.connection import Connection
 from hypershell.net.quiet import Quiet
 from hypershell.reactor import Poller
+from hypershell.room import reason, shortage
 
-__all__ = ["Door"]
+__all__ = ["VESTIBULE", "Door"]
+
+#: Descriptors that no client gets, and strangers at a time where no more than these are left.
+VESTIBULE = 4
 
 #: Connections that are accepted in one turn.
 _ACCEPTS = 64
@@ -60,6 +67,8 @@ class Door:
         self._send_away = send_away
         self._knocking: dict[socket.socket, None] = {}
         self._deaf_until = float("-inf")
+        self.short = False
+        """Whether clients are refused, or wait, for want of descriptors; said once."""
         for sock in self._sockets:
             self._listen(sock)
 
@@ -86,6 +95,19 @@ class Door:
             due = self._deaf_until
         return due
 
+    def hold(self) -> None:
+        """Accept nobody until `admit`."""
+        self._deaf_until = float("inf")
+
+    def admit(self) -> None:
+        """Accept again."""
+        self._deaf_until = float("-inf")
+
+    def missing(self) -> str | None:
+        """Why no client can be let in now; None where descriptors are left."""
+        error = self._look(VESTIBULE)
+        return None if error is None else f"the server has no room for more clients: {reason(error)}"
+
     def close(self) -> None:
         """Close sockets and strangers."""
         for sock in self._sockets:
@@ -107,7 +129,8 @@ class Door:
         """Whether one more can come in now, if need be in place of another."""
         if now < self._deaf_until:
             return False
-        if len(self.strangers) < self._most:
+        places = self._most if self._look(VESTIBULE + 1) is None else VESTIBULE
+        if len(self.strangers) < places:
             return True
         return now - next(iter(self.strangers)).since >= self._young
 
@@ -115,6 +138,8 @@ class Door:
         for _ in range(_ACCEPTS):
             if not self._has_room(now):
                 return
+            if len(self.strangers) >= VESTIBULE and self._look(VESTIBULE + 1) is not None:
+                self._send_away(self._one_of_most(), False)  # the newcomer gets its descriptor
             try:
                 made, where = sock.accept()
             except (BlockingIOError, InterruptedError):
@@ -123,7 +148,7 @@ class Door:
                 return
             except OSError as error:
                 if error.errno in _EXHAUSTED:
-                    self._quiet.log(logging.WARNING, "No more connections for now: %s", error.strerror)
+                    self._tell(error)
                     self._deaf_until = now + _BREATH
                     return
                 continue  # the peer went before we came
@@ -132,6 +157,22 @@ class Door:
             connection = self._make(made, now)
             if connection is not None:
                 self.strangers[connection] = str(where[0])
+
+    def _look(self, count: int) -> OSError | None:
+        """What the system says where not so many descriptors are left."""
+        error = shortage(count)
+        if error is not None:
+            self._tell(error)
+        elif self.short and shortage(2 * VESTIBULE) is None:  # not at every stranger that comes or goes
+            self.short = False
+            self._quiet.log(logging.INFO, "There is room for connections again")
+        return error
+
+    def _tell(self, error: OSError) -> None:
+        """Say once that clients are refused or wait."""
+        if not self.short:
+            self.short = True
+            self._quiet.log(logging.WARNING, "No more connections for now: %s", reason(error))
 
     def _one_of_most(self) -> Connection:
         """The oldest stranger of the address that has the most of them."""

@@ -149,6 +149,16 @@ class Listener:
             send_away=self._send_away,
         )
 
+    # -- the way in ---------------------------------------------------------------------------------------
+
+    def hold(self) -> None:
+        """Let nobody in until `admit`; those who come wait in the kernel."""
+        self._door.hold()
+
+    def admit(self) -> None:
+        """Let in whoever comes, as far as there is room."""
+        self._door.admit()
+
     # -- the endpoint ------------------------------------------------------------------------------------
 
     def poll(self) -> list[Delivery]:
@@ -278,6 +288,9 @@ class Listener:
         if len(self._guests) >= self.limits.peers:
             raise Refusal(Code.BUSY, f"no more than {self.limits.peers} peers are served here")
         before = self._clients.get(peer.ident) if peer.role == CLIENT else None
+        # One that comes back takes no more than its old connection did.
+        if peer.role == CLIENT and before is None and (missing := self._door.missing()):
+            raise Refusal(Code.BUSY, missing)
         if before is not None and before.peer.connection >= peer.connection:
             raise Refusal(Code.PROTOCOL, f"client {peer.ident} is already connected")
 
@@ -356,7 +369,10 @@ class Listener:
         if connection not in self._by_connection and connection not in self._door.strangers:
             return
         self.rejected += 1
-        self._quiet.log(logging.WARNING, "Rejected %s: %s", self._place(connection), reason)
+        if code == Code.BUSY and self._door.short:  # told once; they come again and again
+            _log.debug("Rejected %s: %s", self._place(connection), reason)
+        else:
+            self._quiet.log(logging.WARNING, "Rejected %s: %s", self._place(connection), reason)
         guest = self._forget(connection)
         if connection.session is None:  # nothing can be said before the TLS handshake is over
             connection.close()

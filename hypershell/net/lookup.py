@@ -30,7 +30,12 @@ class Lookup:
         self._end, other = socket.socketpair()
         self._result: tuple[list[Address], str] = ([], "")
         poller.watch(self._end.fileno(), self._done)
-        threading.Thread(target=self._work, args=(list(hosts), port, other), name="lookup", daemon=True).start()
+        try:
+            threading.Thread(target=self._work, args=(list(hosts), port, other), name="lookup", daemon=True).start()
+        except RuntimeError:  # no more threads
+            self.close()
+            other.close()
+            raise
 
     def close(self) -> None:
         """Forget the question; its thread ends by itself."""

@@ -12,6 +12,7 @@ from hypershell.options.commands import COMMANDS
 from hypershell.options.database import DATABASE_OPTIONS
 from hypershell.options.ending import ENDING_OPTIONS
 from hypershell.options.export import EXPORT_OPTIONS
+from hypershell.options.idle import IDLE_OPTIONS
 from hypershell.options.kinds import ENV_PREFIX, EXPORT_PREFIX, LEVELS, STYLES, Command, Option
 from hypershell.options.logging import LOGGING_OPTIONS
 from hypershell.options.net import NET_OPTIONS
@@ -54,6 +55,7 @@ OPTIONS: tuple[Option, ...] = (
     *UPKEEP_OPTIONS,
     *NET_OPTIONS,
     *LOGGING_OPTIONS,
+    *IDLE_OPTIONS,
 )
 
 

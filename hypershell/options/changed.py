@@ -27,4 +27,13 @@ CHANGED_OPTIONS: tuple[Option, ...] = (
         default=False,
         group="database",
     ),
+    Option(
+        "retry_failed",
+        SERVE,
+        "With --restart: try tasks that finally failed again, with all retries of -r.",
+        flags=("--retry-failed",),
+        parse=values.flag,
+        default=False,
+        group="database",
+    ),
 )

@@ -36,7 +36,7 @@ class Option:
     Without `flags` it is a positional argument, or with a `key` one that only files and environment can set.
     Without `metavar` it is a switch. `parse` reads the command line; `load` reads `key` from files and environment
     (`parse` where absent) and must accept what `dump` makes of a parsed value. `default` is as `load` returns it.
-    With `many` it may be given several times, and `parse` reads each.
+    With `many` it may be given several times, and `parse` reads each. An `idle` one is accepted and has no effect.
     """
 
     dest: str
@@ -53,6 +53,7 @@ class Option:
     alias: str | None = None
     group: str = "options"
     many: bool = False
+    idle: bool = False
 
     @property
     def env(self) -> str | None:

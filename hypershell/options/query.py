@@ -51,6 +51,7 @@ QUERY_OPTIONS: tuple[Option, ...] = (
             ("failed", "Tasks that failed, every attempt of them.", ("-F", "--failed")),
             ("succeeded", "Tasks that succeeded.", ("-S", "--succeeded")),
             ("completed", "Tasks that ended: succeeded, failed or cancelled.", ("-C", "--completed", "--finished")),
+            ("cancelled", "Tasks that were cancelled.", ("-X", "--cancelled")),
             ("remaining", "Tasks that have not ended: pending or dispatched.", ("-R", "--remaining")),
             ("retries", "Second and later attempts.", ("--retries",)),
         )
@@ -70,7 +71,16 @@ QUERY_OPTIONS: tuple[Option, ...] = (
         "At most this number of them.",
         flags=("-l", "--limit"),
         metavar="NUM",
-        parse=values.whole(0),
+        parse=values.whole(0, values.MAX_COUNT),
+    ),
+    Option(
+        "all_rows",
+        LIST,
+        "Without other arguments, on a terminal: all tasks, not only as many as fit in.",
+        flags=("--all",),
+        parse=values.flag,
+        default=False,
+        group="selection",
     ),
     Option(
         "count", LIST, "Print only how many they are.", flags=("-c", "--count"), parse=values.flag, default=False

@@ -108,7 +108,7 @@ RUN_OPTIONS: tuple[Option, ...] = (
         "Number of times that a failed task is tried again. The key holds the attempts, that is one more.",
         flags=("-r", "--max-retries"),
         metavar="NUM",
-        parse=values.whole(0),
+        parse=values.whole(0, values.MAX_INTEGER - 1),
         key="server.attempts",
         load=_one_less,
         dump=_one_more,
@@ -188,7 +188,8 @@ RUN_OPTIONS: tuple[Option, ...] = (
     Option(
         "output",
         EXECUTE,
-        "Write the standard output of all tasks to this file.",
+        "Write the standard output of all tasks to this file. One that is there is appended to by a restart, else "
+        "kept as PATH.1.",
         flags=("-o", "--output"),
         metavar="PATH",
         parse=values.path,
@@ -198,7 +199,7 @@ RUN_OPTIONS: tuple[Option, ...] = (
     Option(
         "errors",
         EXECUTE,
-        "Write the standard error of all tasks to this file.",
+        "Write the standard error of all tasks to this file, as with -o.",
         flags=("-e", "--errors"),
         metavar="PATH",
         parse=values.path,
@@ -208,7 +209,7 @@ RUN_OPTIONS: tuple[Option, ...] = (
     Option(
         "failures",
         SERVE,
-        "Write the lines of tasks that finally failed to this file.",
+        "Write the lines of tasks that finally failed to this file, as with -o.",
         flags=("-f", "--failures"),
         metavar="PATH",
         parse=values.path,

@@ -29,6 +29,22 @@ _SUBMIT_OPTIONS: tuple[Option, ...] = (
         parse=values.path,
     ),
     Option(
+        "only_new",
+        SUBMIT,
+        "Of a FILE that was submitted before: only the lines that are new.",
+        flags=("--update",),
+        parse=values.flag,
+        default=False,
+    ),
+    Option(
+        "once_more",
+        SUBMIT,
+        "Of a FILE that was submitted before: all of it once more, without a word about that.",
+        flags=("--repeat",),
+        parse=values.flag,
+        default=False,
+    ),
+    Option(
         "expand",
         _BOTH,
         "Template that makes the command of each line now, before it is stored.",

@@ -38,6 +38,16 @@ UPDATE_OPTIONS: tuple[Option, ...] = (
         group="changes",
     ),
     Option(
+        "signal",
+        UPDATE,
+        "With --cancel: the first signal that a running task gets, by name or number.",
+        flags=("--signal",),
+        metavar="NAME",
+        parse=values.signal_name,
+        default_text="INT",
+        group="changes",
+    ),
+    Option(
         "revert",
         UPDATE,
         "Make tasks that ended pending again.",

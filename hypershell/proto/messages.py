@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 from msgspec import Struct
 
-from hypershell.core.model import ClientInfo, Int32, Result, Task
+from hypershell.core.model import ClientInfo, Int32, Result, Room, Task
 
 __all__ = [
     "PROTOCOL_VERSION",
@@ -38,7 +38,10 @@ PROTOCOL_VERSION = 6
 
 
 class ClientSettings(Struct, array_like=True, frozen=True):
-    """All that a client must know; a worker rank reads no configuration of its own. Times in seconds."""
+    """All that a client must know; a worker rank reads no configuration of its own. Times in seconds.
+
+    What the system has as bytes (folders, variables) travels as these bytes.
+    """
 
     slots: int
     bundlesize: int | None
@@ -46,10 +49,10 @@ class ClientSettings(Struct, array_like=True, frozen=True):
     signalwait: float
     idle_timeout: float | None
     task_timeout: float | None
-    task_cwd: str | None
-    exports: dict[str, str]
+    """Of a client that has one of its own; it goes before those of submissions (``Context.timeout``)."""
+    task_cwd: bytes | None
     capture: bool
-    capture_dir: str
+    capture_dir: bytes
     log_level: str
     log_style: str
     server_id: str
@@ -66,14 +69,20 @@ class Context(Struct, array_like=True, frozen=True):
     """What all tasks of a submission share; sent to a client once, before the first of them."""
 
     submission: int
-    template: str
-    cwd: str
+    template: bytes
+    cwd: bytes
     submit_id: str
     submit_host: str
     keep_output: bool = False
     """Results carry what their tasks printed (``core.model.Kept``)."""
     waited_for: bool = False
     """Somebody waits for each of these results: they go back at once."""
+    timeout: float | None = None
+    """Longest time that each of the tasks may run, seconds."""
+    capture: bool = False
+    """What each task prints goes into files of its own, where the client has the server's directories."""
+    exports: dict[bytes, bytes] = {}
+    """Variables for all of the tasks."""
 
 
 class Startup(Struct, array_like=True, frozen=True):
@@ -103,6 +112,8 @@ class Results(Struct, array_like=True, frozen=True, tag=2):
     returned: list[tuple[str, int]] = []
     leaving: bool = False
     """The client starts nothing more and leaves when what it runs has ended."""
+    room: Room | None = None
+    """How many tasks can run there, where that has changed."""
 
 
 class Output(Struct, array_like=True, frozen=True, tag=3):
@@ -148,9 +159,13 @@ class Bye(Struct, array_like=True, frozen=True, tag=38):
 
 
 class Cancel(Struct, array_like=True, frozen=True, tag=39):
-    """Stop these executions (id, execution) by the usual signals; what has ended or is not there is left alone."""
+    """Stop these executions (id, execution); what has ended or is not there is left alone.
+
+    `signal` is the name or number of the first signal, before the usual ones (``signal_names``).
+    """
 
     tasks: list[tuple[str, int]]
+    signal: str | None = None
 
 
 class KeptTaken(Struct, array_like=True, frozen=True, tag=40):

@@ -33,6 +33,7 @@ __all__ = [
 T = TypeVar("T")
 
 Text: TypeAlias = Annotated[str, Meta(max_length=65_536)]
+Bytes: TypeAlias = Annotated[bytes, Meta(max_length=65_536)]
 Count: TypeAlias = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 Seconds: TypeAlias = Annotated[float, Meta(ge=0)]
 
@@ -52,10 +53,10 @@ class Line(Struct, array_like=True, frozen=True, gc=False):
 class HandIn(Struct, array_like=True, frozen=True, tag=1):
     """What all lines of this visitor share; comes before the first of them."""
 
-    source: Text
+    source: Bytes
     """``command``, ``stdin`` or the path of a FILE on the visitor's host."""
     options: Text
-    cwd: Text
+    cwd: Bytes
     submit_id: Annotated[str, Meta(max_length=36)]
     submit_host: Annotated[str, Meta(max_length=256)]
 

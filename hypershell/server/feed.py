@@ -18,11 +18,12 @@ from msgspec import Struct
 from hypershell.core.model import UPDATING, FeedMark, Task
 from hypershell.errors import InputError
 from hypershell.lines import parse_line
+from hypershell.ostext import escaped, from_bytes, raw_of
 from hypershell.reactor import Poller
 from hypershell.tags import Directives, TagError
 from hypershell.template import ExpansionError
 
-__all__ = ["MAX_LINE", "Batch", "Feed", "open_file", "task_of"]
+__all__ = ["MAX_LINE", "Batch", "Feed", "check_file", "open_file", "task_of"]
 
 log = logging.getLogger("hypershell.submit")
 
@@ -30,6 +31,7 @@ log = logging.getLogger("hypershell.submit")
 MAX_LINE = 4 * 1024 * 1024
 BLOCK = 256 * 1024
 STDIN = "<stdin>"
+_WAY_OUT = "name another FILE, or - for stdin"
 
 _CHOICES = "restore it, or restart it with --update (adds its new lines) or --repeat (runs all of it again)"
 
@@ -44,15 +46,34 @@ class Batch(Struct, frozen=True):
 
 def open_file(path: str) -> int:
     """A descriptor to read task lines from. Raises ``InputError`` naming the path, the reason and the way out."""
-    way_out = "name another FILE, or - for stdin"
     try:
         fd = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0))
     except OSError as error:
-        raise InputError(f"{type(error).__name__}: {path}: {error.strerror}; {way_out}") from None
-    if stat.S_ISDIR(os.fstat(fd).st_mode):
+        raise _unreadable(path, error) from None
+    try:
+        _refuse_directory(path, os.fstat(fd))
+    except InputError:
         os.close(fd)
-        raise InputError(f"IsADirectoryError: {path}: Is a directory, not a file of commands; {way_out}")
+        raise
     return fd
+
+
+def check_file(path: str) -> None:
+    """Make sure that `path` is there, without opening it: a FIFO would wait. Raises as `open_file`."""
+    try:
+        found = os.stat(path)
+    except OSError as error:
+        raise _unreadable(path, error) from None
+    _refuse_directory(path, found)
+
+
+def _refuse_directory(path: str, found: os.stat_result) -> None:
+    if stat.S_ISDIR(found.st_mode):
+        raise InputError(f"IsADirectoryError: {path}: Is a directory, not a file of commands; {_WAY_OUT}")
+
+
+def _unreadable(path: str, error: OSError) -> InputError:
+    return InputError(f"{type(error).__name__}: {path}: {error.strerror}; {_WAY_OUT}")
 
 
 class _Overlong:
@@ -247,7 +268,7 @@ class Feed:
             try:
                 text = line.decode()
             except UnicodeDecodeError:
-                text = line.decode("utf-8", "surrogateescape")
+                text = from_bytes(line)
                 is_text = False
             if is_text and plain and "#" not in text and "\0" not in text:
                 args = text.strip(" \t\r\n")
@@ -297,13 +318,13 @@ class Feed:
             return
         if not self._quiet:
             log.error("%s:%d: %s; the line was not run", self.name, self._lines, reason)
-        shown = _escaped(text.replace("\0", "\\0"))
-        rejected.append((Task(self._new_id(), shown, self._submission, submit_time=now), reason))
+        shown = escaped(text.replace("\0", "\\0"))
+        rejected.append((Task(self._new_id(), shown, self._submission, submit_time=now), escaped(reason)))
 
     def _too_long(self, line: _Overlong, now: float, rejected: list[tuple[Task, str]]) -> None:
         self._lines += 1
         reason = f"the line has {line.length} bytes, more than the {MAX_LINE} that are read"
-        self._reject(line.start.decode("utf-8", "backslashreplace"), reason, now, rejected)
+        self._reject(from_bytes(line.start), reason, now, rejected)
 
     def _learn(self, block: bytes) -> None:
         """Take up the global directives of lines that were read before a restart."""
@@ -311,7 +332,7 @@ class Feed:
             if b"HYPERSHELL" not in line:
                 continue
             try:
-                parsed = parse_line(line.decode("utf-8", "surrogateescape"))
+                parsed = parse_line(from_bytes(line))
             except TagError:
                 continue
             if parsed is not None and not parsed.args and parsed.directives is not None:
@@ -320,18 +341,12 @@ class Feed:
 
 def task_of(id: str, args: str, submission: int, given: Directives, now: float) -> Task:
     """A new task, submitted at `now`; lone surrogates in `args` stand for bytes that are not UTF-8."""
-    data = args.encode("utf-8", "surrogateescape")
-    try:
-        data.decode()
-        raw = None
-    except UnicodeDecodeError:
-        raw = data
     return Task(
         id,
-        args if raw is None else _escaped(args),
+        escaped(args),
         submission,
         group=given.group or 0,
-        raw=raw,
+        raw=raw_of(args),
         timeout=given.timeout,
         tag=dict(given.tags) or None,
         submit_time=now,
@@ -350,8 +365,3 @@ def _split(data: bytes) -> list[bytes]:
     last = lines.pop()
     whole = [line + b"\n" for line in lines]
     return [*whole, last] if last else whole
-
-
-def _escaped(text: str) -> str:
-    """Text with lone surrogates (bytes that are not UTF-8) written as ``\\xNN``."""
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 from msgspec.structs import replace
 
@@ -16,20 +17,22 @@ from hypershell.core import actions as act
 from hypershell.core import events as ev
 from hypershell.core.model import FeedMark, Submission, Task
 from hypershell.core.scheduler import Scheduler
-from hypershell.data.writer import Adopted, Opened, Told, Waiting, WriterLike
-from hypershell.errors import InputError
+from hypershell.data.how import How, merged
+from hypershell.data.notices import Adopted, FailedBefore, Opened, Ready, Told, Waiting, WriterLike
+from hypershell.errors import HyperShellError, InputError
+from hypershell.ostext import to_bytes
 from hypershell.proto import messages as msg
 from hypershell.reactor import Poller
 from hypershell.server.feed import Feed
 from hypershell.server.kept import KeptCredit
 from hypershell.server.losses import Losses
-from hypershell.server.output import Sink
+from hypershell.server.output import OutputPatience, Sink
 from hypershell.server.report import Reporter
 from hypershell.server.signals import DRAIN_FOR, INTERRUPT, ROTATE, STORE_GRACE, Signals, SignalTable
 from hypershell.server.terms import Wishes
 from hypershell.server.visits import Visits
 from hypershell.server.words import words_for
-from hypershell.transport import Endpoint, Lost
+from hypershell.transport import Delivery, Endpoint, Lost
 
 __all__ = ["Server"]
 
@@ -41,8 +44,6 @@ STEADY_LINES = 256
 #: Seconds between attempts to write output to a full disk, and attempts before giving up at the end.
 OUTPUT_RETRY = 1.0
 OUTPUT_ATTEMPTS = 10
-#: Seconds without a byte of progress after which output is dropped, once running tasks are being stopped.
-OUTPUT_PATIENCE = 2.0
 
 
 class Server:
@@ -62,13 +63,17 @@ class Server:
         signals: Signals,
         *,
         await_store: bool = False,
+        given: Mapping[str, Any] | None = None,
         reopen: Callable[[Submission, FeedMark], Feed],
+        begin: Callable[[Opened], None],
     ) -> None:
         self.finished = False
         self.finish: act.Finish | None = None
         self.opened = not await_store
         self.unread = 0
         """FILEs of earlier runs whose rest could not be read."""
+        self.was_interrupted = False
+        """Whether INT has come, whatever that stopped."""
         self.contexts: dict[int, msg.Context] = {}
         self._waited_for: set[int] = set()
         """Submissions of which each result is committed at once."""
@@ -82,7 +87,10 @@ class Server:
         self._reporter = reporter
         self._feeds = deque(feeds)
         self._reopen = reopen
+        self._begin = begin
+        """Called when the database is ours; opens what the run writes."""
         self._signals = signals
+        self._given = given or {}
         self._table = SignalTable()
         self._told: dict[int, set[int]] = {}
         self._paused = False
@@ -91,9 +99,7 @@ class Server:
         """When the drain time of a TERM signal is over."""
         self._quiet_since: float | None = None
         """Since when nothing is in flight, of a run that TERM ends: from then on only the store keeps us."""
-        self._hasty_since: float | None = None
-        """Since when running tasks are being stopped; output that nobody takes waits no longer then."""
-        self._output_progress = (0, 0.0)
+        self._patience = OutputPatience((out, err))
         self._output_due: float | None = None
         self._output_tries = 0
         self._writer_told = False
@@ -110,6 +116,8 @@ class Server:
         """The user would not wait for the store any longer."""
         self.visits: Visits | None = None
         """Those who hand in tasks or ask how it stands, where there is a way in for them."""
+        self.on_ready: Callable[[], None] | None = None
+        """Opens that way in, once the database needs no more descriptors."""
 
     def turn(self, now: float) -> bool:
         """One round: signals, the store, clients, the feed, timers; then what all that led to."""
@@ -123,8 +131,11 @@ class Server:
             return True
         self._hear_writer()
         deliveries = self._endpoint.poll()
+        if self._take_output(deliveries):
+            self._pump(now)  # before the results of the same tasks can be recorded: a kill must not lose it
         for peer, message in deliveries:
-            self._from_client(peer, message)
+            if not isinstance(message, msg.Output):
+                self._from_client(peer, message)
         visited = self.visits is not None and self.visits.turn()
         fed = self._read_feed() if self._feeds else False
         due = self._scheduler.deadline()
@@ -154,8 +165,8 @@ class Server:
             # Once it is over, look again now and then: what still runs is being stopped.
             over = max(self._term_due, now + 1.0)
             due = over if due is None else min(due, over)
-        if self._hasty_since is not None and not (self.out.empty and self.err.empty):
-            due = min(now + OUTPUT_PATIENCE if due is None else due, now + OUTPUT_PATIENCE)
+        if (look := self._patience.deadline(now)) is not None:
+            due = look if due is None else min(due, look)
         return due
 
     # -- facts in ----------------------------------------------------------------------------------------
@@ -176,14 +187,14 @@ class Server:
         if meaning is ROTATE:
             self._signals.rotate()
             return
-        reason = "interrupted" if name == "INT" or self._scheduler.stopping == "interrupted" else "drained"
+        self.was_interrupted |= name == "INT"
         if meaning is INTERRUPT and self._scheduler.stopping and not self._scheduler.inflight():
             self._hurry_store(name, now)
             return
         if meaning is INTERRUPT or (name == "TERM" and self._signals.term_kills):
             log.warning("SIG%s: stopping running tasks", name)
             self._term_due = now + self._settings.signalwait * 2 + STORE_GRACE
-            self._tell(ev.InterruptRequested(reason))
+            self._tell(ev.InterruptRequested())
             return
         running = self._scheduler.inflight()
         if running:
@@ -193,7 +204,7 @@ class Server:
             log.warning("SIG%s: no new tasks, waiting until the database has all changes", name)
         limit = self._signals.drain_time if meaning is DRAIN_FOR else None
         self._term_due = self._term_due if limit is None else now + limit + STORE_GRACE
-        self._tell(ev.DrainRequested(reason, limit))
+        self._tell(ev.DrainRequested("drained", limit))
 
     def _term_is_over(self, now: float) -> bool:
         """Whether the store has had its time, after the drain time and after what was in flight."""
@@ -219,17 +230,16 @@ class Server:
         self._writer_told = self.abandoned = True
 
     def _from_writer(self, notice: object) -> None:
-        if isinstance(notice, Opened):
-            self.opened = self._has_looked = True
-            self.learn(notice.submissions)
-            self._reporter.left_alone(notice.left_alone)
-            self._resume(notice)
-            while self._early:
-                peer = next(iter(self._early))
-                self._hello(peer, self._early.pop(peer))
+        if isinstance(notice, Ready):
+            if self.on_ready is not None:
+                self.on_ready()
+        elif isinstance(notice, Opened):
+            self._store_opened(notice)
         elif isinstance(notice, Adopted):
-            self.learn(notice.submissions)
+            self._learn_all(notice.submissions)
             self._read_on(notice.submissions, notice.marks)
+        elif isinstance(notice, FailedBefore):
+            self._reporter.failed_before(notice.tasks)
         elif isinstance(notice, Waiting):
             log.warning("%s", notice.text)
         elif isinstance(notice, ev.StoreStalled | ev.StoreResumed):
@@ -244,26 +254,61 @@ class Server:
                     self.visits.durable(notice.seq)
             self._tell(notice)  # type: ignore[arg-type]
 
-    def learn(self, submissions: Iterable[Submission]) -> None:
-        """Remember what all tasks of a submission share; clients are told before their first task of it."""
-        for one in submissions:
-            wishes = Wishes.of_options(one.options)
-            self.contexts[one.id] = msg.Context(
-                one.id, one.template, one.cwd, one.submit_id, one.submit_host, wishes.keep_output, wishes.waited_for
-            )
-            if wishes.waited_for:
-                self._waited_for.add(one.id)
-
-    def _resume(self, opened: Opened) -> None:
-        """Go on where an earlier run of the same FILE stopped reading."""
-        mark = opened.resumed
-        if not self._feeds or mark is None:
+    def _store_opened(self, opened: Opened) -> None:
+        """The database is ours: begin, unless the FILE is another now or what we write cannot be opened."""
+        mark = opened.resumed if self._feeds else None
+        self._learn_all(opened.submissions)
+        try:
+            if mark is not None:
+                self._resume(mark)
+            self._begin(opened)
+        except HyperShellError as error:
+            self._writer.refuse(error)
+            return
+        self.opened = self._has_looked = True
+        self._pump(self._now)  # before the results are recorded that were held back until now
+        self._writer.accept()
+        self._reporter.left_alone(opened.left_alone)
+        if mark is None:
             self._read_on(opened.submissions, opened.marks)
         elif mark.complete:
-            self._feeds[0].verify(mark)
             self._end_feed()
+        while self._early:
+            peer = next(iter(self._early))
+            self._hello(peer, self._early.pop(peer))
+
+    def _resume(self, mark: FeedMark) -> None:
+        """Go on where an earlier run of the FILE stopped reading. Raises ``InputError`` where it has changed."""
+        if mark.complete:
+            self._feeds[0].verify(mark)
         else:
             self._feeds[0].resume(mark)
+
+    def learn(self, one: Submission) -> None:
+        """Remember what all tasks of a submission share; clients are told before their first task of it."""
+        wishes = Wishes.of_options(one.options)
+        how = How.of_options(merged(one.options, self._given))
+        self.contexts[one.id] = msg.Context(
+            one.id,
+            to_bytes(one.template),
+            to_bytes(one.cwd),
+            one.submit_id,
+            one.submit_host,
+            wishes.keep_output,
+            wishes.waited_for,
+            how.task_timeout,
+            how.capture,
+            {to_bytes(name): to_bytes(text) for name, text in how.exports.items()},
+        )
+        if wishes.waited_for:
+            self._waited_for.add(one.id)
+
+    def _learn_all(self, submissions: Iterable[Submission]) -> None:
+        """Also tell the scheduler of time limits that it does not know of our own settings."""
+        for one in submissions:
+            self.learn(one)
+            if (limit := self.contexts[one.id].timeout) is not None:
+                self._tell(ev.LimitFound(one.id, limit))
 
     def _read_on(self, submissions: Iterable[Submission], marks: Iterable[FeedMark]) -> None:
         """Queue the rest of the FILEs that were taken over half read."""
@@ -280,15 +325,24 @@ class Server:
             else:
                 self._tell(ev.FeedOpened())
 
+    def _take_output(self, deliveries: Iterable[Delivery]) -> bool:
+        """Queue what tasks have printed; whether there was any."""
+        found = False
+        for peer, message in deliveries:
+            if isinstance(message, msg.Output):
+                found = True
+                self.out.put(message.out, peer)
+                self.err.put(message.err, peer)
+        return found
+
     def _from_client(self, peer: int, message: object) -> None:
         if isinstance(message, msg.Results):
-            self._tell(ev.ResultsReceived(peer, message.results, message.returned, message.leaving))
+            self._tell(
+                ev.ResultsReceived(peer, message.results, message.returned, message.leaving, message.room)
+            )
             self._kept.received(peer, message.results, self._seq)
             if not self._scheduler.inflight():
                 self._writer.hurry()  # no other result will share the commit, and somebody may wait for this one
-        elif isinstance(message, msg.Output):
-            self.out.put(message.out, peer)
-            self.err.put(message.err, peer)
         elif isinstance(message, msg.Hello):
             if message.holds and not self._has_looked:
                 self._early[peer] = message
@@ -325,7 +379,7 @@ class Server:
     def hand_in(self, submission: Submission, tasks: list[Task], mark: FeedMark) -> int:
         """Take tasks of a visitor; the number of the Record that must be durable before they count as taken."""
         if submission.id not in self.contexts:
-            self.learn([submission])
+            self.learn(submission)
             self._writer.own(submission)
         self._tell(ev.TasksSubmitted(tasks, mark))
         self._writer.hurry()
@@ -363,9 +417,10 @@ class Server:
     def _do(self, action: act.Action) -> None:
         if isinstance(action, act.Record):
             self._seq = action.seq
+            if action.finished:
+                self._reporter.finished(action.finished)  # the failures file, before they can be recorded
             self._writer.submit(action)
             if action.finished:
-                self._reporter.finished(action.finished)
                 waited = self._waited_for
                 if waited and not waited.isdisjoint(one.task.submission for one in action.finished if one.task):
                     self._writer.hurry()
@@ -393,7 +448,7 @@ class Server:
             if action.grace is not None:
                 grace = min(grace, action.grace)
             self._broadcast(action.clients, msg.Interrupt(grace))
-            self._hurry_output()
+            self._patience.end_by(self._now)
         elif isinstance(action, act.DismissClients):
             self._broadcast(action.clients, msg.Bye())
         else:
@@ -430,21 +485,6 @@ class Server:
         """Output of `peer` has been written: it may send as much again."""
         self._endpoint.send(peer, msg.OutputTaken(size))
 
-    def _hurry_output(self) -> None:
-        if self._hasty_since is None:
-            self._hasty_since = self._now
-
-    def _drop_stuck_output(self, now: float) -> None:
-        """Where nobody takes output any more (full disk, stopped reader), results must not wait behind it."""
-        written, since = self._output_progress
-        if self.out.written + self.err.written != written or (self.out.empty and self.err.empty):
-            self._output_progress = (self.out.written + self.err.written, now)
-        elif self._hasty_since is not None and now - max(since, self._hasty_since) >= OUTPUT_PATIENCE:
-            for sink in (self.out, self.err):
-                if not sink.empty:
-                    log.error("%s takes nothing more: what tasks printed there is dropped from here on", sink.name)
-                    sink.give_up()
-
     def _pump(self, now: float) -> None:
         """Write output; where the disk is full, try again every second."""
         if self._output_due is not None and now >= self._output_due:
@@ -455,7 +495,7 @@ class Server:
         for sink in (self.out, self.err):
             if not sink.empty:
                 sink.pump()
-        self._drop_stuck_output(now)
+        self._patience.look(now)
         if (self.out.stuck or self.err.stuck) and self._output_due is None:
             self._output_due = now + OUTPUT_RETRY
 
@@ -463,30 +503,43 @@ class Server:
 
     def _wind_up(self, now: float) -> bool:
         """After ``Finish``: late output is taken, the farewells leave, the store closes."""
+        self._reporter.end_progress()
         for name in self._signals.take():
             meaning = self._table.meaning(name, now)
             if meaning is DRAIN_FOR and self._term_due is None:
                 self._term_due = now + STORE_GRACE
-                self._hurry_output()
+                self._patience.end_by(now)
             if meaning is INTERRUPT and not self.abandoned:
                 self._hurry_store(name, now)
-                self._hurry_output()
+                self._patience.end_by(now)
         if self._term_is_over(now) and not self._writer.ended:
             self._give_up("TERM")
         if not self._writer_told and self.finish is not None:
             self._writer_told = True
             self._writer.finish(self.finish)
-        for peer, message in self._endpoint.poll():
-            if isinstance(message, msg.Output):
-                self.out.put(message.out, peer)
-                self.err.put(message.err, peer)
-            elif isinstance(message, msg.Hello):
+        deliveries = self._endpoint.poll()
+        self._take_output(deliveries)
+        for peer, message in deliveries:
+            if isinstance(message, msg.Hello):
                 self._endpoint.send(peer, msg.Bye())
         self._pump(now)
-        written = (self.out.empty and self.err.empty) or self._output_tries >= OUTPUT_ATTEMPTS
+        waits = any(sink.begun and not sink.empty for sink in (self.out, self.err))
+        written = not waits or self._output_tries >= OUTPUT_ATTEMPTS
         self.finished = self._endpoint.flush() and written and (self._writer.ended or self.abandoned)
         return False
 
+    def fall(self, reason: str) -> None:
+        """Begin nothing more: what is known is committed, and the run ends as it is.
+
+        Nobody is dismissed: clients that outlive us keep their tasks, others see us go.
+        """
+        if self.finish is None:
+            done = self._scheduler.counts
+            unfinished = self._scheduler.unfinished()
+            self.finish = act.Finish(
+                done.succeeded, done.failed, 0, unfinished, reason, done.failed_before, done.cancelled
+            )
+
     def output_lost(self) -> list[str]:
-        """Where output could not be written to its end, and how many bytes were lost."""
-        return [f"{sink.name} ({sink.lost:,} bytes)" for sink in (self.out, self.err) if sink.lost]
+        """Where output could not be written to its end, and how many bytes; not where nothing was opened."""
+        return [f"{sink.name} ({sink.lost:,} bytes)" for sink in (self.out, self.err) if sink.begun and sink.lost]

@@ -6,22 +6,21 @@ A descriptor that cannot take more holds the bytes back; clients then stop readi
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 import select
 import stat
 from collections import deque
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Protocol
 
-from hypershell.errors import HyperShellError
 from hypershell.reactor import Poller
+from hypershell.room import FULL, reason
 
 if TYPE_CHECKING:
     from hypershell.server.behind import Behind
 
-__all__ = ["OutputError", "Sink", "open_output"]
+__all__ = ["OutputPatience", "Screen", "Sink"]
 
 log = logging.getLogger("hypershell.server")
 
@@ -30,19 +29,6 @@ ATOMIC = 4096
 
 #: Bytes that a thread gets to write at a time, where there is one.
 BEHIND = 65_536
-
-
-class OutputError(HyperShellError):
-    """The file for output cannot be opened or written."""
-
-
-def open_output(path: str) -> int:
-    """A descriptor for ``-o``/``-e``: the file is made or truncated. Raises ``OutputError``."""
-    try:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
-        return os.open(path, flags, 0o666)
-    except OSError as error:
-        raise OutputError(f"cannot write output to {path}: {error.strerror}") from None
 
 
 def _behind(fd: int, poller: Poller, ready: Callable[[], None]) -> Behind | None:
@@ -54,25 +40,42 @@ def _behind(fd: int, poller: Poller, ready: Callable[[], None]) -> Behind | None
     return Behind(fd, poller, ready)
 
 
+class Screen(Protocol):
+    """A terminal on which something else stands; ``progress.Progress`` is one."""
+
+    def is_shown_on(self, fd: int) -> bool:
+        """Whether what is written to `fd` comes there."""
+
+    def holds(self) -> bool:
+        """Whether output should wait a moment."""
+
+    def clear(self) -> None:
+        """Make room for output."""
+
+    def printed(self, data: bytes) -> None:
+        """It was written."""
+
+
 class Sink:
     """One descriptor and what still has to be written to it.
 
-    `taken(peer, size)` hears of every written piece; `before` is called before something is written to a terminal.
+    `taken(peer, size)` hears of every written piece; `screen` is what else stands on a terminal, perhaps the same.
+    Without a descriptor (`fd` None) it holds what comes until `begin`; what clients may send unasked bounds that.
     """
 
     def __init__(
         self,
-        fd: int,
+        fd: int | None,
         name: str,
         poller: Poller,
         taken: Callable[[int, int], None],
-        before: Callable[[], None] | None = None,
+        screen: Screen | None = None,
     ) -> None:
         self.name = name
-        self._fd = fd
+        self._fd = -1
         self._poller = poller
         self._taken = taken
-        self._before = before if os.isatty(fd) else None
+        self._screen = screen
         self._queue: deque[tuple[memoryview, int, int]] = deque()
         self._waiting = False
         self._gone = self._given_up = False
@@ -85,12 +88,20 @@ class Sink:
         """Bytes that were given up."""
         self._probe: select.poll | None = None
         self._behind: Behind | None = None
+        if fd is not None:
+            self.begin(fd)
+
+    def begin(self, fd: int) -> None:
+        """Write to `fd` from now on."""
+        self._fd = fd
+        if self._screen is not None and not self._screen.is_shown_on(fd):
+            self._screen = None
         if not hasattr(select, "poll"):
-            self._behind = _behind(fd, poller, self.pump)
+            self._behind = _behind(fd, self._poller, self.pump)
             return
         try:
-            poller.add(fd, self.pump, write=True)
-            poller.remove(fd)
+            self._poller.add(fd, self.pump, write=True)
+            self._poller.remove(fd)
             self._probe = select.poll()
             self._probe.register(fd, select.POLLOUT)
         except (PermissionError, OSError):
@@ -100,6 +111,11 @@ class Sink:
     def lost(self) -> int:
         """Bytes that were not written, if nothing more is done."""
         return self._dropped + sum(len(data) for data, _, _ in self._queue)
+
+    @property
+    def begun(self) -> bool:
+        """Whether there is something to write to."""
+        return self._fd >= 0
 
     @property
     def empty(self) -> bool:
@@ -112,14 +128,21 @@ class Sink:
 
     def pump(self) -> None:
         """Write as much as can be written without waiting."""
-        if self.stuck:
+        if self.stuck or not self.begun:
             return
-        queue = self._queue
-        if queue and self._before is not None:
-            self._before()
+        queue, screen = self._queue, self._screen
+        if queue and screen is not None:
+            if not self._waiting and screen.holds():
+                return
+            if self._probe is not None and not self._probe.poll(0):
+                self._wait(True)
+                return
+            screen.clear()
         while queue:
             data, peer, size = queue[0]
             written = self._write(data)
+            if screen is not None and written > 0:
+                screen.printed(bytes(data[:written]))
             if written < len(data):
                 if written >= 0:
                     queue[0] = (data[written:], peer, size)
@@ -155,12 +178,12 @@ class Sink:
         return done
 
     def _failed(self, error: OSError, data: memoryview, done: int) -> int:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in FULL:
             if not self._told:
-                log.error("%s: %s; output is held back until there is room", self.name, error.strerror)
+                log.error("%s: %s; output is held back until there is room", self.name, reason(error))
             self.stuck = self._told = True
             return done
-        log.warning("%s: %s; what tasks print there is dropped from here on", self.name, error.strerror)
+        log.warning("%s: %s; what tasks print there is dropped from here on", self.name, reason(error))
         self._gone = True
         return len(data)
 
@@ -184,3 +207,40 @@ class Sink:
             self._poller.add(self._fd, self.pump, write=True)
         else:
             self._poller.remove(self._fd)
+
+
+class OutputPatience:
+    """How long a run that stops its tasks waits for output that nobody takes (a full disk, a stopped reader).
+
+    Results come after the output of their tasks, so a run would wait as long as the disk is full.
+    """
+
+    SECONDS = 2.0
+    """Without a byte of progress; after them what waits is dropped."""
+
+    def __init__(self, sinks: Sequence[Sink]) -> None:
+        self._sinks = sinks
+        self._ends_from: float | None = None
+        self._written = 0
+        self._progress = 0.0
+
+    def end_by(self, now: float) -> None:
+        """Tasks are being stopped: from now on patience has an end."""
+        if self._ends_from is None:
+            self._ends_from = now
+
+    def look(self, now: float) -> None:
+        """Drop what has waited too long."""
+        written = sum(sink.written for sink in self._sinks)
+        waiting = [sink for sink in self._sinks if sink.begun and not sink.empty]
+        if written != self._written or not waiting:
+            self._written, self._progress = written, now
+        elif self._ends_from is not None and now - max(self._progress, self._ends_from) >= self.SECONDS:
+            for sink in waiting:
+                log.error("%s takes nothing more: what tasks printed there is dropped from here on", sink.name)
+                sink.give_up()
+
+    def deadline(self, now: float) -> float | None:
+        """When to look again."""
+        waits = self._ends_from is not None and any(sink.begun and not sink.empty for sink in self._sinks)
+        return now + self.SECONDS if waits else None

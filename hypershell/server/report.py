@@ -1,4 +1,4 @@
-"""What a run tells people: log lines for each end of a task, the failures file, progress, the last line.
+"""What a run tells people: log lines for each end of a task, the failures file, the last line.
 
 Reads counts of the scheduler; decides nothing.
 """
@@ -7,112 +7,84 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
-import sys
 import time
 from collections.abc import Sequence
-from typing import IO
 
 from hypershell.core import actions as act
+from hypershell.core.model import Task
 from hypershell.core.scheduler import Scheduler
 from hypershell.core.states import FAILED
 from hypershell.errors import ExitStatus
-from hypershell.server.output import OutputError
+from hypershell.server.output import Screen
+from hypershell.server.progress import Progress
 from hypershell.server.status import Pace
 from hypershell.server.statusfile import StatusFile
-from hypershell.units import format_duration
 
-__all__ = ["Failures", "Progress", "Reporter", "exit_status", "last_line"]
+__all__ = ["Failures", "Reporter", "exit_status", "last_line"]
 
 log = logging.getLogger("hypershell.server")
 
 
 class Failures:
-    """``--failures PATH``: the arguments of every final failure, one line each, byte for byte; ``-`` is stdout."""
+    """``--failures PATH``: the arguments of every final failure, one line each, byte for byte.
 
-    def __init__(self, path: str) -> None:
-        self._path = "stdout" if path == "-" else path
-        self._told = False
-        try:
-            place = os.dup(1) if path == "-" else path
-            self._file: IO[bytes] = open(place, "wb", buffering=0)  # noqa: SIM115 - lives as long as the run
-        except OSError as error:
-            raise OutputError(f"cannot write failures to {path}: {error.strerror}") from None
+    Holds what comes until `begin`. `name` is for messages; `screen` is what else stands on a terminal.
+    """
+
+    def __init__(self, name: str, screen: Screen | None = None) -> None:
+        self._name = name
+        self._fd: int | None = None
+        self._screen = screen
+        self._held = b""
+        self._torn = self._told = False
+
+    def begin(self, fd: int) -> None:
+        """Write to `fd` from now on; it is somebody else's to close."""
+        self._fd = fd
+        if self._screen is not None and not self._screen.is_shown_on(fd):
+            self._screen = None
+        held, self._held = self._held, b""
+        if held:
+            self._write(held)
 
     def add(self, changes: Sequence[act.Finished]) -> None:
+        """Take results that the scheduler has accepted."""
         lines = [
-            task.raw if task.raw is not None else task.args.encode("utf-8", "surrogateescape")
+            _line(task)
             for change in changes
             if change.state == FAILED and change.next_id is None and (task := change.task) is not None
         ]
-        if not lines:
+        self._put(lines)
+
+    def add_earlier(self, tasks: Sequence[Task]) -> None:
+        """Final failures of an earlier run, which are not tried again."""
+        self._put([_line(task) for task in tasks])
+
+    def _put(self, lines: list[bytes]) -> None:
+        if lines:
+            self._write(b"\n".join(lines) + b"\n")
+
+    def _write(self, data: bytes) -> None:
+        if self._fd is None:
+            self._held += data
             return
+        rest = b"\n" + data if self._torn else data
+        if self._screen is not None:
+            self._screen.clear()
+            self._screen.printed(b"\n")
         try:
-            self._file.write(b"\n".join(lines) + b"\n")
+            while rest:
+                rest = rest[os.write(self._fd, rest) :]
+            self._torn = False
         except OSError as error:
+            self._torn = True  # a part of it may be there
             if not self._told:
-                log.error("%s: %s; failures are missing there, the database has them", self._path, error.strerror)
+                log.error("%s: %s; failures are missing there, the database has them", self._name, error.strerror)
             self._told = True
 
-    def close(self) -> None:
-        self._file.close()
 
-
-class Progress:
-    """One line on a terminal, rewritten twice a second; silent where stderr is none.
-
-    The cursor stays at its beginning and `erase` takes it away, so that output and log lines stand alone.
-    """
-
-    PERIOD = 0.5
-
-    def __init__(self, stream: IO[str] | None = None) -> None:
-        self._stream = sys.stderr if stream is None else stream
-        self._on = self._stream.isatty() and os.environ.get("TERM") != "dumb"
-        self._started: float | None = None
-        self._due = 0.0
-        self._shown = False
-
-    def turn(self, now: float, scheduler: Scheduler, complete: bool) -> None:
-        """Show the line when it is due; the first time after a second."""
-        if not self._on:
-            return
-        if self._started is None:
-            self._started = now
-            self._due = now + 1.0
-        if now < self._due:
-            return
-        self._due = now + self.PERIOD
-        width = shutil.get_terminal_size().columns
-        self._write(f"\x1b[2K{self.text(now - self._started, scheduler, complete)[: width - 1]}\r")
-        self._shown = True
-
-    @staticmethod
-    def text(elapsed: float, scheduler: Scheduler, complete: bool) -> str:
-        """The line itself; `elapsed` seconds, `complete`: the whole input has been read."""
-        counts, left = scheduler.counts, scheduler.unfinished()
-        done = counts.succeeded + counts.failed + counts.cancelled
-        rate = done / elapsed if elapsed > 0 else 0.0
-        total = f"{done + left}" if complete else f"{done + left}+"
-        parts = [f"{done}/{total} done", f"{scheduler.inflight()} out", f"{counts.failed} failed", f"{rate:.1f}/s"]
-        if counts.cancelled:
-            parts.insert(3, f"{counts.cancelled} cancelled")
-        if complete and rate > 0:
-            parts.append(f"ETA {format_duration(left / rate)}")
-        return "  ".join(parts)
-
-    def deadline(self) -> float | None:
-        return self._due if self._on and self._started is not None else None
-
-    def erase(self) -> None:
-        """Take the line away before something else is written to the terminal."""
-        if self._shown:
-            self._shown = False
-            self._write("\x1b[2K")
-
-    def _write(self, text: str) -> None:
-        self._stream.write(text)
-        self._stream.flush()
+def _line(task: Task) -> bytes:
+    return task.raw if task.raw is not None else task.args.encode()
 
 
 class Reporter:
@@ -130,8 +102,6 @@ class Reporter:
 
     def finished(self, changes: Sequence[act.Finished]) -> None:
         """Results that the scheduler has accepted."""
-        if self._warn or self._debug:
-            self._progress.erase()
         for change in changes:
             result = change.result
             if self._debug:
@@ -141,6 +111,11 @@ class Reporter:
                 log.warning("Non-zero exit status (%s) for task (%s)%s", result.exit_status, result.id, why)
         if self._failures is not None:
             self._failures.add(changes)
+
+    def failed_before(self, tasks: Sequence[Task]) -> None:
+        """Final failures of an earlier run, where the others were given again (``--retry-failed``)."""
+        if self._failures is not None:
+            self._failures.add_earlier(tasks)
 
     def fed(self, lines: int) -> None:
         self._complete = True
@@ -160,39 +135,48 @@ class Reporter:
 
     def deadline(self) -> float | None:
         due = self._progress.deadline()
-        if self.status_file is None:
-            return due
-        other = self.status_file.deadline()
-        return other if due is None else min(due, other)
+        other = None if self.status_file is None else self.status_file.deadline()
+        return due if other is None else other if due is None else min(due, other)
+
+    def end_progress(self) -> None:
+        """The line that says how far it is goes."""
+        self._progress.close()
 
     def close(self) -> None:
-        self._progress.erase()
-        if self._failures is not None:
-            self._failures.close()
+        self._progress.close()
 
 
 def _tasks(count: int) -> str:
     return "1 task" if count == 1 else f"{count} tasks"
 
 
-def exit_status(finish: act.Finish, feed_complete: bool, allow_failures: bool) -> int:
-    """The exit status of a run (design: 0, 7, 75, 4; unfinished work outranks failures)."""
+def exit_status(
+    finish: act.Finish, feed_complete: bool, allow_failures: bool, was_interrupted: bool = False
+) -> int:
+    """The exit status of a run (0, 7, 75, 4; unfinished work outranks failures). `was_interrupted`: by Ctrl-C."""
     if finish.reason == "store failed":
         return ExitStatus.RUNTIME_ERROR
     if finish.unfinished or not feed_complete:
-        return ExitStatus.INTERRUPTED if finish.reason == "interrupted" else ExitStatus.UNFINISHED
+        return ExitStatus.INTERRUPTED if was_interrupted else ExitStatus.UNFINISHED
     if (finish.failed or finish.failed_before or finish.held) and not allow_failures:
         return ExitStatus.TASKS_FAILED
     return ExitStatus.SUCCESS
 
 
 def last_line(
-    finish: act.Finish, feed_complete: bool, find: str, resume: str | None, unwritten: int = 0, unread: int = 0
+    finish: act.Finish,
+    feed_complete: bool,
+    find: str,
+    resume: str | None,
+    unwritten: int = 0,
+    unread: int = 0,
+    retry: str | None = None,
 ) -> str | None:
     """What stands on stderr at the end, or None where all is well.
 
     `find` lists the failures, `resume` is the command that finishes the rest (None: nothing can). `unwritten`
-    changes did not reach a store that failed; `unread` files of earlier runs could not be read on.
+    changes did not reach a store that failed; `unread` files of earlier runs could not be read on. `retry` is the
+    command that tries failed tasks again.
     """
     parts = []
     if finish.failed:
@@ -209,6 +193,8 @@ def last_line(
         first = "restore the files named above, then " if unread else ""
         hint = f" ({first}go on with: {resume})" if resume else ""
         parts.append(f"{_tasks(finish.unfinished)} unfinished{more}{hint}")
+    if retry is not None and (finish.failed or finish.failed_before):
+        parts.append(f"failed tasks are tried again by: {retry}")
     if unwritten and finish.reason == "store failed":
         parts.append(f"{unwritten} changes did not reach the database: what they tell of is unfinished there")
     return "; ".join(parts) if parts else None

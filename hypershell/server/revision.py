@@ -25,7 +25,7 @@ from hypershell.errors import InputError
 from hypershell.ids import IdSource
 from hypershell.server.feed import Feed
 
-__all__ = ["Revision"]
+__all__ = ["Revision", "described"]
 
 log = logging.getLogger("hypershell.server")
 
@@ -85,7 +85,7 @@ class Revision:
                         return None
                 mark = feed.mark(complete=True)
             difference = tally.settle()
-            added = Added(mark, {}, {}, self._text(difference))
+            added = Added(mark, {}, {}, described(self._name, difference))
             if not difference.new:
                 _commit(store, keeping, Record(0, mark=mark))
             elif not self._add(store, tally, keeping, added):
@@ -145,19 +145,21 @@ class Revision:
         finally:
             os.lseek(self._descriptor, 0, os.SEEK_SET)
 
-    def _text(self, difference: Difference) -> str:
-        words = [f"{_so_many(difference.new, 'new line')} of {self._name} added"]
-        if difference.gone:
-            words.append(
-                f"{_so_many(difference.gone, 'task')} whose line is no longer there left alone (hs update --cancel "
-                "ends what waits)"
-            )
-        if difference.reworded:
-            words.append(
-                f"{_so_many(difference.reworded, 'task')} whose line has other tags or resources now left alone "
-                "(hs update changes them)"
-            )
-        return ", ".join(words)
+
+def described(name: str, difference: Difference) -> str:
+    """What an update of a FILE does, in one line."""
+    words = [f"{_so_many(difference.new, 'new line')} of {name} added"]
+    if difference.gone:
+        words.append(
+            f"{_so_many(difference.gone, 'task')} whose line is no longer there left alone (hs update --cancel "
+            "ends what waits)"
+        )
+    if difference.reworded:
+        words.append(
+            f"{_so_many(difference.reworded, 'task')} whose line has other tags or resources now left alone "
+            "(hs update changes them)"
+        )
+    return ", ".join(words)
 
 
 def _lines(feed: Feed) -> Iterator[tuple[list[Task], list[tuple[Task, str]]]]:

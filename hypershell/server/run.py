@@ -8,39 +8,43 @@ from __future__ import annotations
 
 import logging
 import os
-import shlex
 import stat
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
-import msgspec
 from msgspec import Struct
 
-from hypershell import __version__
+from hypershell import __version__, reactor
 from hypershell import log as logs
 from hypershell.core.actions import Finish
 from hypershell.core.model import FeedMark, Submission
 from hypershell.core.poison import limit_option
 from hypershell.core.scheduler import Policy, Scheduler
-from hypershell.data.notices import Revised
+from hypershell.data.how import encoded, exports_options
+from hypershell.data.notices import Opened, Revised
 from hypershell.data.places import open_store, preflight
-from hypershell.data.store import Fenced, describe_run
+from hypershell.data.store import Fenced, Refused, describe_run
 from hypershell.data.writer import Plan, Writer, WriterLike
 from hypershell.errors import InputError, UsageError
 from hypershell.ids import IdSource
+from hypershell.ostext import escaped, joined, quoted, to_bytes
 from hypershell.proto.messages import ClientSettings
 from hypershell.proto.visits import Status
-from hypershell.reactor import Poller
+from hypershell.reactor import Part, Poller
+from hypershell.room import Spare, descriptor_limit, lack
 from hypershell.server.ending import Ending
 from hypershell.server.feed import STDIN, Feed, open_file
 from hypershell.server.loop import Server
 from hypershell.server.losses import set_aside_line
-from hypershell.server.output import Sink, open_output
-from hypershell.server.report import Failures, Progress, Reporter, exit_status, last_line
+from hypershell.server.output import Sink
+from hypershell.server.progress import Progress
+from hypershell.server.report import Failures, Reporter, exit_status, last_line
 from hypershell.server.signals import STORE_GRACE, Signals, SignalWatch
 from hypershell.server.status import RunFacts, make_status
-from hypershell.server.terms import Expander, Terms, Wishes
+from hypershell.server.targets import Opening, Outputs, is_same_file
+from hypershell.server.terms import Terms, Wishes
 from hypershell.server.visits import Source, Surroundings, Visits
 from hypershell.settings import RunSettings
 from hypershell.template import Template
@@ -49,6 +53,11 @@ from hypershell.transport import Endpoint
 __all__ = ["Place", "Run"]
 
 log = logging.getLogger("hypershell")
+
+_THE_SAME = "the same command"
+#: Descriptors of a run without tasks, with room to spare, and those that a task may have for a moment.
+_DESCRIPTORS = 64
+_DESCRIPTORS_OF_TASK = 4
 
 
 class Place(Struct, frozen=True):
@@ -102,27 +111,31 @@ class Run:
             raise UsageError("the template is empty: '{}' stands for the line itself")
         Template(settings.template)
         _refuse_overwriting(settings)
-        self._ending.begin()
+        failures = "-" if settings.print_failures else settings.failures
+        self._outputs = Outputs(settings.output, settings.errors, failures)
+        goes_on = settings.restart or settings.forever
         source: _Source | None = None
         try:
+            self._ending.claim()
             source = _open_source(settings)
+            self._outputs.claim(Opening.APPEND if goes_on else Opening.ASIDE)
             if not settings.no_db:
                 preflight(settings.place)
-            self._out_fd = open_output(settings.output) if settings.output else 1
-            if settings.output and settings.errors and _same_file(settings.output, settings.errors):
-                self._err_fd = self._out_fd
-            else:
-                self._err_fd = open_output(settings.errors) if settings.errors else 2
-            path = "-" if settings.print_failures else settings.failures
-            failures = Failures(path) if path else None
+            self._ending.begin()
         except BaseException as error:
             self._ending.failed(error)
+            self._outputs.close()
             if source is not None and source.fd > 2:
                 os.close(source.fd)
             raise
         progress = Progress()
-        self._reporter = Reporter(failures, progress, self._restart_all())
+        if progress.is_on:
+            logs.share_terminal(progress.write)
+        name = "stdout" if failures == "-" else failures
+        self._failures = None if name is None else Failures(name, progress)
+        self._reporter = Reporter(self._failures, progress, self._restart_all())
         submission = self._submission(source, place)
+        self._submits = submission is not None
         feed = self._feed(source, submission)
         self._watch = SignalWatch(poller)
         self.writer = self._open_writer(source, submission, place)
@@ -136,21 +149,24 @@ class Run:
             self.writer,
             _client_settings(settings, place, self.id),
             self._reporter,
-            Sink(self._out_fd, settings.output or "stdout", poller, self._taken, progress.erase),
-            Sink(self._err_fd, settings.errors or "stderr", poller, self._taken, progress.erase),
+            Sink(self._outputs.streams[0], settings.output or "stdout", poller, self._taken, progress),
+            Sink(self._outputs.streams[1], settings.errors or "stderr", poller, self._taken, progress),
             [feed] if feed is not None else [],
             Signals(self._watch.take, settings.drain_time, place.term_kills, logs.rotate),
-            await_store=settings.restart,
+            await_store=settings.restart or _is_tight(place.slots),
+            # Also for what is handed in or adopted meanwhile, except that each of those says what it keeps.
+            given={name: value for name, value in _given(settings).items() if name != "keep_output"},
             reopen=self._reopen,
+            begin=self._begin,
         )
         if submission is not None:
-            self.server.learn([submission])
+            self.server.learn(submission)
         self._ending.watch(self.server, self._scheduler, self._reporter)
 
     def receive(self, source: Source) -> None:
         """Take in tasks from visitors of `source`, and tell them how this run stands."""
         place, settings, server = self._place, self._settings, self.server
-        database = "none" if settings.no_db else str(settings.place)
+        database = "none" if settings.no_db else escaped(str(settings.place))
         facts = RunFacts(self.id, place.host, os.getpid(), __version__, place.transport, self._wall(), database)
 
         def status() -> Status:
@@ -160,6 +176,8 @@ class Run:
 
         here = Surroundings(self._ids.task, self._ids.submission, self._wall, server.hand_in, self._closing, status)
         server.visits = Visits(source, here)
+        source.hold()
+        server.on_ready = source.admit
 
     def _closing(self) -> str | None:
         """Why nothing can be handed in now."""
@@ -175,18 +193,32 @@ class Run:
         self.writer.start()
         self._ending.find_walltime(self._poller)
 
+    def turns(self, parts: Sequence[Part] = ()) -> int:
+        """Take turns beside `parts` until all have finished, then `close`; the exit status.
+
+        Where memory runs out the server alone goes on: it commits what it knows and ends as unfinished.
+        """
+        spare = Spare(1)  # for the traceback of an error that nobody foresaw
+        try:
+            reactor.run(self._poller, [self.server, *parts])
+        except MemoryError as error:
+            log.critical("%s; the run ends here", lack(error))
+            self.server.fall("out of memory")
+            reactor.run(self._poller, [self.server])
+        finally:
+            spare.give()
+        return self.close()
+
     def close(self) -> int:
         """Say how it ended, release everything, and give the exit status."""
-        return self._ending.ended(self._close(), self.server.finish)
+        return self._ending.ended(self._close(), self.server.finish, self.writer.error)
 
     def _close(self) -> int:
         self._watch.stop()
         self.writer.join(0.0 if self.server.abandoned else 10.0)
         self._reporter.close()
         lost = self.server.output_lost()
-        for fd in {self._out_fd, self._err_fd}:
-            if fd > 2:
-                os.close(fd)
+        self._outputs.close()
         finish = self.server.finish or Finish(0, 0, 0, 0, "store failed")
         complete = self.server.feed_complete
         unwritten = 0 if self.server.abandoned else self.writer.backlog
@@ -197,19 +229,20 @@ class Run:
             self._how_to_resume(),
             unwritten,
             self.server.unread,
+            self._how_to_retry(),
         )
-        if isinstance(self.writer.error, Fenced):
-            line = None  # the tasks are another server's, which tells how they end
+        if isinstance(self.writer.error, Fenced | Refused):
+            line = None  # the tasks are another server's, which tells how they end; or nothing was begun
         for told in (self.server.losses.line(), set_aside_line(*self._scheduler.set_aside()), line):
             if told is not None:
-                sys.stderr.write(f"hs: {told}\n")
+                sys.stderr.write(f"hs: {escaped(told)}\n")
         if lost:
             sys.stderr.write(
                 f"hs: no space left for the rest of what tasks printed to {' and '.join(lost)}; it is lost, "
                 "their results are not\n"
             )
             return 5
-        return exit_status(finish, complete, self._settings.allow_failures)
+        return exit_status(finish, complete, self._settings.allow_failures, self.server.was_interrupted)
 
     def on_signal(self, heard: Callable[[int], None]) -> None:
         """Have `heard` told of signals to this process (the executor beside this server)."""
@@ -225,6 +258,22 @@ class Run:
 
     # -- parts -------------------------------------------------------------------------------------------
 
+    def _begin(self, opened: Opened) -> None:
+        """The database is ours: open what is written. Raises ``OutputError`` or ``InputError``.
+
+        What there is stays at its place where this run goes on with what earlier ones left, else it is kept aside.
+        """
+        fresh = self._submits and opened.resumed is None and not self._settings.forever
+        how = Opening.ASIDE if fresh else Opening.APPEND
+        anew = self._settings.retry_failed and not fresh  # what still has failed is told by the database
+        out, err, failures = self._outputs.open(how, failures=Opening.ANEW if anew else how)
+        for sink, fd in ((self.server.out, out), (self.server.err, err)):
+            if not sink.begun:
+                sink.begin(fd)
+        if self._failures is not None and failures is not None:
+            self._failures.begin(failures)
+        self._ending.opened()
+
     def _taken(self, peer: int, size: int) -> None:
         self.server.taken(peer, size)
 
@@ -235,7 +284,7 @@ class Run:
         options = {
             "task_timeout": settings.task_timeout,
             "capture": settings.capture,
-            "exports": settings.exports,
+            **exports_options(settings.exports),
             **Wishes(settings.keep_output).options,
             **limit_option(settings.poison),
         }
@@ -244,7 +293,7 @@ class Run:
             "file" if source.again else "stdin",
             source.path,
             settings.template,
-            msgspec.json.encode(options, order="sorted").decode(),
+            encoded(options),
             settings.task_cwd or os.getcwd(),
             self.id,
             place.host,
@@ -260,7 +309,6 @@ class Run:
         """The rest of a FILE that was left half read. Raises ``InputError`` where it is gone or changed."""
         path = submission.path or ""
         terms = Terms.of_options(submission.options)
-        template = Template(terms.template)
         feed = Feed(
             open_file(path),
             path,
@@ -268,7 +316,7 @@ class Run:
             self._ids.task,
             self._wall,
             terms.defaults,
-            None if template.trivial else Expander(template, submission.cwd),
+            terms.expander(submission.cwd),
         )
         if Terms.are_in(submission.options):
             feed.way_out = "restore it, or hand its new lines over with hs submit"
@@ -299,12 +347,21 @@ class Run:
             ranks=place.ranks,
             slots=place.slots,
             job=place.job,
-            command=shlex.join(["hs", *self._argv]),
+            command=joined(["hs", *self._argv]),
             cwd=os.getcwd(),
             start_time=self._wall(),
         )
         revision = self._revision(source) if settings.update or settings.repeat else None
-        plan = Plan(submission, settings.restart, settings.forever, settings.take_over, revision)
+        plan = Plan(
+            submission,
+            settings.restart,
+            settings.forever,
+            settings.take_over,
+            revision,
+            asks=True,
+            given=_given(settings),
+            again=IdSource().task if settings.retry_failed else None,  # not the scheduler's: another thread
+        )
         if settings.no_db:
             from hypershell.data.memory import MemoryWriter
 
@@ -347,16 +404,35 @@ class Run:
         if self._settings.no_db or (self._settings.file is None and not self._settings.restart):
             return None if self._settings.no_db else self._restart_all()
         if self._place.ranks > 1:  # a launcher stands before our words, and we do not know all of its own
-            return "the same command" if self._settings.restart else "the same command and --restart"
+            return _THE_SAME if self._settings.restart else f"{_THE_SAME} and --restart"
         words = ["hs", *self._argv]
-        return shlex.join(words if self._settings.restart else [*words, "--restart"])
+        return joined(words if self._settings.restart else [*words, "--restart"])
+
+    def _how_to_retry(self) -> str | None:
+        """The command that tries failed tasks again; None: nothing can."""
+        command = self._how_to_resume()
+        if command is None or self._settings.retry_failed:
+            return command
+        return f"{command}{' and' if command == _THE_SAME else ''} --retry-failed"
 
     def _restart_all(self) -> str:
         return f"hs {self._settings.command} --restart {self._naming()}".rstrip()
 
     def _naming(self) -> str:
         """The words that name our database; one on a server is named by the configuration."""
-        return "" if self._settings.server is not None else f"--db {shlex.quote(self._settings.db)}"
+        return "" if self._settings.server is not None else f"--db {quoted(self._settings.db)}"
+
+
+def _given(settings: RunSettings) -> dict[str, Any]:
+    """What this start says of how tasks are run; the rest stays as a submission has it."""
+    values = {
+        "task_timeout": settings.task_timeout,
+        "capture": settings.capture,
+        "exports": settings.exports,
+        "keep_output": settings.keep_output,
+        "poison": settings.poison,
+    }
+    return {name: values[name] for name in settings.given_how}
 
 
 def _open_source(settings: RunSettings) -> _Source | None:
@@ -381,19 +457,12 @@ def _refuse_overwriting(settings: RunSettings) -> None:
     written.append(("--status-file", settings.status_file))
     for flag, path in written:
         for what, other in kept:
-            if path and other and _same_file(path, other):
+            if path and other and is_same_file(path, other):
                 raise UsageError(f"Using {flag} {path} would overwrite {what}: name another file")
-    for flag, path in written[:2]:
-        if path and settings.failures and _same_file(path, settings.failures):
-            raise UsageError(f"Using {flag} and -f with the same file is invalid: {path}")
-
-
-def _same_file(one: str, other: str) -> bool:
-    """Whether both are one regular file, or will be once it is made."""
-    try:
-        return stat.S_ISREG(os.stat(one).st_mode) and os.path.samefile(one, other)
-    except OSError:
-        return os.path.realpath(one) == os.path.realpath(other)
+    for number, (flag, path) in enumerate(written):
+        for other_flag, other in written[max(number + 1, 2) :]:  # -o and -e may be one
+            if path and other and is_same_file(path, other):
+                raise UsageError(f"Using {flag} and {other_flag} with the same file is invalid: {path}")
 
 
 def _policy(settings: RunSettings, source: _Source | None, place: Place) -> Policy:
@@ -422,6 +491,12 @@ def _policy(settings: RunSettings, source: _Source | None, place: Place) -> Poli
     )
 
 
+def _is_tight(slots: int) -> bool:
+    """Whether tasks could take what the database needs to be opened: they begin after it then."""
+    limit = descriptor_limit()
+    return limit is not None and limit < _DESCRIPTORS + _DESCRIPTORS_OF_TASK * slots
+
+
 def _client_settings(settings: RunSettings, place: Place, server_id: str) -> ClientSettings:
     return ClientSettings(
         slots=place.slots,
@@ -429,11 +504,11 @@ def _client_settings(settings: RunSettings, place: Place, server_id: str) -> Cli
         bundlewait=settings.bundlewait,
         signalwait=settings.signalwait,
         idle_timeout=settings.idle_timeout,
-        task_timeout=settings.task_timeout,
-        task_cwd=settings.task_cwd,
-        exports=settings.exports,
-        capture=settings.capture,
-        capture_dir=settings.capture_dir,
+        # These are those of each submission (``Server.learn``).
+        task_timeout=None,
+        capture=False,
+        task_cwd=None if settings.task_cwd is None else to_bytes(settings.task_cwd),
+        capture_dir=to_bytes(settings.capture_dir),
         log_level=settings.log_level,
         log_style=settings.log_style,
         server_id=server_id,

@@ -11,7 +11,7 @@ from hypershell.core.clients import Client
 from hypershell.core.scheduler import Scheduler
 from hypershell.proto.visits import ClientStatus, Status
 
-__all__ = ["Pace", "RunFacts", "make_status"]
+__all__ = ["Pace", "RunFacts", "make_status", "state_of"]
 
 
 class Pace:
@@ -99,6 +99,15 @@ def make_status(
     )
 
 
+def state_of(client: Client) -> str:
+    """What a client does, in a word or two."""
+    if client.draining:
+        return "draining"
+    if client.aside:
+        return "quarantined"
+    return "running" if client.stuck is None else "no room"
+
+
 def _client(client: Client, silent: float | None) -> ClientStatus:
     info = client.info
     return ClientStatus(
@@ -111,6 +120,6 @@ def _client(client: Client, silent: float | None) -> ClientStatus:
         held=len(client.holding),
         since=client.since,
         silent=silent,
-        state="draining" if client.draining else "quarantined" if client.aside else "running",
+        state=state_of(client),
         labels=info.labels,
     )

@@ -11,16 +11,19 @@ import logging
 import os
 import select
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 from hypershell.core.model import FeedMark, Submission, Task
-from hypershell.data.store import Fenced
+from hypershell.data.store import Fenced, Submitted
+from hypershell.data.tally import Tally
 from hypershell.errors import InputError, StoreError
 from hypershell.ids import IdSource
+from hypershell.server.again import pieces, same_work, told
 from hypershell.server.feed import Feed, task_of
-from hypershell.server.terms import Expander, Terms, Wishes
-from hypershell.template import ExpansionError, Template
+from hypershell.server.revision import described
+from hypershell.server.terms import Terms, Wishes
+from hypershell.template import ExpansionError
 
 __all__ = ["Handing", "Handover", "Shown"]
 
@@ -49,6 +52,8 @@ class Handover(Protocol):
     def discard(self) -> None: ...
     def has(self, number: int) -> bool: ...
     def is_half_submitted(self, path: str) -> bool: ...
+    def earlier(self, path: str) -> list[Submitted]: ...
+    def lines(self, numbers: Sequence[int]) -> Iterator[list[Task]]: ...
     def remains(self, name: str) -> str: ...
 
 
@@ -90,8 +95,7 @@ class Handing:
         self._rows = rows
         self._wait = wait
         self._bar = bar
-        self._expander = Expander(Template(terms.template), cwd)
-        self._expand = None if Template(terms.template).trivial else self._expander
+        self._expand = terms.expander(cwd)
 
     def command(self, line: str, task_id: str | None = None) -> str:
         """Hand over a single command; its id: a new one, or `task_id`.
@@ -111,22 +115,35 @@ class Handing:
 
     # -- a FILE ------------------------------------------------------------------------------------------
 
-    def file(self, fd: int, name: str) -> int:
+    def file(self, fd: int, name: str, *, update: bool = False, repeat: bool = False) -> int:
         """Hand over a FILE that can be read again; the number of tasks.
+
+        With `update` it is only what was not handed over before; with `repeat` nothing is said of that.
 
         Raises:
             InputError: a bad line, or a FILE that changes meanwhile; nothing was submitted.
         """
         size = os.fstat(fd).st_size
         checked = self._check(fd, name, size)
-        os.lseek(fd, 0, os.SEEK_SET)
         path = os.path.realpath(name)
-        if self._submitter.is_half_submitted(path):
+        half = self._submitter.is_half_submitted(path)
+        if half and update:
+            raise StoreError(
+                f"an earlier submission of {name} is unfinished, so its new lines cannot be told: a server goes on "
+                "with it (hs cluster --restart); nothing was submitted"
+            )
+        work = [] if half else same_work(self._submitter.earlier(path), self._terms, self._cwd)
+        if work and update:
+            return self._new_lines(fd, name, path, checked, work)
+        if half:
             log.warning(
                 "an earlier submission of %s is unfinished, and a server goes on with it; "
                 "this one submits all of it once more",
                 name,
             )
+        elif work and not repeat:
+            log.warning("%s", told(name, work[0]))
+        os.lseek(fd, 0, os.SEEK_SET)
         submission = self._submission("file", path)
         feed = self._feed(fd, name, submission.id, self._expand)
         bar = self._bar("submitting", size)
@@ -145,7 +162,8 @@ class Handing:
 
     def _check(self, fd: int, name: str, size: int) -> FeedMark:
         """Read all of a FILE; how far that is. Commands of a template do not run for that."""
-        feed = self._feed(fd, name, 0, None if self._expander.runs_commands else self._expand, _no_id)
+        expand = None if self._expand is not None and self._expand.runs_commands else self._expand
+        feed = self._feed(fd, name, 0, expand, _no_id)
         bar = self._bar("checking", size)
         count = 0
         try:
@@ -190,6 +208,45 @@ class Handing:
         if pending:
             log.debug("Submitted %d tasks", len(pending))
         return count + len(pending)
+
+    def _new_lines(self, fd: int, name: str, path: str, checked: FeedMark, work: list[Submitted]) -> int:
+        """Hand over the lines of a FILE that no submission of `work` has; how many they are.
+
+        Each transaction is a submission of its own: what is committed of them counts at the next comparison. The
+        last alone says what the FILE is, for only it is known to be the last.
+        """
+        if work[0].digest == checked.digest:
+            log.info("%s is as it was when it was submitted: it has no new lines", name)
+            return 0
+        with Tally() as tally:
+            for page in self._submitter.lines([one.number for one in work]):
+                tally.have(page)
+            for tasks in self._pieces(fd, name, checked, "nothing was submitted: submit it again"):
+                tally.want(tasks)
+            difference = tally.settle()
+            log.info("%s", described(name, difference))
+            count = 0
+            pending: list[Task] = []
+            for tasks in self._pieces(fd, name, checked, "submit it again with --update"):
+                pending += filter(tally.take, tasks)
+                while len(pending) > (most := self._rows or _ROWS):
+                    count += self._add_update(path, pending[:most], FeedMark(0, 0, 0, ""))
+                    del pending[:most]
+            if count + len(pending) < difference.new:
+                raise InputError(
+                    f"{name}: only {count} of its new lines were submitted: the template makes another command "
+                    "of a line each time: submit a file with the new lines"
+                )
+            return count + self._add_update(path, pending, checked)
+
+    def _pieces(self, fd: int, name: str, checked: FeedMark, way_out: str) -> Iterator[list[Task]]:
+        os.lseek(fd, 0, os.SEEK_SET)
+        return pieces(self._feed(fd, name, 0, self._expand), checked, way_out)
+
+    def _add_update(self, path: str, tasks: list[Task], mark: FeedMark) -> int:
+        if tasks:
+            self._add(self._submission("file", path, is_update=True), tasks, mark)
+        return len(tasks)
 
     # -- a stream ----------------------------------------------------------------------------------------
 
@@ -260,13 +317,13 @@ class Handing:
         defaults = self._terms.defaults
         return Feed(fd, name, submission, new_id or self._ids.task, time.time, defaults, expand, strict=True)
 
-    def _submission(self, source: str, path: str | None) -> Submission:
+    def _submission(self, source: str, path: str | None, is_update: bool = False) -> Submission:
         return Submission(
             self._ids.submission(),
             source,
             path,
-            "{}",
-            self._terms.to_options(self._wishes),
+            self._terms.template_of_clients,
+            self._terms.to_options(self._wishes, is_update),
             self._cwd,
             self._submit_id,
             self._host,

@@ -1,17 +1,20 @@
 """What a submission lays over the lines of its FILE before they are stored: tags, resources, a template.
 
-``hs submit`` expands its template at once, so the rows hold finished commands; its terms are kept with the
-submission, so that a server can read the rest of a FILE whose submitter was killed. Knows nothing of databases.
+``hs submit`` expands its template at once, so the rows hold finished commands, unless it asks for the slot of a
+task: then clients do. Its terms are kept with the submission, so that a server can read the rest of a FILE whose
+submitter was killed. Knows nothing of databases.
 """
 
 from __future__ import annotations
 
 import subprocess
+from typing import Any
 
 import msgspec
 from msgspec import Struct
 
 from hypershell.core.model import Scalar
+from hypershell.ostext import beside, cut_beside, from_bytes, to_bytes
 from hypershell.tags import Directives
 from hypershell.template import ExpansionError, Template
 
@@ -56,24 +59,49 @@ class Terms(Struct, frozen=True):
         """What directives of lines are laid over."""
         return Directives(dict(self.tags), self.group, self.cores, self.memory, self.timeout)
 
-    def to_options(self, wishes: Wishes) -> str:
-        """The text of column ``options``."""
-        return msgspec.json.encode({_KEY: self, **wishes.options}, order="sorted").decode()
+    @property
+    def template_of_clients(self) -> str:
+        """What clients make commands with: a template that asks for a slot; any other is done with before."""
+        return self.template if Template(self.template).needs_slot else "{}"
+
+    def expander(self, cwd: str) -> Expander | None:
+        """What makes the commands that are stored; None: lines are stored as they are."""
+        template = Template(self.template)
+        return None if template.trivial or template.needs_slot else Expander(template, cwd)
+
+    def to_options(self, wishes: Wishes, is_update: bool = False) -> str:
+        """The text of column ``options``; `is_update`: of a submission that has only the new lines of its FILE."""
+        more = {"update": True} if is_update else {}
+        submit = {**msgspec.structs.asdict(self), **beside({"template": self.template})}
+        return msgspec.json.encode({_KEY: submit, **wishes.options, **more}, order="sorted").decode()
+
+    @staticmethod
+    def submitted(text: str) -> tuple[Terms | None, bool]:
+        """The terms in column ``options``, None where it is that of a run; and whether it is an update."""
+        found = msgspec.json.decode(text, type=_Options)
+        return _terms(found), found.update
 
     @staticmethod
     def are_in(text: str) -> bool:
         """Whether column ``options`` is that of ``hs submit``, and not that of a run."""
-        return msgspec.json.decode(text, type=_Options).submit is not None
+        return Terms.submitted(text)[0] is not None
 
     @classmethod
     def of_options(cls, text: str) -> Terms:
         """The terms in column ``options``; those that change nothing for a submission of a run."""
-        found = msgspec.json.decode(text, type=_Options).submit
-        return cls() if found is None else found
+        return cls.submitted(text)[0] or cls()
 
 
 class _Options(Struct):
-    submit: Terms | None = None
+    submit: dict[str, Any] | None = None
+    update: bool = False
+
+
+def _terms(options: _Options) -> Terms | None:
+    if options.submit is None:
+        return None
+    terms = msgspec.convert(options.submit, Terms)
+    return msgspec.structs.replace(terms, **cut_beside(options.submit, {"template": terms.template}))
 
 
 class Expander:
@@ -92,7 +120,7 @@ class Expander:
     def _output(self, command: str) -> str:
         try:
             done = subprocess.run(
-                ["/bin/sh", "-c", command.encode("utf-8", "surrogateescape")],
+                ["/bin/sh", "-c", to_bytes(command)],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 cwd=self._cwd,
@@ -104,4 +132,4 @@ class Expander:
             raise ExpansionError(f"template command ended with status {done.returncode}: {command[:60]}")
         if b"\0" in done.stdout:
             raise ExpansionError(f"template command printed a NUL byte: {command[:60]}")
-        return done.stdout.decode("utf-8", "surrogateescape").strip()
+        return from_bytes(done.stdout).strip()

@@ -12,11 +12,15 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
+import msgspec
 from msgspec import Struct
 
 from hypershell.core.model import FeedMark, Submission, Task
+from hypershell.ostext import from_bytes
 from hypershell.proto.visits import Ask, HandIn, Line, Lines, Refused, Status, Taken, Told
+from hypershell.server.terms import Terms, Wishes
 from hypershell.tags import Scalar, is_tag
+from hypershell.template import TemplateError
 from hypershell.transport import Lost
 
 __all__ = ["Source", "Surroundings", "Visits"]
@@ -26,6 +30,12 @@ log = logging.getLogger("hypershell.server")
 
 class Source(Protocol):
     """What lets visitors in; ``net.listener.Listener`` is one."""
+
+    def hold(self) -> None:
+        """Let nobody in for now."""
+
+    def admit(self) -> None:
+        """Let in whoever comes."""
 
     def visits(self) -> Sequence[tuple[int, str, Any]]:
         """Messages of visitors since the last call: peer, role, message (or ``Lost``)."""
@@ -104,15 +114,21 @@ class Visits:
         if peer in self._visitors:
             self._refuse(peer, "a second begin")
             return
+        try:
+            Wishes.of_options(message.options)
+            template = Terms.of_options(message.options).template_of_clients
+        except (msgspec.DecodeError, TemplateError) as error:
+            self._refuse(peer, f"options that cannot be read: {error}")
+            return
         here = self._here
         self._visitors[peer] = _Visitor(
             Submission(
                 here.new_submission(),
                 "live",
-                None if message.source in ("command", "stdin") else message.source,
-                "{}",
+                None if message.source in (b"command", b"stdin") else from_bytes(message.source),
+                template,
                 message.options,
-                message.cwd,
+                from_bytes(message.cwd),
                 message.submit_id,
                 message.submit_host,
                 here.wall(),

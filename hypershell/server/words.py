@@ -13,5 +13,5 @@ def words_for(action: act.Acknowledge | act.CancelTasks | act.RecallTasks) -> ms
     if isinstance(action, act.Acknowledge):
         return msg.Acknowledged(action.count)
     if isinstance(action, act.CancelTasks):
-        return msg.Cancel(action.tasks)
+        return msg.Cancel(action.tasks, action.signal)
     return msg.Recall(action.tasks)

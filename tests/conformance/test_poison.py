@@ -7,6 +7,7 @@ from msgspec.structs import replace
 
 from hypershell.core.actions import Dispatch, Return
 from hypershell.core.model import Task
+from hypershell.core.poison import limit_in
 from tests.conformance.test_store import (
     NAMES,
     NOW,
@@ -116,5 +117,7 @@ def test_a_submission_goes_on_whatever_limit_is_said(shared: Place, stored: str)
     new = Session(shared.store(), new_submission("/in/other"))
     for options in ("{}", '{"poison":4}', '{"poison":5}'):
         like = new_submission(options=options)
-        assert [claim.submission for claim in new.store.claims(like)] == [old.submission.id]
-    assert new.store.claims(new_submission(options='{"poison":5,"capture":true}')) == []
+        (claim,) = new.store.claims(like)
+        assert claim.submission == old.submission.id
+    taken = new.store.take([claim], {"poison": 7})
+    assert [limit_in(one.options) for one in taken.submissions] == [7]

@@ -435,12 +435,24 @@ def test_only_one_of_two_takers_gets_it(shared: Place) -> None:
     assert taken == [[old.submission.id], []]
 
 
-def test_a_submission_is_known_by_path_template_options_and_cwd(shared: Place) -> None:
+def test_a_submission_is_known_by_its_work_and_not_by_how_it_is_run(shared: Place) -> None:
     old = Session(shared.store())
     other = Session(shared.store(), new_submission("/in/elsewhere"))
-    assert [claim.submission for claim in other.store.claims(new_submission())] == [old.submission.id]
-    assert other.store.claims(new_submission(options='{"cores":2}')) == []
-    assert other.store.claims(new_submission(path=None)) == []
+    for options in ("{}", '{"task_timeout":10.0,"exports":{"A":"b"},"capture":true,"keep_output":true}'):
+        assert [claim.submission for claim in other.store.claims(new_submission(options=options))] == [
+            old.submission.id
+        ]
+    for change in ({"template": "echo {}"}, {"cwd": "/in"}, {"path": None}, {"options": '{"submit":{}}'}):
+        assert other.store.claims(replace(new_submission(), **change)) == []
+
+
+@pytest.mark.parametrize("name", ["path", "template", "cwd"])
+def test_a_submission_of_bytes_is_not_that_of_the_text_that_shows_them(shared: Place, name: str) -> None:
+    bytes_, text = (replace(new_submission(), **{name: word}) for word in ("/caf\udce9", r"/caf\xe9"))
+    one, two = Session(shared.store(), bytes_), Session(shared.store(), replace(text, id=text.id + 1))
+    assert [claim.submission for claim in two.store.claims(replace(bytes_, id=0))] == [bytes_.id]
+    assert [claim.submission for claim in one.store.claims(replace(text, id=0))] == [text.id + 1]
+    assert two.store.take(two.store.claims(replace(bytes_, id=0))).submissions == [bytes_]
 
 
 def test_the_newest_of_several_like_it_is_meant(shared: Place) -> None:
@@ -474,3 +486,27 @@ def test_changes_of_others_are_noticed(shared: Place) -> None:
     while not one.store.changed():  # what is announced arrives a moment after the commit
         assert time.monotonic() < until
     assert not one.store.changed()
+
+
+def test_a_run_that_is_forgotten_leaves_what_it_found_and_nothing_of_its_own(shared: Place) -> None:
+    first = Session(shared.store())
+    tasks = first.put(3)
+    first.store.end_run(Finish(0, 0, 0, 3, "drained"))
+    first.store.close()
+    second, run = shared.store(), new_run()
+    second.open()
+    second.begin_run(run)
+    assert second.take(second.claims(None)).submissions == [first.submission]
+    second.add_submission(replace(new_submission("/in/other"), submit_id=run.id))
+    second.forget_run()
+    with pytest.raises(Fenced):
+        second.beat()  # it is no run any more
+    second.close()
+    third = shared.store()
+    third.open()
+    third.begin_run(new_run())
+    (claim,) = third.claims(None)
+    assert (claim.submission, claim.holder, claim.owner) == (first.submission.id, None, None)
+    assert third.take([claim]).pending == {0: 3}
+    assert ids(third.load(0, 10)[0]) == ids(tasks)
+    third.close()

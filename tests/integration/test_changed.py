@@ -139,7 +139,8 @@ def test_repeat_says_what_it_leaves(hs: Hs) -> None:
     process.communicate()
     hs.file(["echo a"])
     done = hs.run("cluster", "tasks.in", "--restart", "--repeat")
-    assert done.out == "a\n" and "before it was changed is unfinished" in done.err
+    assert done.out == "a\n" and "tasks.in was changed since it was run before" in done.err
+    assert "unfinished; its tasks are left alone" in done.err
 
 
 def test_rotated_tasks_are_not_new(hs: Hs) -> None:

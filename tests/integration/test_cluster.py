@@ -257,6 +257,7 @@ def test_ctrl_c_drains_and_says_so(hs: Hs) -> None:
     assert (process.returncode, out) == (4, b"done\n")
     assert b"1 task unfinished" in err and b"--restart" in err
     assert hs.states() == {"pending": 1, "succeeded": 1}
+    assert hs.rows("SELECT outcome FROM run") == [("drained",)], "no task was stopped"
     assert hs.run("cluster", "tasks.in", "-b1", "--restart").out == "never\n"
     assert hs.states() == {"succeeded": 2}
 
@@ -271,7 +272,8 @@ def test_interrupt_stops_tasks_which_stay_pending(hs: Hs, first: str, second: st
         assert process.stderr is not None and process.stderr.readline()
         process.send_signal(getattr(signal, second))
     process.communicate(timeout=30)
-    assert process.returncode in (4, 75)
+    assert process.returncode == (4 if first == "SIGINT" else 75)
+    assert hs.rows("SELECT outcome FROM run") == [("interrupted",)]
     assert gone(pid)
     assert hs.rows("SELECT state, exit_status, attempt FROM task") == [("pending", None, 1)]
 
@@ -284,6 +286,7 @@ def test_sigterm_with_a_drain_time(hs: Hs) -> None:
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=30)
     assert process.returncode == 75 and gone(pid)
+    assert hs.rows("SELECT outcome FROM run") == [("interrupted",)]
     assert hs.states() == {"pending": 1}
 
 

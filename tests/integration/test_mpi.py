@@ -126,10 +126,11 @@ def test_hs_mpi_starts_itself_under_its_own_mpiexec(job: Job) -> None:
     env |= {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
     command = [job.mpi.python, "-m", "hypershell", "mpi", "tasks.in"]
     for extra, ranks in ((["-n", "4"], 4), ([], 1)):
-        done = subprocess.run([*command, *extra], cwd=job.hs.folder, env=env, capture_output=True, timeout=90)
+        words = [*command, *extra, "--db", f"{ranks}.db"]
+        done = subprocess.run(words, cwd=job.hs.folder, env=env, capture_output=True, timeout=90)
         assert (done.returncode, done.stderr) == (0, b"")
         assert sorted(map(int, done.stdout.split())) == list(range(20))
-        assert job.hs.rows("SELECT ranks FROM run ORDER BY start_time DESC LIMIT 1") == [(ranks,)]
+        assert job.hs.rows("SELECT ranks FROM run", db=job.hs.folder / f"{ranks}.db") == [(ranks,)]
 
 
 @each_mpi()

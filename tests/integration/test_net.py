@@ -247,6 +247,9 @@ def test_tasks_are_handed_in_while_a_server_runs(hs: Hs) -> None:
         assert sorted(lines(worker, 3)) == ["0", "1", "2"]
         done = hs.run("submit", "--connect", "c.json", "--template", "echo '<{}>'", input="a\nb\n")
         assert done.status == 0 and sorted(lines(worker, 2)) == ["<a>", "<b>"]
+        hs.run("submit", "--connect", "c.json", "--template", "echo {slot} $TASK_SLOT {slot_count} {}", "--", "z")
+        (shown,) = [line.split() for line in lines(worker, 1)]
+        assert shown in (["0", "0", "2", "z"], ["1", "1", "2", "z"]), "the client makes the command"
         task_id = hs.run("task", "submit", "--connect", "c.json", "--", "sh", "-c", "exit 3").out.strip()
         assert hs.run("wait", task_id, "-s").out == "3\n"
         process.send_signal(signal.SIGTERM)

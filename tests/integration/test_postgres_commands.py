@@ -130,8 +130,10 @@ def test_cancel_reaches_a_running_task(pg: PostgresHs) -> None:
         said(pg, "submit", "echo up; exec sleep 1000")
         assert line_of(server) == "up"
         (row,) = pg.rows("SELECT id FROM task")
-        assert "Asked the server of 1 running tasks" in said(pg, "update", "-f", "--cancel", row[0])
-        assert pg.run("wait", row[0], "-s").out != "0\n"
+        assert "Asked the server of 1 running tasks" in said(
+            pg, "update", "-f", "--cancel", "--signal", "USR1", row[0]
+        )
+        assert pg.run("wait", row[0], "-s").out == f"{-signal.SIGUSR1}\n"
         assert pg.states() == {"cancelled": 1}
         said(pg, "submit", "echo next")
         assert line_of(server) == "next"
@@ -145,6 +147,13 @@ def test_runs_are_listed(pg: PostgresHs) -> None:
     assert (run["succeeded"], run["failed"], run["ended"], run["clients"]) == (1, 1, "complete", 1)
     assert run["source"].endswith("tasks.in")
     assert run["id"] in good(pg, "runs", run["id"][:13])
+    for _ in range(2):
+        pg.run("cluster", "tasks.in", "--restart")
+    sources = [run["source"] for run in json.loads(good(pg, "runs", "--json"))]
+    assert len(sources) == 3 and set(sources) == {run["source"]}, "the one in the middle has it no longer"
+    assert pg.rows("SELECT count(*) FROM meta WHERE key LIKE 'had %'") == [(1,)]
+    good(pg, "initdb", "--truncate", "--yes")
+    assert pg.rows("SELECT count(*) FROM meta WHERE key LIKE 'had %'") == [(0,)]
 
 
 def test_export_and_import_between_a_server_and_a_file(pg: PostgresHs) -> None:

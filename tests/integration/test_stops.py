@@ -30,7 +30,7 @@ def test_tasks_that_take_long_to_stop_are_no_failure_of_the_store(hs: Hs) -> Non
     process.send_signal(signal.SIGTERM)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 75 and b"go on with: hs cluster" in said
-    assert outcome(hs) == "drained" and hs.states() == {"pending": 2}
+    assert outcome(hs) == "interrupted" and hs.states() == {"pending": 2}
 
 
 def test_the_ladder_fits_into_what_is_left_of_the_allocation(hs: Hs) -> None:

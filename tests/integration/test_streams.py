@@ -70,7 +70,7 @@ def test_the_last_line_lists_just_the_failures_that_it_counts(hs: Hs) -> None:
     hs.file(["false", "true"])
     hs.run("cluster", "tasks.in")
     done = hs.run("cluster", "tasks.in", "-r", "2")
-    command = done.err.splitlines()[-1].partition("list them with: hs ")[2].removesuffix(")")
+    command = done.err.splitlines()[-1].partition("list them with: hs ")[2].partition("); ")[0]
     listed = hs.run(*shlex.split(command), "args", "attempt")
     assert listed.out == "false\t3\n"
 
@@ -85,7 +85,7 @@ def test_a_copy_for_each_rank_is_warned_of(hs: Hs) -> None:
     hs.file(["true"])
     done = hs.run("cluster", "tasks.in", env={"PMI_RANK": "0", "PMI_SIZE": "4"})
     assert done.status == 0 and "started 4 of us, and each runs the whole input: use hs mpi" in done.err
-    assert hs.run("cluster", "tasks.in", env={"PMI_RANK": "1", "PMI_SIZE": "4"}).err == ""
+    assert "started 4 of us" not in hs.run("cluster", "tasks.in", env={"PMI_RANK": "1", "PMI_SIZE": "4"}).err
 
 
 @pytest.mark.parametrize(

@@ -64,6 +64,21 @@ def test_a_running_task_is_stopped_with_its_children_and_the_run_goes_on(hs: Hs)
     assert hs.rows("SELECT count(*) FROM request") == [(0,)]
 
 
+def test_the_first_signal_is_the_users(hs: Hs) -> None:
+    """One that ends of it, and one that only notes it and needs the rest of the ladder."""
+    hs.file(["trap 'echo saved; exit 9' USR1; echo up; while :; do sleep 0.02; done",
+             "trap 'echo noted' USR2; echo up; while :; do sleep 0.02; done"])  # fmt: skip
+    process = hs.start("cluster", "tasks.in", "-N2", "-S1")
+    assert read_lines(process, 2) == ["up", "up"]
+    update(hs, id_of(hs, "saved"), "--cancel", "--signal", "usr1")
+    assert read_lines(process, 1) == ["saved"]
+    update(hs, id_of(hs, "noted"), "--cancel", "--signal", str(int(signal.SIGUSR2)))
+    assert read_lines(process, 1) == ["noted"]
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 0 and b"2 tasks cancelled" in err
+    assert hs.rows("SELECT state, exit_status FROM task ORDER BY id") == [("cancelled", 9), ("cancelled", -2)]
+
+
 def test_deleted_while_it_waits(hs: Hs) -> None:
     os.mkfifo(hs.folder / "gate")
     hs.file(["echo up; read x < gate", "echo queued", "echo never", "echo last"])
@@ -135,8 +150,9 @@ def test_over_mpi(hs: Hs, mpi: Mpi) -> None:
     process = job.start(2, "tasks.in", "-b1")
     with open(hs.folder / "alive") as alive:
         assert process.stdout is not None and process.stdout.readline() == "up\n"
-        update(hs, id_of(hs, "sleep 600"), "--cancel")
+        update(hs, id_of(hs, "sleep 600"), "--cancel", "--signal", "USR2")
         assert alive.read() == ""
     ended = finish(process)
+    assert hs.rows("SELECT exit_status FROM task WHERE args LIKE '%sleep%'") == [(-signal.SIGUSR2,)]
     assert ended.status == 0 and "next" in ended.stdout and "1 task cancelled" in ended.stderr
     assert hs.states() == {"cancelled": 1, "succeeded": 1}

@@ -64,6 +64,10 @@ class Life:
     taken_back: list[int] = field(default_factory=list)
     """Whose failed tasks were taken back by the event that is dealt with."""
     slots: dict[int, int] = field(default_factory=dict)
+    room: dict[int, int] = field(default_factory=dict)
+    """How many of its slots a client can use, where it said so."""
+    moved: float = 0.0
+    """When a task started or ended last."""
     seen_clients: set[int] = field(default_factory=set)
     answered: bool = False
     stops: list[str] = field(default_factory=list)

@@ -7,7 +7,7 @@ committed, and keeps its own books of all that.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Set
+from collections.abc import Callable, Set
 
 from hypershell.core.actions import Dispatch, Finish, Finished, Record, Return
 from hypershell.core.events import WorkFound
@@ -172,6 +172,7 @@ class Checker:
         for other in [other for other in life.slots if self._who[other] == who]:
             del life.slots[other]
         life.slots[client] = info.slots
+        life.room.pop(client, None)
         self._kinds[client] = info.system, info.labels
         life.offers[client] = set(holds)
         life.back.add(who)
@@ -208,6 +209,9 @@ class Checker:
             life.leaving.add(client)
         if client in life.slots and message.results:
             life.answered = True
+            life.moved = self._clock.now
+        if client in life.slots and message.room is not None:
+            life.room[client] = message.room.slots
 
     def heard(self, client: int) -> None:
         """The server has dealt with a message with results; those that counted are in the last record with one."""
@@ -385,6 +389,7 @@ class Checker:
         self._must(dispatch.execution == newer, f"{key} is dispatched as {dispatch.execution}, not {newer}")
         self._must(client in life.slots, f"{key} is dispatched to {client}, which is not here")
         self._must(not life.stops, f"{key} is dispatched after {life.stops}")
+        self._must(life.room.get(client) != 0, f"{key} is dispatched to {client}, which has room for nothing")
         life.execution_of[key] = dispatch.execution
         life.holder[key] = client
         life.holding[client] += 1
@@ -487,9 +492,9 @@ class Checker:
             self._must(right, f"{key} ({execution}) is asked back from {client}, it is with {life.holder.get(key)}")
             self._must(key not in life.told, f"{key} is asked back, it is cancelled")
             self._must((key, execution) in life.sent, f"{key} is asked back before it was sent")
-        most = life.holding[client] - life.slots.get(client, 0)
+        most = life.holding[client] - life.room.get(client, life.slots.get(client, 0))
         self._must(0 < len(tasks) <= most, f"{len(tasks)} tasks are asked back from {client}, {most} wait there")
-        idle = any(life.holding[one] < slots for one, slots in life.slots.items())
+        idle = any(life.holding[one] < life.room.get(one, slots) for one, slots in life.slots.items())
         self._must(idle, f"{tasks} are asked back from {client}, nobody could start them")
         self.recalls += 1
 
@@ -518,6 +523,17 @@ class Checker:
             right = lower < waits and not life.policy.barrier_at_end and self._left(lower) > 0
             self._must(right and not self._fits_any(waits, life.slots.keys()), text)
             life.gave_way.add(waits)
+
+    def stood_still(self, runs: Callable[[int, str], bool]) -> None:
+        """The server gives up since nothing could be started: does nothing that it gave out run?"""
+        life = self._life
+        running = [key for key, client in life.holder.items() if runs(client, key)]
+        self._must(not running, f"no room for anything, but {running} run")
+        since = self._clock.now - life.moved
+        waited = since >= life.policy.room_wait - 1e-6
+        self._must(waited, f"no room for anything, {since:.1f} s after the last result")
+        self._must(any(one in life.slots for one in life.room), "no room for anything: who said so?")
+        life.stops.append("no room")
 
     def handled(self) -> None:
         """The server has dealt with an event: what it took back in spite of a result came from a sick client."""
@@ -593,6 +609,9 @@ class Checker:
             unfit = reason == "no clients left" and self._nobody_fits()
             right = life.policy.closed and all_seen and (not here or unfit)
             self._must(right, f"{reason} with clients {list(life.slots)}")
+        elif reason in ("drained", "interrupted"):  # which of them rests on what ran when the time was over
+            asked = {"drained", "interrupted"} & set(life.stops)
+            self._must(bool(asked), f"over because of {reason}, asked was {life.stops}")
         else:
             self._must(reason in life.stops, f"over because of {reason}, asked was {life.stops}")
 

@@ -76,6 +76,8 @@ class Faults:
     """A client is told by its user to leave."""
     walltime: float = 0.0
     """Chance of a life to be in an allocation that ends, within twice the time that the work takes."""
+    short: float = 0.0
+    """The machine of a client gets short of something, for a while."""
     idle_out: float | None = None
     """Seconds after which idle clients leave."""
 
@@ -137,8 +139,7 @@ def draw(seed: int, clients: int | None = None) -> Plan:
     later = Random(f"outside {seed}")  # so that the rest of a seed is as it was before there was this
     policy = replace(policy, reclaim=later.choice([0.5, 10.0, 60.0]), quarantine=later.choice([1, 3, 10, 10]))
     limits = Random(f"drain time {seed}")
-    drain = limits.choice([0.0, 1.0, 20.0])
-    policy = replace(policy, drain_time=drain, stopping=limits.choice([0.0, 3.0]))
+    policy = replace(policy, drain_time=limits.choice([0.0, 1.0, 20.0]), stopping=limits.choice([0.0, 3.0]))
     faults = dataclasses.replace(
         faults,
         cut=later.choice([0.0, 1.0, 10.0]),
@@ -146,6 +147,9 @@ def draw(seed: int, clients: int | None = None) -> Plan:
         walltime=Random(f"walltime {seed}").choice([0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.5, 1.0]),
         change=Random(f"changes {seed}").choice([0.0, 0.0, 0.0, 2.0, 20.0]),
     )
+    room = Random(f"room {seed}")
+    faults = dataclasses.replace(faults, short=room.choice([0.0, 0.0, 3.0, 30.0]))
+    policy = replace(policy, room_wait=room.choice([3.0, 60.0, 60.0]))
     ramp = Random(f"ramp {seed}")
     if ramp.random() < 0.4:
         delay = ramp.choice([0.0, 0.0, 0.7, 20.0, -0.5, -30.0])

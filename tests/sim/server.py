@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["SUBMISSION", "Server"]
 
 SUBMISSION = 77
-_CONTEXT = msg.Context(SUBMISSION, "{}", "/", "me", "here")
+_CONTEXT = msg.Context(SUBMISSION, b"{}", b"/", "me", "here")
 
 
 class Server:
@@ -131,7 +131,9 @@ class Server:
                 self._hello(number, message)
         elif isinstance(message, msg.Results):
             checker.results(number, message)
-            self.tell(ev.ResultsReceived(number, message.results, message.returned, message.leaving))
+            self.tell(
+                ev.ResultsReceived(number, message.results, message.returned, message.leaving, message.room)
+            )
             checker.heard(number)
         elif isinstance(message, msg.Leave):
             checker.client_gone(number, number in self._world.outside)
@@ -153,7 +155,7 @@ class Server:
     def interrupt(self) -> None:
         if self.begun and not self.over:
             self._world.checker.stop("interrupted")
-            self.tell(ev.InterruptRequested("interrupted"))
+            self.tell(ev.InterruptRequested())
 
     def allocate(self, end: float) -> None:
         """Hear when the allocation ends."""
@@ -186,9 +188,8 @@ class Server:
             idle_timeout=idle,
             task_timeout=None,
             task_cwd=None,
-            exports={},
             capture=False,
-            capture_dir="",
+            capture_dir=b"",
             log_level="warning",
             log_style="default",
             server_id="s",
@@ -249,6 +250,8 @@ class Server:
             self._send(action.client, msg.Acknowledged(action.count))
         elif isinstance(action, act.Note):
             checker.noted(action.text)
+            if action.text.startswith("No task could be started for"):
+                checker.stood_still(self._world.running_at)
         elif isinstance(action, act.LoadMore):
             self._session.put(action)
         elif isinstance(action, act.PauseFeed):

@@ -41,7 +41,7 @@ def test_seeds_meet_every_end() -> None:
     """The drawn plans are not all alike: lives end in each of the ways there are."""
     ends = {end for seed in range(SEEDS) for end in _outcome(seed).ends}
     assert ends >= {"complete", "drained", "group failed", "idle", "interrupted", "killed", "store failed"}
-    assert "walltime" in ends
+    assert {"walltime", "no room"} <= ends
 
 
 def test_seeds_take_queued_tasks_back() -> None:
@@ -321,9 +321,23 @@ def _asks_all_back(_: Callable[..., object]) -> Callable[..., object]:
     return lambda self, group, client, *rest: [(task.id, task.execution) for task in client.holding.values()]
 
 
+def _never_hears_of_room(_: Callable[..., object]) -> Callable[..., object]:
+    return lambda self, client, room: None
+
+
+def _is_impatient(_: Callable[..., object]) -> Callable[..., object]:
+    def waited(self: Scheduler, now: float) -> bool:
+        self.policy = replace(self.policy, room_wait=0.5)
+        return Scheduler._waited_for_room(self, now)
+
+    return waited
+
+
 SABOTAGE = {
     "a death counts twice": ("_mourn", _mourns_twice, "deaths, it saw"),
     "suspects are sent before that is durable": ("_give", _sends_suspects_at_once, "before that is durable"),
+    "clients without room get tasks": ("_has_room", _never_hears_of_room, "room for nothing"),
+    "room is not waited for": ("_waited_for_room", _is_impatient, "after the last result"),
     "more is asked back than waits": ("_newest", _asks_all_back, "wait there"),
     "labels do not matter": ("_client_joined", _takes_all, "which needs"),
     "what was passed over is forgotten": ("_membership_changed", _never_reads_again, "stands still"),

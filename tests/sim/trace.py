@@ -21,6 +21,10 @@ def task(name: str, group: int = 0, **rest: object) -> Task:
     return Task(name, name, 1, group=group, **rest)  # type: ignore[arg-type]
 
 
+#: What is said of groups behind a failed one.
+HELD = "later groups are held back (--restart --retry-failed tries the failed tasks again)"
+
+
 class Run:
     """One scheduler. Each method tells it one fact and gives what it wants done, an action per line.
 
@@ -114,7 +118,7 @@ class Run:
         return lines
 
     def interrupt(self) -> list[str]:
-        return self.tell(ev.InterruptRequested("interrupted"))
+        return self.tell(ev.InterruptRequested())
 
     # -- words -------------------------------------------------------------------------------------------
 

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from random import Random
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from hypershell.core.model import ClientInfo, Special, Task
 from hypershell.executor.machine import Machine
 from hypershell.executor.vocabulary import (
@@ -18,6 +20,7 @@ from hypershell.executor.vocabulary import (
     Exited,
     Greet,
     Interrupted,
+    Lack,
     RecallOrdered,
     Report,
     ResultsKept,
@@ -71,10 +74,16 @@ class Worker:
         self._busy = False
         self._running: dict[str, tuple[int, Task, float]] = {}
         self._runs = 0
+        self.capacity: int | None = None
+        """How many tasks its machine has room for; None: for all."""
         self._due: float | None = None
 
     def hello(self) -> None:
         self.up.send(encode(msg.Hello(msg.PROTOCOL_VERSION, self.info)))
+
+    def holds_running(self, key: str) -> bool:
+        """Whether a task runs here."""
+        return self.alive and key in self._running
 
     def crash(self) -> None:
         """The process is gone, and its tasks with it."""
@@ -164,7 +173,7 @@ class Worker:
         if isinstance(action, Start):
             self._start(action.task)
         elif isinstance(action, Report):
-            self._report(encode(msg.Results(action.results, action.returned, action.leaving)))
+            self._report(action)
         elif isinstance(action, Greet):
             self.up.send(encode(msg.Hello(msg.PROTOCOL_VERSION, self.info, action.holds)))
         elif isinstance(action, SignalTask):
@@ -179,14 +188,19 @@ class Worker:
                 self.up.send(None)  # the new connection, if there is one just now
             self._world.gone(self)
 
-    def _report(self, data: bytes) -> None:
-        self.up.send(data)
-        world = self._world
+    def _report(self, report: Report) -> None:
+        world, message = self._world, msg.Results(report.results, report.returned, report.leaving, report.room)
+        self.up.send(encode(message))
         if world.faults is not None and world.faults.replay and world.random.random() < world.faults.replay:
-            self._clock.after(10 * world.random.random(), self.straight, data)
+            copy = encode(replace(message, room=None))  # news that are old come by no way
+            self._clock.after(10 * world.random.random(), self.straight, copy)
 
     def _start(self, task: Task) -> None:
         world, now = self._world, self._clock.now
+        if world.faults is not None and self.capacity is not None and len(self._running) >= self.capacity:
+            lack = Lack("no descriptors", shared=self.who % 3 == 0)
+            self._events.append(StartFailed(task.id, "no descriptors for it", now, lack))
+            return
         world.checker.started(self.who, task.id, task.execution)
         faults = world.faults
         if faults is not None and faults.no_start and world.random.random() < faults.no_start:

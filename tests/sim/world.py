@@ -48,6 +48,8 @@ class World:
         self.plan = plan
         self.clock = Clock()
         self.random = Random(f"world {plan.seed}")
+        self.rooms = Random(f"rooms {plan.seed}")
+        """For shortages; so that the rest of a seed is as it was before there were any."""
         self.epoch = 1_700_000_000.0
         self.ids = IdSource(lambda: int((self.epoch + self.clock.now) * 1e9), self.random.randbytes)
         self.disk = Disk()
@@ -166,10 +168,10 @@ class World:
         """Draw when what goes wrong; a rate is the expected number in `length` seconds."""
         random = self.random
 
-        def often(rate: float, call: Any, *args: Any) -> None:
+        def often(rate: float, call: Any, *args: Any, draw: Random = random) -> None:
             when = self.clock.now
             while rate:
-                when += random.expovariate(rate / length)
+                when += draw.expovariate(rate / length)
                 if when > stop:
                     return
                 self.clock.at(when, call, server, *args)
@@ -184,6 +186,7 @@ class World:
         often(faults.change, self._change)
         often(faults.cut, self._cut)
         often(faults.retire, self._retire)
+        often(faults.short, self._shorten, draw=self.rooms)
         if faults.walltime and random.random() < faults.walltime:
             end = self.clock.now + 2 * length * random.random()
             self.clock.after(random.choice([0.0, 0.0, 0.1 * length]), server.allocate, end)
@@ -281,6 +284,23 @@ class World:
         worker = self._pick()
         if worker is not None and not server.over:
             worker.retire()
+
+    def _shorten(self, server: Server) -> None:
+        """The machine of a client, or of all clients, has less room than it has slots, for a while."""
+        random, alive = self.rooms, [worker for worker in self._workers.values() if worker.alive]
+        if not alive or server.over:
+            return
+        length = random.choice([1.0, 10.0, 100.0]) * random.random()
+        for worker in alive if random.random() < 0.2 else [random.choice(alive)]:
+            worker.capacity = random.choice([0, 0, 1, worker.info.slots // 2])
+            self.clock.after(length, self._widen, worker)
+
+    def _widen(self, worker: Worker) -> None:
+        worker.capacity = None
+
+    def running_at(self, number: int, key: str) -> bool:
+        """Whether the client of this connection runs that task."""
+        return any(worker.number == number and worker.holds_running(key) for worker in self._workers.values())
 
     def _kill(self, server: Server) -> None:
         if server.over:

@@ -32,7 +32,7 @@ EASY = Limits(linger=0.0)
 def welcome() -> Welcome:
     """A message that a server sends first."""
     return Welcome(
-        ClientSettings(1, None, 5.0, 10.0, None, None, None, {}, False, "", "warning", "default", "server", "host")
+        ClientSettings(1, None, 5.0, 10.0, None, None, None, False, b"", "warning", "default", "server", "host")
     )
 
 

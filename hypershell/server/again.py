@@ -1,0 +1,58 @@
+"""A FILE that ``hs submit`` handed over before: which submissions that were, and how it is read to compare.
+
+A submission of all of a FILE may be followed by updates, which have its new lines only; together they are what the
+database has of it. An update is a submission of its own, since a server may already have the others. Knows no SQL.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+
+from hypershell.core.model import FeedMark, Task
+from hypershell.data.store import Submitted
+from hypershell.errors import InputError
+from hypershell.server.feed import Feed
+from hypershell.server.terms import Terms
+
+__all__ = ["pieces", "same_work", "told"]
+
+#: Lines that are read at a time.
+_ROWS = 8192
+
+
+def same_work(found: Iterable[Submitted], terms: Terms, cwd: str) -> list[Submitted]:
+    """Of the submissions of a FILE, newest first, those with the same template, tags and folder: the updates, and
+    behind them the one that had all of it. What its tasks ask for (group, cores, ...) may differ."""
+    work = []
+    for one in found:
+        before, is_update = Terms.submitted(one.options)
+        if before is None or one.cwd != cwd or (before.template, before.tags) != (terms.template, terms.tags):
+            continue
+        work.append(one)
+        if not is_update:
+            break
+    return work
+
+
+def told(name: str, before: Submitted) -> str:
+    """What is said where a FILE is submitted once more without a word for that."""
+    when = datetime.fromtimestamp(before.submit_time).astimezone().isoformat(" ", "seconds")
+    return (
+        f"{name} was submitted before, at {when}; this submits all of it once more (--update: only its new lines; "
+        "--repeat: all of it, without this line)"
+    )
+
+
+def pieces(feed: Feed, checked: FeedMark, way_out: str) -> Iterator[list[Task]]:
+    """All lines of a FILE.
+
+    Raises:
+        InputError: it is no longer what it was up to `checked`.
+    """
+    while not feed.ended and feed.bad is None:
+        batch = feed.read(_ROWS)
+        if batch is not None:
+            yield batch.tasks
+    if feed.bad is not None or feed.mark().digest != checked.digest:
+        raise InputError(f"{feed.name} was changed meanwhile; {way_out}")
