@@ -114,11 +114,9 @@ class Suspects(Release):
     def _mourn(self, client: Client) -> None:
         """The client died: this is held against what it may have run; what was in too many deaths ends here."""
         unsent = {task.id for _, send in self._outbox if send.client == client.number for task in send.tasks}
-        ran = [task for key, task in client.holding.items() if key not in unsent]
-        slots = max(1, client.info.slots)
-        if len(ran) <= 2 * slots:  # then each end was told at once (``executor.reports``), the rest waited
-            ran = ran[:slots]
-        held = [task for task in ran if task.id not in self._cancelling and self._most_deaths(task)]
+        # Of the rest each may have run: ends of those before it may have been on their way.
+        held = [task for key, task in client.holding.items()
+                if key not in unsent and key not in self._cancelling and self._most_deaths(task)]  # fmt: skip
         alone = sum(task.deaths >= TRIAL for task in held) == 1
         for task in held:
             task.deaths = raised(task.deaths, alone)
