@@ -47,7 +47,7 @@ def test_where_the_store_has_the_last_word_no_result_counts() -> None:
 
 
 def test_a_lost_client_and_a_return_end_what_was_cancelled() -> None:
-    run = running("a b c", 3)
+    run = running("a b c", 3, poison=0)
     run.join(2)
     run.cancel("a b")
     assert run.give_back(1, "a") == ["record 4: a.1 cancelled"]

@@ -141,6 +141,7 @@ def _given_how(given: Mapping[str, object], config: Config, exports: Mapping[str
         # All output in one file says also that no task has its own.
         "capture": bool({"capture", "output", "errors"} & given.keys()),
         "keep_output": "keep_output" in given,
+        "poison": config.which("server.poison").layer not in ("default", "preload"),
         "exports": bool(exports),
     }
     return tuple(name for name, is_given in said.items() if is_given)

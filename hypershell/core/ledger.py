@@ -40,6 +40,10 @@ class Ledger:
         self._ramp = Ramp(policy)
         self._known: set[str] = set()
         self._settled: set[str] = set()
+        self._cautious = False
+        """An earlier server died with its tasks: dispatches are durable before they are sent."""
+        self._urgent = False
+        """Whether what happens in this call is to be durable soon, although nobody waits for it."""
         self._cancelling: dict[str, bool] = {}
         """Dispatched tasks that the user cancelled; whether the store has the last word on them already."""
         self._cancelled_here: dict[str, bool] = {}
@@ -175,4 +179,4 @@ class Ledger:
             group = self._groups.get(task.group)
             group.inflight -= 1
             group.add_front(task, first=True)
-        record.returned.extend(act.Return(task.id, task.execution) for task in tasks)
+        record.returned.extend(act.Return(task.id, task.execution, task.deaths or None) for task in tasks)

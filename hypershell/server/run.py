@@ -20,6 +20,7 @@ from hypershell import __version__, reactor
 from hypershell import log as logs
 from hypershell.core.actions import Finish
 from hypershell.core.model import FeedMark, Submission
+from hypershell.core.poison import limit_option
 from hypershell.core.scheduler import Policy, Scheduler
 from hypershell.data.how import encoded, exports_options
 from hypershell.data.notices import Opened, Revised
@@ -294,6 +295,7 @@ class Run:
             "capture": settings.capture,
             **exports_options(settings.exports),
             **Wishes(settings.keep_output).options,
+            **limit_option(settings.poison),
         }
         return Submission(
             self._ids.submission(),
@@ -438,6 +440,7 @@ def _given(settings: RunSettings) -> dict[str, Any]:
         "capture": settings.capture,
         "exports": settings.exports,
         "keep_output": settings.keep_output,
+        "poison": settings.poison,
     }
     return {name: values[name] for name in settings.given_how}
 
@@ -488,6 +491,8 @@ def _policy(settings: RunSettings, source: _Source | None, place: Place) -> Poli
         # Nobody comes back to a server that nobody can reach.
         reclaim=settings.reclaim if place.is_open else 0.0,
         quarantine=settings.quarantine,
+        poison=settings.poison,
+        careful=settings.restart and not settings.no_db and settings.poison != 0,
         delay_start=settings.start_delay,
         release_rate=settings.release_rate,
         drain_time=settings.drain_time,
