@@ -118,7 +118,8 @@ def _high(fd: int, *, stays: bool = True) -> int:
     """The same under a high number; what we become has it too if it `stays`."""
     import fcntl
 
-    return fcntl.fcntl(fd, fcntl.F_DUPFD if stays else fcntl.F_DUPFD_CLOEXEC, _HIGH)
+    lowest = min(_HIGH, os.sysconf("SC_OPEN_MAX") // 2)  # there may be no such number
+    return fcntl.fcntl(fd, fcntl.F_DUPFD if stays else fcntl.F_DUPFD_CLOEXEC, lowest)
 
 
 def _piped() -> int:

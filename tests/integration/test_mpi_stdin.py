@@ -11,6 +11,7 @@ import pytest
 
 from hypershell.mpi.input import TERMINAL, VARIABLE, hand_over, take
 from tests.testbed.cli import Hs
+from tests.testbed.limited import descriptors
 from tests.testbed.mpi import Mpi, clean_environ, each_mpi, launch
 
 #: 1 MB of standard input in a few tasks.
@@ -74,6 +75,23 @@ def test_a_socket_too_and_nothing_stays_behind(hs: Hs, mpi: Mpi) -> None:
         process.communicate(timeout=90)
         ours.settimeout(60)
         assert ours.recv(1) == b""
+
+
+@each_mpi(only="mpich")
+@pytest.mark.parametrize("kind", ["pipe", "socket"])
+def test_with_few_descriptors_too(hs: Hs, mpi: Mpi, kind: str) -> None:
+    """A number as high as we like does not exist then; half of 30 tasks have to wait for room."""
+    source, sink = (end.detach() for end in socket.socketpair()) if kind == "socket" else os.pipe()
+    words = [mpi.python, "-m", "hypershell", "mpi", "-n", "2", "-N", "30"]
+    process = subprocess.Popen(
+        descriptors(words, 72, 72), stdin=source, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env=clean_environ(hs.environ()), cwd=hs.folder,
+    )  # fmt: skip
+    os.close(source)
+    with os.fdopen(sink, "w") as lines:
+        lines.writelines(f"sleep 0.1; echo {number}\n" for number in range(60))
+    out, err = process.communicate(timeout=90)
+    assert (process.returncode, numbers(out)) == (0, list(range(60))), err
 
 
 @each_mpi(seldom="openmpi")
