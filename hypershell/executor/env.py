@@ -256,9 +256,12 @@ class Environment:
         return text
 
     def _time(self, seconds: float) -> bytes:
-        """``2026-11-22 06:26:57.254728+00:00``; the texts of a few seconds are kept, for neighbours share them."""
+        """``2026-11-22 06:26:57.254728+00:00``; the texts of a few seconds are kept, for neighbours share them.
+
+        Rounded as in the database, so that a task and its row tell the same.
+        """
         try:
-            second = int(seconds)
+            second, micros = divmod(round(seconds * 1_000_000), 1_000_000)
             text = self._seconds.get(second)
             if text is None:
                 text = datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%d %H:%M:%S").encode()
@@ -268,7 +271,7 @@ class Environment:
             if len(self._seconds) >= 100:
                 self._seconds.clear()
             self._seconds[second] = text
-        return b"%b.%06d+00:00" % (text, (seconds - second) * 1e6)
+        return b"%b.%06d+00:00" % (text, micros)
 
 
 def _leave_out_long(environ: dict[bytes, bytes]) -> None:

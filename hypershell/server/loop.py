@@ -188,7 +188,11 @@ class Server:
             self._signals.rotate()
             return
         self.was_interrupted |= name == "INT"
-        if meaning is INTERRUPT and self._scheduler.stopping and not self._scheduler.inflight():
+        running = self._scheduler.inflight()
+        if not running and not self._has_looked and not self._writer.backlog:
+            self._end_unbegun(name)
+            return
+        if meaning is INTERRUPT and self._scheduler.stopping and not running:
             self._hurry_store(name, now)
             return
         if meaning is INTERRUPT or (name == "TERM" and self._signals.term_kills):
@@ -196,7 +200,6 @@ class Server:
             self._term_due = now + self._settings.signalwait * 2 + STORE_GRACE
             self._tell(ev.InterruptRequested())
             return
-        running = self._scheduler.inflight()
         if running:
             again = "; Ctrl-C again stops them" if name == "INT" else ""
             log.warning("SIG%s: no new tasks, waiting for up to %d that were given out%s", name, running, again)
@@ -222,10 +225,23 @@ class Server:
         else:
             self._term_due = now if self._term_due is None else min(self._term_due, now)
 
+    def _end_unbegun(self, name: str) -> None:
+        """Nothing was given out, and the store still looks (or waits) for what earlier runs left: end at once.
+
+        Clients that come back with something keep it for the server that comes after us.
+        """
+        log.warning("SIG%s: ended before the run began", name)
+        self._broadcast(list(self._told), msg.Bye())
+        self.finish = act.Finish(0, 0, 0, 0, "drained")
+
     def _give_up(self, name: str) -> None:
         """Nothing runs any more and only the store keeps us (disk full, locked): end without it."""
-        log.critical("SIG%s: ended before the database took the last %d changes", name, self._writer.backlog)
-        self.finish = act.Finish(0, 0, 0, 0, "store failed")
+        behind = self._writer.backlog
+        if behind or self.finish is None:
+            log.critical("SIG%s: ended before the database took the last %d changes", name, behind)
+            self.finish = act.Finish(0, 0, 0, 0, "store failed")
+        else:  # all tasks are as the database has them
+            log.critical("SIG%s: ended before the database took how the run ended", name)
         self._broadcast(list(self._told), msg.Bye())
         self._writer_told = self.abandoned = True
 

@@ -462,7 +462,9 @@ def _open_source(settings: RunSettings) -> _Source | None:
 def _refuse_overwriting(settings: RunSettings) -> None:
     """What is written must not be what is read or kept: opening it would empty it."""
     has_file = not settings.no_db and settings.server is None
-    kept = [("FILE", settings.file), ("the database", settings.db if has_file else None)]
+    kept = [("FILE", settings.file)]
+    if has_file:  # what SQLite has beside it may hold what was committed last
+        kept += [("the database", f"{settings.db}{suffix}") for suffix in ("", "-wal", "-shm", "-journal")]
     written = [("-o", settings.output), ("-e", settings.errors), ("-f", settings.failures)]
     written.append(("--status-file", settings.status_file))
     for flag, path in written:

@@ -59,6 +59,13 @@ def test_the_database_is_never_overwritten(hs: Hs, flag: str) -> None:
     assert not (hs.folder / "new.db").exists()
 
 
+@pytest.mark.parametrize("suffix", ["-wal", "-shm", "-journal"])
+def test_what_lies_beside_the_database_is_never_renamed(hs: Hs, suffix: str) -> None:
+    hs.file(["echo x"])
+    done = hs.run("cluster", "tasks.in", "--db", "new.db", "-o", f"new.db{suffix}")
+    assert done.status == 2 and f"-o new.db{suffix} would overwrite the database" in done.err
+
+
 def test_both_streams_may_go_to_one_file(hs: Hs) -> None:
     hs.file(["echo out; echo err >&2"])
     assert hs.run("cluster", "tasks.in", "-o", "both", "-e", "both").status == 0
