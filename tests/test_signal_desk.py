@@ -14,7 +14,7 @@ from hypershell.signal_desk import SignalDesk, listening
 from tests.testbed.mpi import ROOT
 
 LAST_LINES = """
-import atexit, os, signal, threading
+import os, signal, sys
 from hypershell import __main__
 import hypershell.apps.mpi as mpi
 
@@ -28,7 +28,8 @@ class Late:
 
 late = Late()
 mpi.main = work
-raise SystemExit(__main__.main(["mpi", "tasks.in"]))
+sys.argv[1:] = ["mpi", "tasks.in"]
+raise SystemExit(__main__.main())
 """
 
 

@@ -64,6 +64,8 @@ def _alone(argv: list[str], began: float) -> int:
         parsed = parse_mpi(argv)
         if parsed[0].ranks is None:
             return _rank(argv, parsed, began)
+        if (status := _signalled()) is not None:
+            return status
         from hypershell.itself import own_words
         from hypershell.mpi.launch import start_under_launcher
 
@@ -71,6 +73,20 @@ def _alone(argv: list[str], began: float) -> int:
         start_under_launcher(parsed[0].ranks, [*own_words(), "mpi", *argv], reads_input=reads)
 
     return run_command(start)
+
+
+def _signalled() -> int | None:
+    """The exit status where a signal has come already: a new program would know nothing of it."""
+    import signal
+
+    from hypershell.errors import ExitStatus
+    from hypershell.signal_desk import SignalDesk
+
+    desk = SignalDesk.of_process()
+    stops = [] if desk is None else [number for number in desk.kept if number != signal.SIGHUP]
+    if not stops:
+        return None
+    return ExitStatus.INTERRUPTED if signal.SIGINT in stops else ExitStatus.UNFINISHED
 
 
 def _rank(argv: list[str], parsed: Parsed | None, began: float) -> int:
