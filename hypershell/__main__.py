@@ -16,10 +16,11 @@ def main(argv: list[str] | None = None) -> int:
     """Run ``hs ARGV`` and return its exit status."""
     try:
         _open_standard_streams()
-        if argv is None:
-            _begin_in_utf8()
-            argv = sys.argv[1:]
-        return _main(argv)
+        if argv is not None:
+            return _main(argv)
+        _begin_in_utf8()
+        argv = sys.argv[1:]
+        return _mpi(argv) if argv[:1] == ["mpi"] and sys.platform != "win32" else _main(argv)
     except Exception as error:
         # Mostly a module that cannot be read: what a command lacks is told by its frame.
         if (reason := lack(error)) is None:
@@ -36,6 +37,16 @@ def _main(argv: list[str]) -> int:
     from hypershell.apps.main import main as main_of_apps
 
     return main_of_apps(argv)
+
+
+def _mpi(argv: list[str]) -> int:
+    """A process that is a rank and nothing else: no signal ends it before it has begun, or when its part is done."""
+    from hypershell.signal_desk import SignalDesk, ignore_for_good
+
+    SignalDesk().open()
+    status = _main(argv)
+    ignore_for_good()
+    return status
 
 
 def _open_standard_streams() -> None:

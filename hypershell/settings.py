@@ -93,6 +93,7 @@ class RunSettings(Placed, frozen=True, kw_only=True):
     status_file: str | None = None
     reclaim: float = 60.0
     quarantine: int = 10
+    poison: int | None = None
     start_delay: float = 0.0
     release_rate: float | None = None
     rank0_tasks: int | None = None

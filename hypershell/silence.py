@@ -59,6 +59,10 @@ class Watch:
         self.limit = silence
         self.beat = beat_of(silence)
 
+    def never_heard(self) -> list[int]:
+        """Peers that have not said a word yet, ascending."""
+        return sorted(self._mute)
+
     def heard(self, peer: int, now: float) -> bool:
         """Something came from `peer`; whether it was the first word."""
         if peer in self._heard:

@@ -199,6 +199,14 @@ def whole(minimum: int, maximum: int = MAX_INTEGER) -> Callable[[object], int]:
     return load
 
 
+def deaths(value: object) -> int:
+    """How many deaths of its client fail a task: 0 for never, or enough to tell it from its neighbours."""
+    number = whole(0)(value)
+    if 0 < number < 3:  # core.poison.LEAST
+        raise ValueError(f"must be 0 or at least 3, not {number}: fewer deaths do not tell a task from others")
+    return number
+
+
 def duration(*, zero: bool) -> Callable[[object], float]:
     """A loader of seconds: a number, or text as `hypershell.units.parse_duration` reads it; 0 only with `zero`."""
 

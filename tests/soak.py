@@ -152,6 +152,17 @@ def seldom(rounds: int) -> str:
     return f"{rounds} rounds"
 
 
+def two_signals(cases: int) -> str:
+    """Any two signals to any process of an MPI job at any moment, under both MPIs."""
+    for mpi in environments():
+        if mpi.missing:
+            raise Absent(mpi.missing)
+    with _folder() as folder:
+        folder.chmod(0o755)
+        _pytest(folder, ["tests/integration/test_signal_matrix.py"], {"HS_TEST_SIGNALS": str(cases)})
+    return f"{cases} cases under each MPI"
+
+
 def lost_hosts(rounds: int) -> str:
     """Each host that can be lost, in each way, under each MPI, `rounds` times."""
     from tests.integration.lost_hosts import ALL, lose_host
@@ -347,6 +358,7 @@ CHECKS: Sequence[Check] = (
     Check("export", "export to HDF5 and import", 1_000_000, 5_000, export_rows),
     Check("crowd", "clients over TLS at once", 2_000, 20, crowd),
     Check("hosts", "hosts crash or are cut off under MPI", 5, 1, lost_hosts),
+    Check("signals", "two signals to an MPI job", 500, 4, two_signals),
     Check("short", "few descriptors under load", 120, 6, short_of_descriptors),
     Check("mpich", "oversubscribed ranks, MPICH", 20_000, 300, many_ranks("mpich")),
     Check("openmpi", "oversubscribed ranks, Open MPI", 20_000, 300, many_ranks("openmpi")),

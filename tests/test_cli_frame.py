@@ -80,9 +80,15 @@ def test_nothing_at_all_is_usage(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("word", "message"),
-    [("foo", "unrecognized command: foo"), ("--foo", "the following arguments are required: command")],
+    [
+        ("foo", "unrecognized command: foo (see hs --help)"),
+        ("clusterr", "unrecognized command: clusterr (did you mean cluster? see hs --help)"),
+        ("--foo", "the following arguments are required: command (see hs --help)"),
+        ("a b.in", "unrecognized command: a b.in (to run the lines of this file: hs cluster 'a b.in')"),
+    ],
 )
 def test_unknown_commands(tmp_path: Path, word: str, message: str) -> None:
+    (tmp_path / "a b.in").touch()
     done = hs(tmp_path, word, "more")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == f"CRITICAL [hypershell] {message}\n"
@@ -108,7 +114,7 @@ def test_help_of_a_command(tmp_path: Path) -> None:
 def test_argument_error_is_the_only_line(tmp_path: Path) -> None:
     done = command(tmp_path, "pass", "--foo")
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "CRITICAL [hypershell] unrecognized arguments: --foo\n"
+    assert done.stderr == "CRITICAL [hypershell] unrecognized arguments: --foo (see hs cluster --help)\n"
 
 
 def test_no_arguments_with_stdin_that_is_no_terminal(tmp_path: Path) -> None:

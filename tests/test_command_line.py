@@ -287,6 +287,10 @@ def test_reserved_commands_are_named(hs: Hs, word: str) -> None:
         (["client", "--delay=5"], "--delay is reserved for "),
         (["client", "-C", "4"], "-C is reserved for the cores of a client"),
         (["submit", "-G", "1", "x"], "-G is reserved for the GPUs of each task"),
+        (["cluster", "tasks.in", "-N16", "--ssh-group=xyz", "--capture"], "--ssh-group is reserved for a cluster"),
+        (["cluster", "tasks.in", "--ssh"], "--ssh is reserved for a cluster over SSH, which is not there yet;"),
+        (["cluster", "tasks.in", "-N128", "--launcher=srun", "-r2"], "--launcher is reserved for a cluster that a"),
+        (["client", "--monitor"], "--monitor is reserved for monitoring of tasks"),
     ],
 )
 def test_reserved_options_are_named(hs: Hs, argv: list[str], text: str) -> None:
@@ -308,7 +312,7 @@ def test_reserved_tags_are_refused_and_old_ones_found(hs: Hs, key: str) -> None:
     assert refused(hs, 2, "update", f"{key}:1") == text
     assert refused(hs, 5, "submit", "tasks.in") == f"tasks.in:2: {text}; nothing was submitted"
     assert run_inside(hs, "submit", "true", "-t", "id:7").status == 0
-    done = run_inside(hs, "cluster", "tasks.in", "--db", "run.db")
+    done = hs.run("cluster", "tasks.in", "--db", "run.db")
     assert (done.status, f"tasks.in:2: {text}; the line was not run" in done.err) == (7, True)
     assert run_inside(hs, "list", "-c", "-t", f"{key}:1").out == "0\n"
     assert run_inside(hs, "update", "--remove-tag", key, "-f").status == 0

@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from hypershell.core.model import ClientInfo, Special, Task
+from hypershell.data.times import Stamper
 from hypershell.executor.env import LONGEST, Environment, inherited, scrub
 from hypershell.proto.messages import Context
 from tests.test_executor_rig import CLIENT_ID, make_settings, run_tasks
@@ -175,6 +176,12 @@ def test_the_values_of_a_task() -> None:
     }
     assert {name: environ[f"TASK_{name}".encode()].decode() for name in expected} == expected
     assert environ[b"TASK_ARGS"] == b"\xff line"
+
+
+@pytest.mark.parametrize("seconds", [1796078000.109700, 1796078000.895500, 1796078000.9999996, 1796078000.0])
+def test_a_time_is_rounded_as_in_the_database(seconds: float) -> None:
+    found = environ_of(Task("i", "x", 1, submit_time=seconds))[b"TASK_SUBMIT_TIME"].decode()
+    assert found == Stamper(zone=True).text(seconds)
 
 
 def test_a_time_limit_of_many_digits_is_not_rounded_to_an_exponent() -> None:

@@ -165,6 +165,18 @@ def test_small_deliveries_do_not_make_small_bundles() -> None:
     assert results(machine.handle(exited("a"), 1.0)) == []
 
 
+def test_what_ended_is_told_before_a_task_starts_that_may_kill_us() -> None:
+    machine = make(slots=1)
+    machine.handle(work(*"abcdefgh"), 0.0)
+    assert results(machine.handle(exited("a"), 1.0)) == []
+    actions = machine.handle(work("x", deaths=1), 2.0)
+    assert results(actions) == [("a", 0)]
+    for key in "bcdefg":  # and from then on everything at once
+        assert results(machine.handle(exited(key), 3.0)) == [(key, 0)]
+    actions = machine.handle(exited("h"), 4.0)
+    assert [type(action) for action in actions] == [Report, Start] and started(actions) == ["x"]
+
+
 def test_a_fixed_bundlesize_is_obeyed() -> None:
     machine = make(bundlesize=2)
     machine.handle(work(*"abcdefghij"), 0.0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hypershell.executor.oom import Preference
 from hypershell.executor.spawn import NotStarted, Spawner, needs_shell, seal_descriptors
 from tests.test_executor_rig import run_tasks
 
@@ -32,6 +34,24 @@ def output_of(spawner: Spawner, command: bytes, environ: dict[bytes, bytes] | No
     with open(read, "rb") as reader:
         text = reader.read()
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), text
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has oom_score_adj")
+def test_the_kernel_ends_a_task_before_us(spawner: Spawner) -> None:
+    ours = Path("/proc/self/oom_score_adj").read_text()
+    for command in (b"cat /proc/self/oom_score_adj", b"read x </proc/self/oom_score_adj; echo $x; exit 0"):
+        assert int(output_of(spawner, command)[1]) == min(1000, int(ours) + 500)
+        assert Path("/proc/self/oom_score_adj").read_text() == ours
+
+
+def test_a_preference_that_cannot_be_told_is_none(tmp_path: Path) -> None:
+    (tmp_path / "words").write_text("none\n")
+    for path in (tmp_path / "absent", tmp_path / "words", tmp_path):
+        preference = Preference(str(path))
+        preference.of_task()
+        preference.of_client()
+        preference.close()
+    assert (tmp_path / "words").read_text() == "none\n"
 
 
 @pytest.mark.parametrize(

@@ -132,7 +132,7 @@ def test_a_beginning_that_several_have(ran: Hs) -> None:
 
 @pytest.mark.parametrize("word", ["xyz", "", "-", "0" * 33, "0123é", "%"])
 def test_a_word_that_no_id_begins_with(ran: Hs, word: str) -> None:
-    assert refused(ran, 2, "info", "--", word).startswith("Bad UUID: ")
+    assert refused(ran, 2, "info", "--", word).endswith(" (hs list id args shows the ids of tasks)")
     assert refused(ran, 2, "wait", "--", word).startswith("Bad UUID: ")
 
 
@@ -160,7 +160,8 @@ def test_bad_arguments_are_named(ran: Hs) -> None:
         assert run_inside(ran, command).out.startswith(f"usage: hs {command} ")
         assert run_inside(ran, command).status == 1
         assert refused(ran, 2, command, "--json") == "the following arguments are required: ID"
-        assert refused(ran, 2, command, "--json", "0", "1") == "unrecognized arguments: 1"
+        way_out = f"see hs {command} --help"
+        assert refused(ran, 2, command, "--json", "0", "1") == f"unrecognized arguments: 1 ({way_out})"
         assert refused(ran, 2, command, "0", "--json", "--yaml") == "Using --json with --yaml is invalid"
     assert refused(ran, 2, "info", "0", "--stdout", "-x", "id") == "Using -x/--extract with --stdout is invalid"
     assert refused(ran, 2, "info", "0", "--stdout", "--json").startswith("Using --stdout with -f/--format")

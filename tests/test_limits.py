@@ -55,9 +55,13 @@ print(json.dumps([before, [soft for soft, _ in asked]]))
     assert told_by(code, 256) == [256, [1 << 20, 65_536]]
 
 
+#: More than the tests have open: only numbers below it can be given to a process that has it.
+SOFT = 977
+
+
 @pytest.fixture(params=[False, True], ids=["with the lock", "without the lock"])
 def spawner(request: pytest.FixtureRequest) -> Iterator[Spawner]:
-    made = Spawner(dict(os.environb), threads=request.param, soft_limit=77)
+    made = Spawner(dict(os.environb), threads=request.param, soft_limit=SOFT)
     yield made
     made.close()
 
@@ -75,8 +79,22 @@ def test_a_task_has_the_limit_of_the_user(spawner: Spawner, command: bytes, cwd:
     found = next((line for line in text.splitlines() if line.startswith("Max open files")), text).split()
     numbers = [word for word in found if word.isdigit() or word == "unlimited"]
     hard = "unlimited" if before[1] == resource.RLIM_INFINITY else str(before[1])
-    assert numbers == ["77", hard]
+    assert numbers == [str(SOFT), hard]
     assert resource.getrlimit(resource.RLIMIT_NOFILE) == before
+
+
+def test_a_process_whose_descriptors_have_no_numbers_below_the_limit_starts_with_ours() -> None:
+    """The C library gives no descriptor on to a process that could not have had it (posix_spawn(3))."""
+    spawner = Spawner(dict(os.environb), soft_limit=3)
+    read, write = os.pipe()
+    try:
+        pid = spawner.start(b"ulimit -Sn", dict(os.environb), write, write)
+    finally:
+        os.close(write)
+        spawner.close()
+    with open(read) as reader:
+        assert reader.read().strip() != "3"
+    assert os.waitpid(pid, 0)[1] == 0
 
 
 def test_a_start_that_fails_leaves_our_own_limit() -> None:

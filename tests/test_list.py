@@ -24,8 +24,8 @@ from hypothesis import strategies as st
 from hypershell.__main__ import main
 from hypershell.apps.formats import BLOCK_FIELDS, Blocks, Csv, Json, Plain, one_line
 from hypershell.apps.frame import parse_list
-from hypershell.apps.table import Table, cut_to, width_of
-from hypershell.data.where import FIELDS
+from hypershell.apps.table import Table, cut_front, cut_to, width_of
+from hypershell.data.where import FIELDS, Kind
 from hypershell.errors import UsageError
 from hypershell.options import options_of
 from tests.test_query import big, fill
@@ -435,6 +435,12 @@ def test_table_goes_on_after_its_widths_are_known() -> None:
     assert table.end() == ""
     assert Table(["args"], None).end() == ""
     assert cut_to("日本語", 4, "…") == "日…"
+
+
+def test_of_a_path_the_end_is_shown() -> None:
+    assert cut_front("日本語", 4, "…") == "…語"
+    table = Table(["source"], 10, kinds={"source": Kind.TEXT})
+    assert (table.page([["/home/me/project/tasks.in"]]) + table.end()).splitlines()[-1] == "…/tasks.in"
 
 
 # -- command line --------------------------------------------------------------------------------------------

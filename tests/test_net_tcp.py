@@ -197,7 +197,8 @@ def test_nobody_there_is_said_at_once(wire: Net) -> None:
     wire.until(lambda: wire.heard[dialer])
     (lost,) = wire.heard[dialer]
     assert isinstance(lost, Lost) and dialer.lost == lost.reason
-    assert lost.reason.startswith("cannot reach the server: 127.0.0.1:") and "Connection refused" in lost.reason
+    assert lost.reason.startswith("cannot reach the server: 127.0.0.1:")
+    assert lost.reason.endswith("Connection refused (does it run? -H, -p and --connect say where)")
 
 
 def test_an_unknown_name_is_said() -> None:

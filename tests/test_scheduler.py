@@ -127,7 +127,7 @@ def test_eager_retries_come_first() -> None:
 
 
 def test_returned_tasks_go_before_eager_retries() -> None:
-    run = Run(attempts=2, eager=True, closed=False)
+    run = Run(attempts=2, eager=True, closed=False, poison=0)
     run.join(1, 2)
     run.submit("a b c")
     run.end(1, "a", 1)  # r1 takes the slot
@@ -173,7 +173,7 @@ def test_a_rejected_line_holds_later_groups() -> None:
 
 
 def test_a_lost_client_costs_no_retry_and_its_tasks_come_first() -> None:
-    run = Run(attempts=2)
+    run = Run(attempts=2, poison=0)
     run.join(1, 2)
     run.join(2, 1)
     run.submit("a b c d e")
@@ -187,7 +187,7 @@ def test_a_lost_client_costs_no_retry_and_its_tasks_come_first() -> None:
 
 
 def test_results_of_older_executions_are_counted_and_ignored() -> None:
-    run = Run()
+    run = Run(poison=0)
     run.join(1)
     run.join(2)
     run.submit("a")
@@ -225,7 +225,7 @@ def test_without_clients_a_closed_run_ends() -> None:
 
 
 def test_a_closed_run_waits_for_all_its_first_clients() -> None:
-    run = Run(expected=2)
+    run = Run(expected=2, poison=0)
     run.join(1)
     run.submit("a")
     assert run.lose(1) == ["record 3: client 1 lost: silence, a.1 back"]
@@ -252,7 +252,7 @@ def test_idle_clients_that_leave_end_a_closed_run() -> None:
 
 
 def test_where_clients_can_come_the_run_waits_for_them() -> None:
-    run = Run(closed=False)
+    run = Run(closed=False, poison=0)
     run.join(1)
     run.submit("a")
     run.lose(1)

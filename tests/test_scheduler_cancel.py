@@ -47,7 +47,7 @@ def test_where_the_store_has_the_last_word_no_result_counts() -> None:
 
 
 def test_a_lost_client_and_a_return_end_what_was_cancelled() -> None:
-    run = running("a b c", 3)
+    run = running("a b c", 3, poison=0)
     run.join(2)
     run.cancel("a b")
     assert run.give_back(1, "a") == ["record 4: a.1 cancelled"]
@@ -111,3 +111,13 @@ def test_unknown_tasks_and_stopping() -> None:
 def test_a_client_that_says_cancelled_unasked_reports_a_failure() -> None:
     run = running("a", 1)
     assert run.stopped(1, "a") == ["record 3: a.1 failed"]
+
+
+def test_a_task_that_is_cancelled_twice_counts_once() -> None:
+    """The second user found it waiting in the store, where the record of the first had not come yet."""
+    run = running("a b", 1)
+    assert run.cancel("b") == ["record 3: b.0 cancelled"]
+    run.cancel("", settled="b")
+    run.feed_ended()
+    run.end(1, "a")
+    assert run.durable()[-1] == "finish complete: 1 good, 0 bad, 0 held, 0 left, 1 cancelled"

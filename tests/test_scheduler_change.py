@@ -30,7 +30,7 @@ def test_a_task_that_is_ready_is_sent_as_it_was_changed() -> None:
 
 
 def test_the_order_and_the_execution_stay() -> None:
-    run = running("a b c", 1, closed=False)
+    run = running("a b c", 1, closed=False, poison=0)
     run.lose(1)
     run.change(changed("a"), changed("c"))
     assert run.join(2)[-1] == "send 2: a.2"
@@ -54,7 +54,7 @@ def test_a_task_that_runs_keeps_it_for_its_next_attempt() -> None:
 
 
 def test_a_task_that_comes_back_is_sent_again_as_it_was_changed() -> None:
-    run = running("a", 1)
+    run = running("a", 1, poison=0)
     run.change(changed("a"))
     run.join(2)
     run.lose(1)

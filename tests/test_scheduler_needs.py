@@ -98,7 +98,7 @@ def test_the_order_of_the_input_holds_over_all_that_a_client_can_take() -> None:
 
 
 def test_a_returned_task_goes_back_into_its_lane() -> None:
-    run = Run(closed=False)
+    run = Run(closed=False, poison=0)
     run.submit("a", tag=WIN)
     windows(run, 2)
     run.submit("b", tag=WIN)

@@ -116,7 +116,7 @@ def test_what_has_begun_meanwhile_stays() -> None:
 def test_a_client_that_leaves_with_the_request_on_its_way() -> None:
     run = crowded("a b")
     assert run.pause(1.0) == ["recall 1: b.1"]
-    assert run.lose(1)[0] == "record 4: client 1 lost: silence, a.1 back, b.1 back, dispatch a.2>2 b.2>2"
+    assert run.lose(1)[0] == "record 4: client 1 lost: silence, a.1 back, b.1 back, dispatch a.2>2"
     assert run.pause(10.0) == []
 
 

@@ -42,7 +42,7 @@ def test_after_a_cut_a_client_goes_on_with_what_still_waits() -> None:
 
 
 def test_what_was_given_to_another_meanwhile_is_stopped() -> None:
-    run = outside()
+    run = outside(poison=0)
     run.lose(100, outside=True)
     run.join(1)
     assert back(run, 101, "a.1 b.1") == ["record 5: client 101 joined, dispatch b.1>101", "cancel 101: a.1"]
@@ -89,7 +89,7 @@ def test_strangers_that_claim_tasks_are_told_to_stop_them() -> None:
 
 
 def test_ranks_have_nothing_to_bring() -> None:
-    run = outside()
+    run = outside(poison=0)
     run.lose(100, outside=True)
     assert run.join(1, 2, [("a", 1)]) == [
         "record 4: client 1 joined, dispatch a.2>1 b.2>1",
@@ -168,7 +168,7 @@ def test_tasks_of_later_groups_go_on_where_they_are() -> None:
 
 
 def test_a_later_group_of_which_a_client_gives_a_task_back_comes_in_its_turn() -> None:
-    run = taken_over({"c100": [out("z", 1, 3)]}, {0: 1})
+    run = taken_over({"c100": [out("z", 1, 3)]}, {0: 1}, poison=0)
     back(run, 101, "z.1", 1)
     run.join(1)
     run.load([task("a")])

@@ -9,7 +9,7 @@ import pytest
 
 from hypershell.core.actions import Finish, Finished
 from hypershell.core.model import Result, Task
-from hypershell.server.report import Failures, exit_status, last_line
+from hypershell.server.report import Failures, exit_status, last_line, nothing_done
 
 
 def finish(succeeded: int = 3, failed: int = 0, held: int = 0, unfinished: int = 0, **more: object) -> Finish:
@@ -57,6 +57,25 @@ def test_last_line() -> None:
         "1 task unfinished and the input was not read to its end (go on with: again)"
     )
     assert last_line(finish(succeeded=0, reason="store failed"), False, "look", "again") is None
+
+
+def test_failures_that_cannot_be_tried_again_have_another_way_out() -> None:
+    line = last_line(finish(failed_before=2), True, "look", "again", retry="retry", tried_again=True)
+    assert line is not None and "retry" not in line
+    assert line.startswith("2 tasks failed in earlier runs and cannot be tried again (look); correct the lines and")
+    both = last_line(finish(failed=1, failed_before=2), True, "look", "again", retry="retry", tried_again=True)
+    assert both is not None and "failed in earlier runs and cannot be tried again; " in both
+    assert both.endswith("; failed tasks are tried again by: retry")
+
+
+def test_a_restart_without_work_says_so() -> None:
+    idle = Finish(0, 0, 0, 0, "complete")
+    assert nothing_done(idle, "a.in") == (
+        "all of a.in was done before, so nothing was run (without --restart all of it runs again)"
+    )
+    assert nothing_done(idle, None) == "nothing to go on with: there is no unfinished task without a living server"
+    assert nothing_done(Finish(1, 0, 0, 0, "complete"), "a.in") is None
+    assert nothing_done(Finish(0, 0, 0, 0, "drained"), "a.in") is None
 
 
 def ended(task: Task, next_id: str | None = None, state: str = "failed") -> Finished:

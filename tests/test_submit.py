@@ -226,7 +226,7 @@ def test_bad_arguments_are_named(hs: Hs) -> None:
     hs.file(["a"])
     assert bad(hs, 2, "-f", "x", "y") == "Cannot specify both -f/--task-file and positional arguments"
     assert bad(hs, 2, "") == "the command is empty"
-    assert bad(hs, 2, "ls", "-l").startswith("unrecognized arguments: -l")
+    assert bad(hs, 2, "ls", "-l").startswith("unrecognized arguments: -l (-- goes before a command")
     assert "bad tag 'a/b'" in bad(hs, 2, "tasks.in", "-t", "a/b")
     assert bad(hs, 2, "-c", "x", "ls") == "argument -c/--cores: invalid int value: 'x'"
     assert bad(hs, 2, "-m", "x", "ls").startswith("argument -m/--memory: 'x' is not a size")
@@ -402,7 +402,8 @@ def test_hs_task_has_the_names_of_before(hs: Hs) -> None:
     assert run_inside(hs, "task", "info", task_id, "-x", "args").out == "true\n"
     assert run_inside(hs, "task", "--list-columns").out.split() == list(FIELDS)
     assert run_inside(hs, "task", "wait", "zz").status == 2
-    assert run_inside(hs, "task", "nothing").err == "CRITICAL [hypershell] unrecognized command: task nothing\n"
+    wrong = "CRITICAL [hypershell] unrecognized command: task nothing (see hs task --help)\n"
+    assert run_inside(hs, "task", "nothing").err == wrong
     assert run_inside(hs, "task").status == 1
     assert "search" in run_inside(hs, "task", "--help").out
     assert "task" not in run_inside(hs, "--help").out.partition("commands:")[2].replace("tasks", "").split()

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from hypershell.core import events as ev
 from hypershell.core.model import Task
-from hypershell.core.walltime import Durations, Walltime
+from hypershell.core.walltime import COMMIT, Durations, Walltime
+from hypershell.executor.ladder import KILL, ladder
 from tests.sim.trace import Run, task
 
 #: 100 s of drain time, 20 s of it to stop tasks and to commit.
@@ -62,7 +63,7 @@ def test_what_still_runs_is_stopped_before_the_end() -> None:
     run.now = 980.0
     assert run.tell(ev.TimePassed()) == [
         "warning: The allocation ends in 0:00:20: stopping running tasks",
-        "interrupt [1]",
+        "interrupt [1] by 9 s",
     ]
     run.give_back(1, "a")
     assert run.durable()[-1] == "finish walltime: 0 good, 0 bad, 0 held, 2 left"
@@ -248,3 +249,19 @@ def test_drain_and_stopping_fit_into_what_is_left(end: float, drain: float, stop
     assert 0 <= walltime.stopping <= walltime.drain <= max(0.0, walltime.left)
     closing = walltime.close_at()
     assert closing is not None and closing <= walltime.stop_at() <= walltime.end
+
+
+@given(
+    st.floats(0.1, 1e5), st.floats(0.0, 1e5), st.floats(0.0, 1e4), st.floats(0.0, 1.0), st.booleans()
+)
+def test_a_task_that_ignores_all_signals_is_killed_and_recorded_before_the_end(
+    left: float, drain: float, wait: float, share: float, early: bool
+) -> None:
+    """Whatever drain time, ``--signalwait`` and walltime: the last signal leaves time to commit."""
+    walltime = Walltime(left, 0.0, drain, 2 * wait + 5.0, None, Durations())
+    begins = walltime.stop_at() * (share if early else 1.0)
+    steps = ladder(min(wait, walltime.grace(begins)), False, begins)
+    assert steps[0][1] == KILL
+    kept = min(COMMIT, (left - begins) / 2)
+    assert steps[0][0] <= left - kept + 1e-6
+    assert kept > 0

@@ -141,6 +141,7 @@ def _given_how(given: Mapping[str, object], config: Config, exports: Mapping[str
         # All output in one file says also that no task has its own.
         "capture": bool({"capture", "output", "errors"} & given.keys()),
         "keep_output": "keep_output" in given,
+        "poison": config.which("server.poison").layer not in ("default", "preload"),
         "exports": bool(exports),
     }
     return tuple(name for name, is_given in said.items() if is_given)
@@ -279,7 +280,9 @@ def parse_arguments(command: str, argv: Sequence[str]) -> Given:
     except library.HelpOption as request:
         raise EndEarly(str(request), ExitStatus.SUCCESS) from None
     except library.ArgumentError as error:
-        raise UsageError(" ".join(str(error).split())) from None
+        text = " ".join(str(error).split())
+        unknown = text.startswith("unrecognized arguments: ")
+        raise UsageError(texts.see_help(text, command) if unknown else text) from None
     _check_combinations(command, given)
     return Given(given, repeated)
 

@@ -18,6 +18,7 @@ __all__ = [
     "command_help",
     "command_usage",
     "default_text",
+    "see_help",
     "shown_value",
     "top_help",
     "top_usage",
@@ -78,6 +79,25 @@ def command_help(command: Command) -> str:
     if any(option.metavar == "SEC" for option in options):
         lines += ["", "SEC is a number of seconds, or a duration such as 10m or 2:00:00."]
     return "\n".join(lines) + "\n"
+
+
+def see_help(text: str, command: str = "") -> str:
+    """`text`, which ends with unknown words, and the way out: the known word that is most like them, and the help.
+
+    The words are options and arguments of `command`, or without it a command.
+    """
+    import difflib
+
+    word = text.partition(": ")[2].split(" ")[0].partition("=")[0]
+    if command:
+        known = [flag for option in options_of(command) for flag in option.flags]
+        known = [flag for flag in known if flag.startswith("--")] if word.startswith("--") else []
+    else:
+        known = [entry.name for entry in COMMANDS]
+    near = difflib.get_close_matches(word, known, n=1, cutoff=0.75)
+    before = "-- goes before a command that has options; " if command in ("submit", "run") else ""
+    question = f"did you mean {near[0]}? " if near else before
+    return f"{text} ({question}see {' '.join(filter(None, ('hs', command, '--help')))})"
 
 
 def default_text(option: Option) -> str:

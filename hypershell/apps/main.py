@@ -6,10 +6,11 @@ Stays quick: no argparse, no configuration, no database. Called by `hypershell._
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 
 from hypershell import __version__
-from hypershell.apps.help import top_help, top_usage, write_out
+from hypershell.apps.help import see_help, top_help, top_usage, write_out
 from hypershell.apps.stdout import StdoutError
 from hypershell.errors import ExitStatus, HyperShellError, UsageError
 from hypershell.options import COMMANDS
@@ -64,12 +65,16 @@ def _tell(text: str, status: int = ExitStatus.SUCCESS) -> int:
 
 def _refuse(word: str) -> int:
     if word.startswith("-"):
-        return _fail(UsageError("the following arguments are required: command"))
+        return _fail(UsageError("the following arguments are required: command (see hs --help)"))
     from hypershell.options.reserved import RESERVED_COMMANDS
+    from hypershell.ostext import joined
 
     if word in RESERVED_COMMANDS:
         return _fail(UsageError(f"hs {word} is reserved and not there yet; today: {RESERVED_COMMANDS[word]}"))
-    return _fail(UsageError(f"unrecognized command: {word}"))
+    text = f"unrecognized command: {word}"
+    if os.path.isfile(word):
+        return _fail(UsageError(f"{text} (to run the lines of this file: hs cluster {joined([word])})"))
+    return _fail(UsageError(see_help(text)))
 
 
 def _fail(error: HyperShellError) -> int:

@@ -64,6 +64,8 @@ def _alone(argv: list[str], began: float) -> int:
         parsed = parse_mpi(argv, launched=False)
         if parsed[0].ranks is None:
             return _rank(argv, parsed, began)
+        if (status := _signalled()) is not None:
+            return status
         from hypershell.itself import own_words
         from hypershell.mpi.launch import start_under_launcher
 
@@ -73,23 +75,30 @@ def _alone(argv: list[str], began: float) -> int:
     return run_command(start)
 
 
+def _signalled() -> int | None:
+    """The exit status where a signal has come already: a new program would know nothing of it."""
+    import signal
+
+    from hypershell.errors import ExitStatus
+    from hypershell.signal_desk import SignalDesk
+
+    desk = SignalDesk.of_process()
+    stops = [] if desk is None else [number for number in desk.kept if number != signal.SIGHUP]
+    if not stops:
+        return None
+    return ExitStatus.INTERRUPTED if signal.SIGINT in stops else ExitStatus.UNFINISHED
+
+
 def _rank(argv: list[str], parsed: Parsed | None, began: float) -> int:
     """One rank of the job, which becomes server or client once it knows its number.
 
     :param began: when our first line ran, seconds since the epoch.
     """
-    from hypershell.executor.guard import start_guard
-    from hypershell.ids import IdSource
-    from hypershell.limits import ENOUGH_FOR_MPI, raise_descriptors, require_descriptors
+    start = _begin(began)
     from hypershell.mpi.input import VARIABLE
     from hypershell.mpi.launch import run_mpi
 
     stdin = os.environ.pop(VARIABLE, None)  # nothing for tasks
-    client_id = IdSource().task()
-    soft_limit = raise_descriptors()
-    require_descriptors(ENOUGH_FOR_MPI)
-    guard = start_guard(client_id)
-    start = Start(client_id, guard, began, soft_limit)
 
     def serve(world: World, end: MpiServerEnd) -> int:
         from hypershell.apps.frame import run_command
@@ -104,7 +113,28 @@ def _rank(argv: list[str], parsed: Parsed | None, began: float) -> int:
     try:
         return run_mpi(serve, work)
     finally:
-        guard.close()
+        start.guard.close()
+
+
+def _begin(began: float) -> Start:
+    """What a rank has before MPI. What goes wrong here ends the job, whose other ranks would wait for this one."""
+    from hypershell.mpi.environ import launcher_name
+
+    try:
+        from hypershell.executor.guard import start_guard
+        from hypershell.ids import IdSource
+        from hypershell.limits import ENOUGH_FOR_MPI, raise_descriptors, require_descriptors
+
+        client_id = IdSource().task()
+        soft_limit = raise_descriptors()
+        require_descriptors(ENOUGH_FOR_MPI)
+        return Start(client_id, start_guard(client_id), began, soft_limit)
+    except Exception as error:
+        if launcher_name(os.environ) is None:
+            raise
+        from hypershell.mpi.not_begun import leave_before_init
+
+        leave_before_init(error, os.environ)
 
 
 def _work(world: World, end: MpiClientEnd, start: Start) -> int:

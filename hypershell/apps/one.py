@@ -39,7 +39,7 @@ def full_form(text: str) -> str:
     """
     digits = text.strip().lower().replace("-", "")
     if not _HEX.fullmatch(digits):
-        raise UsageError(f"Bad UUID: {shown(text)}")
+        raise UsageError(f"Bad UUID: {shown(text)} (hs list id args shows the ids of tasks)")
     cuts = [0, *(place for place in _PARTS if place < len(digits)), len(digits)]
     return "-".join(digits[begin:end] for begin, end in itertools.pairwise(cuts))
 

@@ -6,19 +6,22 @@ The widths come from the first rows, so that any number of rows can follow. Know
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from hypershell.apps.formats import one_line, value_text
 from hypershell.data.where import FIELDS, Kind
 
-__all__ = ["Table", "cut_to", "width_of"]
+__all__ = ["Table", "cut_front", "cut_to", "width_of"]
 
 #: Rows that decide how wide the columns are.
 _SAMPLE = 200
 #: A column is not cut below this.
 _LEAST = 10
 _GAP = "  "
+
+#: Fields that hold paths: their end says more than their begin.
+_PATHS = ("source",)
 
 _NUMBERS = (Kind.NUMBER, Kind.SECONDS, Kind.SIZE)
 
@@ -39,6 +42,7 @@ class Table:
     ) -> None:
         self._fields = fields
         self._kinds = [kinds[field] for field in fields]
+        self._cuts = [cut_front if field in _PATHS else cut_to for field in fields]
         self._width = width
         self._rule, self._mark = ("-", "~") if ascii_only else ("─", "…")
         self._waiting: list[list[str]] = []
@@ -65,12 +69,13 @@ class Table:
 
     def _line(self, cells: list[str]) -> str:
         assert self._widths is not None
-        parts = [self._padded(*cell) for cell in zip(cells, self._widths, self._kinds, strict=True)]
+        columns = zip(cells, self._widths, self._kinds, self._cuts, strict=True)
+        parts = [self._padded(*column) for column in columns]
         return _GAP.join(parts).rstrip() + "\n"
 
-    def _padded(self, text: str, width: int, kind: Kind) -> str:
+    def _padded(self, text: str, width: int, kind: Kind, cut: Callable[[str, int, str], str]) -> str:
         if self._width is not None:
-            text = cut_to(text, width, self._mark)
+            text = cut(text, width, self._mark)
         space = " " * (width - width_of(text))
         return space + text if kind in _NUMBERS else text + space
 
@@ -93,6 +98,11 @@ def cut_to(text: str, width: int, mark: str) -> str:
             break
         kept.append(character)
     return "".join(kept) + mark
+
+
+def cut_front(text: str, width: int, mark: str) -> str:
+    """The text, or a mark and its end, in at most `width` columns."""
+    return cut_to(text[::-1], width, mark)[::-1]
 
 
 def _width(character: str) -> int:

@@ -57,5 +57,5 @@ def _columns() -> int:
 
 def _refuse(word: str) -> int:
     if word.startswith("-"):
-        raise UsageError(f"unrecognized arguments: {word}")
-    raise UsageError(f"unrecognized command: task {word}")
+        raise UsageError(f"unrecognized arguments: {word} (see hs task --help)")
+    raise UsageError(f"unrecognized command: task {word} (see hs task --help)")

@@ -38,6 +38,8 @@ class Dispatch(Struct, frozen=True, gc=False):
     execution: int
     client: int
     time: float
+    deaths: int | None = None
+    """Deaths of clients that had it; None: there was none."""
 
 
 class Finished(Struct, frozen=True, gc=False):
@@ -60,6 +62,8 @@ class Return(Struct, frozen=True, gc=False):
 
     id: str
     execution: int
+    deaths: int | None = None
+    """As in ``Dispatch``."""
 
 
 class ClientChange(Struct, frozen=True, gc=False):
@@ -142,6 +146,8 @@ class InterruptClients(Struct, frozen=True, gc=False):
     """Tell these clients to stop their tasks (INT, TERM, KILL)."""
 
     clients: list[int]
+    grace: float | None = None
+    """The most seconds between these signals, where the end of the allocation is near."""
 
 
 class DismissClients(Struct, frozen=True, gc=False):

@@ -21,13 +21,17 @@ class Asked(Quarantine):
 
     # -- cancelling --------------------------------------------------------------------------------------
 
+    def _was_cancelled(self, key: str) -> bool:
+        """Whether this task was cancelled here already: somebody asked a second time before that was recorded."""
+        return self._cancelled_here.pop(key, False)
+
     def _cancel_requested(self, event: ev.CancelRequested, now: float) -> None:
         """Drop what is ready or not sent yet, and have the rest stopped by those who run it."""
         settled = set(event.settled)
         known = self._known
         wanted = {key for key in event.ids if key in known}
         # What only the store held is dealt with there.
-        self.counts.cancelled += sum(key not in known for key in event.settled)
+        self.counts.cancelled += sum(key not in known and not self._was_cancelled(key) for key in event.settled)
         if not wanted:
             return
         for group in self._groups.in_hand():

@@ -11,7 +11,7 @@ from collections import Counter
 from hypershell.core.clients import Client
 from hypershell.core.groups import LATE, Group
 from hypershell.core.model import Task
-from hypershell.core.needs import need_of
+from hypershell.core.poison import lane_for
 from hypershell.core.scheduler import Scheduler
 
 __all__ = ["check", "credit"]
@@ -80,7 +80,7 @@ def _check_group(scheduler: Scheduler, group: Group, attempts: int | None, wrong
         wrong.append(f"{name}: {group.in_memory()} ready and {group.inflight} in flight while it is not current")
     tasks: list[Task] = [task for _, lane in group.all_lanes() for task in [*lane.front, *lane.ready]]
     for need, lane in group.all_lanes():
-        strays = [t.id for t in [*lane.front, *lane.ready] if need_of(t.tag, group.family) != need]
+        strays = [t.id for t in [*lane.front, *lane.ready] if lane_for(t, group.family) != need]
         if strays and need != LATE:
             wrong.append(f"{name}: tasks {strays} wait in the lane of {need}")
     for task in tasks:

@@ -7,6 +7,7 @@ from collections import deque
 from hypershell.core.model import ClientInfo, Task
 from hypershell.core.needs import POSIX, Need, needs_met
 from hypershell.core.nodes import Node
+from hypershell.core.poison import suspect_lane
 
 __all__ = ["Client", "Clients", "Kind"]
 
@@ -15,12 +16,18 @@ class Kind:
     """Clients that can take the same tasks, and the queue of those of them that may have room."""
 
     __slots__ = ("aside", "clients", "doubts", "failing", "failing_nodes", "guilty", "guilty_nodes", "needs",
-                 "nodes", "queue", "stirred", "usual", "weight")  # fmt: skip
+                 "nodes", "queue", "stirred", "suspects", "trials", "usual", "weight", "willing")  # fmt: skip
 
     def __init__(self, info: ClientInfo, family: str) -> None:
         self.needs, self.usual = needs_met(info.system, info.labels, family)
+        real = [*self.needs, *([None] if self.usual else [])]
+        self.suspects = [suspect_lane(need, trial=False) for need in real]
+        self.trials = [suspect_lane(need, trial=True) for need in real]
+        """The lanes of suspects that its clients can take."""
         self.clients = 0
         self.queue: deque[Client] = deque()
+        self.willing: deque[Client] = deque()
+        """Clients that may have a free slot for a suspect."""
         self.aside: dict[str, int] = {}
         """Clients that get nothing since all fails there: id -> last number."""
         self.doubts: dict[str, int] = {}
@@ -53,12 +60,24 @@ class Kind:
                 return client
         return None
 
+    def next_willing(self) -> Client | None:
+        """The client that asked longest ago and can begin a suspect at once, with no other one beside it."""
+        while self.willing:
+            client = self.willing.popleft()
+            client.willing = False
+            if client.draining or client.aside or client.waits or client.suspect in client.holding:
+                continue
+            if len(client.holding) < client.slots:
+                return client
+        return None
+
 
 class Client:
     """One connected client; `holding` are the executions that it has been given and not ended."""
 
     __slots__ = ("aside", "asked_back", "asks", "draining", "first", "heard", "holding", "info", "kind", "node",
-                 "number", "proven", "recalled", "since", "slots", "spoke", "streak", "stuck", "waits")  # fmt: skip
+                 "number", "proven", "recalled", "since", "slots", "spoke", "streak", "stuck", "suspect",
+                 "waits", "willing")  # fmt: skip
 
     def __init__(self, number: int, info: ClientInfo, since: float = 0.0) -> None:
         self.number = number
@@ -74,6 +93,10 @@ class Client:
         self.node: Node
         self.asks = False
         """Whether it stands in the queue of those that may get work."""
+        self.willing = False
+        """Whether it stands in the queue of those that may get a suspect."""
+        self.suspect = ""
+        """The suspect that it was given last."""
         self.draining = False
         self.heard = 0
         """How many messages with results have come from it."""
@@ -150,6 +173,8 @@ class Clients:
                 del client.kind.nodes[client.node.host]
             if not client.kind.clients:
                 self._drop(client)
+            elif len(client.kind.willing) > 2 * client.kind.clients + 16:  # those that are gone are many by now
+                client.kind.willing = deque(one for one in client.kind.willing if not one.draining)
         return client
 
     def resize(self, client: Client, slots: int) -> None:
@@ -178,6 +203,7 @@ class Clients:
             if not self._takers[need]:
                 del self._takers[need]
         kind.queue.clear()
+        kind.willing.clear()
         if kind.stirred:
             self.stirred.remove(kind)
 
@@ -199,9 +225,14 @@ class Clients:
 
     def ask(self, client: Client, first: bool = False) -> None:
         """Put the client into the queue, once; `first` before all others."""
-        if not client.asks and not client.draining and not client.aside and not client.waits:
+        if client.draining or client.aside or client.waits:
+            return
+        kind = client.kind
+        if not client.willing:
+            client.willing = True
+            kind.willing.append(client)
+        if not client.asks:
             client.asks = True
-            kind = client.kind
             if first:
                 kind.queue.appendleft(client)
             else:

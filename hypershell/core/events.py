@@ -60,6 +60,10 @@ class WorkFound(Struct, frozen=True, gc=False):
     """Final failures per group of the submissions that were taken over (they hold a group barrier)."""
     withheld: dict[str, list[Task]] = {}
     """Per id of a client that outlives its server: what it was given. Not counted in `pending`."""
+    poison: dict[int, int] = {}
+    """Of submissions with an own limit of deaths: what it is (``Policy.poison``)."""
+    died: bool = False
+    """Whether a server died that had them: one of them may have been the reason."""
 
 
 class LimitFound(Struct, frozen=True, gc=False):

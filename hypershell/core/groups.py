@@ -8,7 +8,8 @@ from heapq import heappop, heappush
 
 from hypershell.core.clients import Kind
 from hypershell.core.model import Task
-from hypershell.core.needs import POSIX, Need, need_of
+from hypershell.core.needs import POSIX, Need
+from hypershell.core.poison import lane_for
 
 __all__ = ["LATE", "Group", "Groups", "Lane"]
 
@@ -108,7 +109,7 @@ class Group(Lane):
             front.append(task)
 
     def _lane_for(self, task: Task) -> Lane:
-        need = need_of(task.tag, self.family) if task.tag else None
+        need = lane_for(task, self.family)
         lane = self.lane_of(need)
         if not lane.count():
             self.woken[need] = None
@@ -129,10 +130,31 @@ class Group(Lane):
         lanes: list[tuple[Need | None, Lane]] = [(None, self)] if kind.usual else []
         lanes += [(need, self.lanes[need]) for need in kind.needs if need in self.lanes]
         need, lane = min((one for one in lanes if one[1].count()), key=lambda one: one[1].place())
+        return self._take_of(need, lane)
+
+    def _take_of(self, need: Need | None, lane: Lane) -> Task:
         task = lane.take()
         if need is not None and not lane.count():
             del self.lanes[need]
         return task
+
+    def suspects_for(self, kind: Kind) -> int:
+        """How many suspects clients of `kind` can take."""
+        if not self.lanes:
+            return 0
+        return sum(self.lanes[need].count() for need in (*kind.suspects, *kind.trials) if need in self.lanes)
+
+    def suspect_for(self, kind: Kind) -> Need | None:
+        """The lane of the next suspect for a client of `kind`: those in least deaths first."""
+        for needs in (kind.suspects, kind.trials):
+            found = [need for need in needs if need in self.lanes and self.lanes[need].count()]
+            if found:
+                return min(found, key=lambda need: self.lanes[need].place())
+        return None
+
+    def take_suspect(self, need: Need) -> Task:
+        """The next task of this lane, in which there is one."""
+        return self._take_of(need, self.lanes[need])
 
     def put_off(self, task: Task) -> None:
         """This task does not begin any more in this run."""
@@ -167,7 +189,7 @@ class Group(Lane):
                 for task in queue:
                     if task.id in told:
                         task = make(task, told[task.id])
-                        if need_of(task.tag, self.family) != need:
+                        if lane_for(task, self.family) != need:
                             moved.append((queue is lane.front, task))
                             continue
                     stay.append(task)

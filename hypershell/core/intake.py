@@ -6,19 +6,16 @@ from hypershell.core import actions as act
 from hypershell.core import events as ev
 from hypershell.core.groups import Group
 from hypershell.core.model import Result, Special, Task
-from hypershell.core.release import Release
 from hypershell.core.states import FAILED
+from hypershell.core.suspects import NOBODY, Suspects
 
 __all__ = ["NOBODY", "Intake"]
 
 #: Windows full of tasks that a feed whose store is in memory may read while nobody here takes them, but may come.
 MOST_UNWANTED = 16
 
-#: The client number of what no client ever saw.
-NOBODY = -1
 
-
-class Intake(Release):
+class Intake(Suspects):
     """The part of the scheduler that takes tasks in."""
 
     def _tasks_submitted(self, event: ev.TasksSubmitted, now: float) -> None:
@@ -85,6 +82,8 @@ class Intake(Release):
         self._feeds += 1
 
     def _work_found(self, event: ev.WorkFound, now: float) -> None:
+        self._fatal.update(event.poison)
+        self._cautious = self._cautious or (event.died and self.policy.poison != 0)
         for number, count in event.pending.items():
             self._groups.store(self._groups.get(number), count)
         for number, count in event.failed.items():
@@ -98,7 +97,7 @@ class Intake(Release):
         self._loading = False
         group = self._groups.get(event.group)
         known, settled = self._known, self._settled
-        spare = self._room(group)[1]
+        spare, suspects = self._room(group)[1], self._room_for_suspects(group)
         usual = self._clients.take(None)
         group.woken[None] = None
         for task in event.tasks:
@@ -106,15 +105,21 @@ class Intake(Release):
                 continue
             if group.stored:
                 group.stored -= 1
-            if usual and not task.tag:
+            if task.deaths and self._is_over(task):
+                continue
+            if usual and not task.tag and not task.deaths:
                 known.add(task.id)
                 group.ready.append(task)
                 continue
             if not self._is_wanted(task):
                 spare -= 1
-                if spare < 0:
-                    self._pass_over(group, task)
-                    continue
+                over = spare < 0
+            else:
+                suspects -= task.deaths > 0
+                over = task.deaths > 0 and suspects < 0
+            if over:
+                self._pass_over(group, task)
+                continue
             known.add(task.id)
             group.add(task)
         if event.exhausted:

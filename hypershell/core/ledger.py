@@ -22,6 +22,9 @@ from hypershell.core.walltime import Durations, Walltime
 
 __all__ = ["Ledger"]
 
+#: Cancelled tasks that are remembered until the store tells of them; beyond it the oldest is forgotten.
+_MOST_CANCELLED = 10_000
+
 
 class Ledger:
     """All that a run knows. Parameters: see ``Scheduler``."""
@@ -37,8 +40,14 @@ class Ledger:
         self._ramp = Ramp(policy)
         self._known: set[str] = set()
         self._settled: set[str] = set()
+        self._cautious = False
+        """An earlier server died with its tasks: dispatches are durable before they are sent."""
+        self._urgent = False
+        """Whether what happens in this call is to be durable soon, although nobody waits for it."""
         self._cancelling: dict[str, bool] = {}
         """Dispatched tasks that the user cancelled; whether the store has the last word on them already."""
+        self._cancelled_here: dict[str, bool] = {}
+        """The last tasks that were cancelled here, and not yet by the store too."""
         self._ran_as: dict[str, str] = {}
         """Tasks that were sent and whose line the user changed since: what they were sent as the last time."""
         self._loading = False
@@ -148,6 +157,9 @@ class Ledger:
         """The task ends as cancelled; without a result it never ran, or what it did is not known."""
         self._forget(task)
         self.counts.cancelled += 1
+        self._cancelled_here[task.id] = True
+        if len(self._cancelled_here) > _MOST_CANCELLED:
+            del self._cancelled_here[next(iter(self._cancelled_here))]
         wall = self._wall
         if result is None:
             result = Result(task.id, task.execution, Special.CANCELLED, wall, wall, error=CANCELLED_BY_USER)
@@ -167,4 +179,4 @@ class Ledger:
             group = self._groups.get(task.group)
             group.inflight -= 1
             group.add_front(task, first=True)
-        record.returned.extend(act.Return(task.id, task.execution) for task in tasks)
+        record.returned.extend(act.Return(task.id, task.execution, task.deaths or None) for task in tasks)

@@ -1,7 +1,7 @@
 """The records that travel between feed, scheduler, wire and store.
 
 Pure data. One struct serves the core, the wire and the store so that a task is built once and never
-converted on its way. Only the scheduler changes a task (``execution`` and ``schedule_time``).
+converted on its way. Only the scheduler changes a task (``execution``, ``schedule_time`` and ``deaths``).
 """
 
 from __future__ import annotations
@@ -66,6 +66,8 @@ class Task(Struct, array_like=True, gc=False):
     memory: int | None = None
     tried: int = 0
     """Attempts that do not count any more, since the task was given again after its final failure."""
+    deaths: int = 0
+    """How often a client died that may have run it (``core.poison``)."""
 
 
 #: Below this are the statuses of 32 bits of Windows: 0xC0000005 is -1073741819.
@@ -83,6 +85,8 @@ class Special:
     TEMPLATE_FAILED = -101
     IMPOSSIBLE = -102
     NOT_STARTED = -103
+    POISON = -104
+    """Its client died too often while it ran."""
 
 
 #: The `error` of a result whose task was stopped, or not started, because the user cancelled it.

@@ -32,6 +32,10 @@ class Policy(Struct, frozen=True):
     """Seconds for which what an earlier server gave to clients that outlive it is withheld from others."""
     quarantine: int = 10
     """Failures in a row, each within a second, after which a client gets no more if others do well; 0: never."""
+    poison: int | None = None
+    """Deaths of its client after which a task fails, 0: never, None: as its submission says (``core.poison``)."""
+    careful: bool = False
+    """The first tasks are sent when their rows are durable: a run that is repeated when it dies finds them."""
     family: str = POSIX
     """The family of systems whose clients get tasks that name none: ``posix`` or ``windows``."""
     delay_start: float = 0.0

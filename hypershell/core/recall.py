@@ -163,7 +163,7 @@ class Recalling(Asked):
             if len(tasks) == most:
                 break
             just_given = self._wall - task.schedule_time < PAUSE
-            if just_given or task.group != group.number or task.id in self._cancelling:
+            if just_given or task.deaths or task.group != group.number or task.id in self._cancelling:
                 continue
             need = need_of(task.tag, self.policy.family) if task.tag else None
             taker = next((kind for kind, room in free.items() if room > 0 and kind.meets(need)), None)

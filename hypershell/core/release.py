@@ -7,7 +7,8 @@ from hypershell.core.clients import Client, Kind
 from hypershell.core.groups import LATE, Group
 from hypershell.core.ledger import Ledger
 from hypershell.core.model import Task
-from hypershell.core.needs import need_of, shown
+from hypershell.core.needs import Need, need_of, shown
+from hypershell.core.poison import lane_for, need_behind
 
 __all__ = ["Release"]
 
@@ -80,7 +81,9 @@ class Release(Ledger):
         """Let those get work to whom the release plan has come; each finds a task."""
         group, ramp = self._groups.current, self._ramp
         idle = group is None or self._stopping is not None or self._stalled
-        ready = {} if group is None or idle else {kind: group.for_kind(kind) for kind in ramp.kinds()}
+        ready: dict[Kind, int] = {}
+        if group is not None and not idle:
+            ready = {kind: group.for_kind(kind) + group.suspects_for(kind) for kind in ramp.kinds()}
         for client in reversed(ramp.turn(ready, self.policy.bundlesize or 0, now)):
             self._clients.ask(client, first=True)
 
@@ -123,23 +126,28 @@ class Release(Ledger):
             line.popleft()
 
     def _dispatch(self, client: Client, group: Group, count: int) -> None:
-        dispatched: list[act.Dispatch] = []
-        number, wall = client.number, self._wall
         holding = client.holding
         tasks: list[Task] = []
         walltime = self._walltime
         for _ in range(count):
             task = group.take_for(client.kind) if group.lanes else group.take()
-            if walltime is not None and walltime.is_late(self._limit(task), len(holding) // client.slots):
+            rounds = (len(holding) + len(tasks)) // client.slots
+            if walltime is not None and walltime.is_late(self._limit(task), rounds):
                 group.put_off(task)
                 continue
+            tasks.append(task)
+        if tasks:
+            self._give(client, group, tasks)
+
+    def _give(self, client: Client, group: Group, tasks: list[Task]) -> None:
+        dispatched: list[act.Dispatch] = []
+        number, wall = client.number, self._wall
+        holding = client.holding
+        for task in tasks:
             task.execution += 1
             task.schedule_time = wall
             holding[task.id] = task
-            dispatched.append(act.Dispatch(task.id, task.execution, number, wall))
-            tasks.append(task)
-        if not tasks:
-            return
+            dispatched.append(act.Dispatch(task.id, task.execution, number, wall, task.deaths or None))
         record = self._changes()
         record.dispatched += dispatched
         if self._ran_as:
@@ -149,7 +157,9 @@ class Release(Ledger):
         if len(holding) > client.slots:
             self._queued = True
         send = act.SendTasks(number, tasks)
-        if self.policy.durable_dispatch or client.info.outlives:
+        # A task that kills us is to be known as one that was running.
+        in_danger = self._cautious or tasks[0].deaths or (self.policy.careful and not self._durable)
+        if in_danger or self.policy.durable_dispatch or client.info.outlives:
             self._outbox.append((record.seq, send))
         else:
             self._out.append(send)
@@ -187,9 +197,10 @@ class Release(Ledger):
 
     def _room(self, group: Group) -> tuple[int, int]:
         """For how many more tasks of `group` there is room in memory: for wanted ones, and for others."""
-        window = self.policy.window
-        usable = self._usable(group)
-        return window - usable, self._spare() - (group.in_memory() - usable)
+        take = self._clients.take
+        others = sum(lane.count() for place, lane in group.lanes.items() if not take(need_behind(place)[0]))
+        others += 0 if take(None) else len(group.ready) + len(group.front)
+        return self.policy.window - self._usable(group), self._spare() - others
 
     def _spare(self) -> int:
         """The most tasks that are held in memory although nobody here can take them."""
@@ -202,7 +213,7 @@ class Release(Ledger):
 
     def _pass_over(self, group: Group, task: Task) -> None:
         """Leave a pending row in the store; what was read is forgotten until somebody can take it."""
-        need = need_of(task.tag, self.policy.family)
+        need = lane_for(task, self.policy.family)
         group.passed[need] = group.passed.get(need, 0) + 1
 
     def _look_again(self, number: int) -> None:
@@ -223,7 +234,7 @@ class Release(Ledger):
         for need, lane in reversed(group.all_lanes()):
             if spare >= 0:
                 break
-            if not take(need):
+            if not take(need_behind(need)[0]):
                 count = min(-spare, len(lane.ready))
                 for _ in range(count):
                     self._known.discard(lane.ready.pop().id)
@@ -237,10 +248,14 @@ class Release(Ledger):
             return False
         if group.away or group.stored or group.again or self._usable(group):
             return False
-        counts = dict(group.passed)
-        for need, lane in group.all_lanes():
-            if lane.count() and need != LATE:
-                counts[need] = counts.get(need, 0) + lane.count()
+        lanes = [*group.passed.items(), *((need, lane.count()) for need, lane in group.all_lanes() if need != LATE)]
+        counts: dict[Need | None, int] = {}
+        for place, count in lanes:
+            need, suspect = need_behind(place)
+            if count and suspect and self._clients.take(need):
+                return False
+            if count:
+                counts[need] = counts.get(need, 0) + count
         for need, count in counts.items():
             words = shown(need, self.policy.family)
             if words not in self._told_needs:

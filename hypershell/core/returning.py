@@ -68,7 +68,8 @@ class Returning(Intake):
             group.inflight += 1
             self._groups.early[group.number] = group
             self._groups.queue(group)
-            record.dispatched.append(act.Dispatch(task.id, task.execution, client.number, task.schedule_time))
+            again = act.Dispatch(task.id, task.execution, client.number, task.schedule_time, task.deaths)
+            record.dispatched.append(again)
         if record.returned:  # by the connection before, a moment ago
             record.returned = [back for back in record.returned if back.id not in client.holding]
 
@@ -81,7 +82,7 @@ class Returning(Intake):
             group = self._groups.get(task.group)
             group.away -= 1
             group.add_front(task, first=True)
-            record.returned.append(act.Return(task.id, task.execution))
+            record.returned.append(act.Return(task.id, task.execution, task.deaths or None))
 
     def _reclaim_passed(self, now: float) -> None:
         """Clients that had time enough and did not come back lose their tasks to others."""

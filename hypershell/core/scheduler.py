@@ -18,6 +18,7 @@ from hypershell.core.clients import Client
 from hypershell.core.groups import Group
 from hypershell.core.intake import NOBODY
 from hypershell.core.model import CANCELLED_BY_USER, Result, Special, Task
+from hypershell.core.poison import TRIAL
 from hypershell.core.policy import Counts, Policy
 from hypershell.core.quarantine import fails_at_once
 from hypershell.core.shortage import NO_ROOM, Shortage
@@ -81,7 +82,8 @@ class Scheduler(Shortage):
         self._want_more()
         self._brake()
         self._emit_record()
-        if self._outbox:
+        if self._outbox or self._urgent:
+            self._urgent = False
             self._hurry()
         self._maybe_finish()
         out = self._out
@@ -170,11 +172,12 @@ class Scheduler(Shortage):
         if self._stopping is not None:
             client.draining = True
         if event.info.outlives and not self._store_failed:
+            self._rise(client)
             self._reclaim(client, event.holds)
             if client.draining and client.holding:
                 self._out.append(act.DrainClients([client.number]))
                 if self._interrupted:
-                    self._out.append(act.InterruptClients([client.number]))
+                    self._out.append(act.InterruptClients([client.number], self._grace(now)))
         self._membership_changed(client.kind)  # after it took what it holds: the rest may go back to the store
         self._enter(client, now)
 
@@ -183,12 +186,17 @@ class Scheduler(Shortage):
         self._end_without_clients("idle")
 
     def _client_lost(self, event: ev.ClientLost, now: float) -> None:
-        if self._lose(event.client, event.reason) is None and not event.outside:
+        # One that dies while the run ends may have been ended with it.
+        died = self._stopping is None
+        if self._lose(event.client, event.reason, died) is None and not event.outside:
             self._seen.add(event.client)
         self._end_without_clients("no clients left")
 
-    def _lose(self, number: int, reason: str | None) -> Client | None:
-        """Take back what the client held: no retry is spent, the next execution is a new one."""
+    def _lose(self, number: int, reason: str | None, died: bool = False) -> Client | None:
+        """Take back what the client held: no retry is spent, the next execution is a new one.
+
+        `died`: one of its tasks may have been the reason.
+        """
         client = self._clients.remove(number)
         if client is None:
             return None
@@ -198,10 +206,12 @@ class Scheduler(Shortage):
         self._unstick(client)
         left = "left" if reason is None else f"lost: {reason}"
         self._changes().clients.append(act.ClientChange(number, client.info, self._wall, left))
-        held = list(client.holding.values())
         if reason is not None:
-            self.counts.lost += len(held)
-        self._take_back(number, held)
+            self.counts.lost += len(client.holding)
+        self._risky.discard(number)
+        if died:
+            self._mourn(client)
+        self._take_back(number, list(client.holding.values()))
         client.holding.clear()
         self._outbox = deque(entry for entry in self._outbox if entry[1].client != number)
         return client
@@ -248,6 +258,7 @@ class Scheduler(Shortage):
         back = blameless + [task for key, n in event.returned if (task := self._claim(client, key, n)) is not None]
         if back:
             self._take_back(client.number, back)
+        self._note_results(client)
         self._heard_from(client, len(back), now)
         if count:
             self._sizer.observe(spent, count)
@@ -282,6 +293,7 @@ class Scheduler(Shortage):
             self._cancelled(client.number, task, result)
             return
         self._forget(task)
+        self._acquitted += task.deaths >= TRIAL
         record = self._changes()
         next_id = None
         state = SUCCEEDED
@@ -299,8 +311,9 @@ class Scheduler(Shortage):
     def _retry(self, task: Task, group: Group, record: act.Record) -> str:
         """A new row with every attribute of the old one."""
         again = replace(
-            task, id=self._new_id(), attempt=task.attempt + 1, execution=0, previous_id=task.id, schedule_time=0.0
-        )
+            task, id=self._new_id(), attempt=task.attempt + 1, execution=0, previous_id=task.id, schedule_time=0.0,
+            deaths=0,
+        )  # fmt: skip
         record.inserted.append(again)
         self.counts.retried += 1
         current = group is self._groups.current
@@ -328,7 +341,7 @@ class Scheduler(Shortage):
 
     def _interrupt_requested(self, event: ev.InterruptRequested, now: float) -> None:
         self._stop("drained")
-        self._interrupt()
+        self._interrupt(now)
 
     def _time_passed(self, event: ev.TimePassed, now: float) -> None:
         if self._interrupt_at is not None and now >= self._interrupt_at:
@@ -337,7 +350,7 @@ class Scheduler(Shortage):
                 left = format_seconds(self._walltime.end - now)
                 text = f"The allocation ends in {left}: stopping running tasks"
                 self._out.append(act.Note("warning", "server", text))
-            self._interrupt()
+            self._interrupt(now)
         self._reclaim_passed(now)
 
     def _allocation_ends(self, event: ev.AllocationEnds, now: float) -> None:
@@ -392,13 +405,17 @@ class Scheduler(Shortage):
             client.draining = True
         self._out.append(act.DrainClients(self._clients.numbers()))
 
-    def _interrupt(self) -> None:
+    def _interrupt(self, now: float) -> None:
         self._interrupt_at = None
         if self._stopping == "drained" and self.inflight():
             self._stopping = "interrupted"  # what runs does not end by itself
         if not self._interrupted:
             self._interrupted = True
-            self._out.append(act.InterruptClients(self._clients.numbers()))
+            self._out.append(act.InterruptClients(self._clients.numbers(), self._grace(now)))
+
+    def _grace(self, now: float) -> float | None:
+        """How long a task that is stopped may take between two signals; None: as the settings say."""
+        return None if self._walltime is None else self._walltime.grace(now)
 
     def _maybe_finish(self) -> None:
         reason = self._end_reason()
@@ -450,4 +467,4 @@ class Scheduler(Shortage):
                 self._lose(client.number, event.reason)
         self._stop("store failed")
         self._stopping = "store failed"
-        self._interrupt()
+        self._interrupt(now)

@@ -69,7 +69,9 @@ class Shortage(Recalling):
     def _is_waited_for(self, client: Client) -> bool:
         """Whether `client` has a task, or there is one for it."""
         group = self._groups.current
-        return bool(client.holding) or (group is not None and group.for_kind(client.kind) > 0)
+        if client.holding or group is None:
+            return bool(client.holding)
+        return group.for_kind(client.kind) > 0 or group.suspects_for(client.kind) > 0
 
     def _gives_up_at(self) -> float | None:
         """When the run ends unless something can be started; the answer to an attempt is waited for."""

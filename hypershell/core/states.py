@@ -33,6 +33,7 @@ FINAL = frozenset({SUCCEEDED, FAILED, CANCELLED})
 TRANSITIONS: dict[tuple[str, str], str] = {
     (PENDING, "dispatch"): DISPATCHED,
     (PENDING, "cancel"): CANCELLED,
+    (PENDING, "poison"): FAILED,
     (DISPATCHED, "success"): SUCCEEDED,
     (DISPATCHED, "failure"): FAILED,
     (DISPATCHED, "return"): PENDING,

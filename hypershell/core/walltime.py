@@ -19,6 +19,9 @@ _LEAST, _MOST = -9, 30
 #: Seconds that are kept for committing, also where there is no drain time.
 RESERVE = 5.0
 
+#: Seconds for committing when the last task has been killed, of an allocation that is about to end.
+COMMIT = 2.0
+
 
 class Durations:
     """A quantile of many durations in seconds, in bounded memory: counts in buckets that grow with the duration.
@@ -124,6 +127,11 @@ class Walltime:
     def stop_at(self) -> float:
         """When what still runs is stopped."""
         return self.end - self.stopping
+
+    def grace(self, now: float) -> float:
+        """The most seconds from INT to TERM, and from TERM to KILL, that leave time to commit before the end."""
+        left = max(0.0, self.end - now)
+        return (left - min(COMMIT, left / 2)) / 2
 
 
 def format_seconds(seconds: float) -> str:

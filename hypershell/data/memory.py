@@ -28,17 +28,19 @@ __all__ = ["MemoryStore", "MemoryWriter"]
 class _Row:
     """What is known of an unfinished task."""
 
-    __slots__ = ("execution", "state", "task")
+    __slots__ = ("deaths", "execution", "state", "task")
 
     def __init__(self, task: Task) -> None:
         self.task = task
         self.state = PENDING
         self.execution = 0
+        self.deaths = task.deaths
 
     def pending(self) -> Task:
         """The task as a store in a database would return it."""
-        same = self.task.execution == self.execution
-        return self.task if same else replace(self.task, execution=self.execution)
+        task = self.task
+        same = task.execution == self.execution and task.deaths == self.deaths
+        return task if same else replace(task, execution=self.execution, deaths=self.deaths)
 
 
 class MemoryStore:
@@ -147,6 +149,8 @@ class MemoryStore:
                 self.finished[key] = (row.task, change)
         else:
             row.state = DISPATCHED if isinstance(change, Dispatch) else PENDING
+            if change.deaths is not None:
+                row.deaths = change.deaths
 
 
 class MemoryWriter:

@@ -5,12 +5,14 @@ Functions over a connection inside a transaction of ``sql``; the rules that deci
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, bindparam, func, or_, select, text, true, update
 
 from hypershell.core.model import FeedMark, Submission, Task
+from hypershell.core.poison import TRIAL, deaths_in, raised, words
 from hypershell.core.states import DISPATCHED, PENDING
 from hypershell.data import formerly, outliving, requests
 from hypershell.data.how import merged, work_in
@@ -215,7 +217,14 @@ def take(link: Connection, me: str, claim: Claim, given: Mapping[str, Any] | Non
         "server_host": None,
     }
     lost = or_(_task.c.client_id.is_(None), _task.c.client_id.not_in(outliving.ids()))
-    link.execute(update(_task).where(_in_state(DISPATCHED), _task.c.submission == number, lost).values(again))
+    theirs = (_in_state(DISPATCHED), _task.c.submission == number, lost)
+    # Those whose client has died before are few, and say how often.
+    said = Counter(link.execute(select(_task.c.error).where(*theirs, _task.c.error.is_not(None))).scalars())
+    alone = sum(count for error, count in said.items() if deaths_in(error) >= TRIAL) == 1
+    for error in (None, *said):
+        same = _task.c.error.is_(None) if error is None else _task.c.error == error
+        count = words(raised(deaths_in(error), alone))
+        link.execute(update(_task).where(*theirs, same).values(again | {"error": count}))
     return True
 
 
@@ -248,8 +257,9 @@ def _mark(number: int, row: Any) -> FeedMark:
 def _dispatched(link: Connection, number: int) -> Iterator[tuple[Task, str]]:
     """The tasks of a submission that was just taken which clients still have, and whose they are."""
     for row in link.execute(_OUT, {"number": number}).mappings():
-        fields = {name: row[name] for name in Task.__struct_fields__ if name not in ("raw", "tried")}
+        fields = {name: row[name] for name in Task.__struct_fields__ if name not in ("raw", "tried", "deaths")}
         task = Task(**fields, raw=None if row["args_raw"] is None else bytes(row["args_raw"]))
+        task.deaths = deaths_in(row["error"])
         task.tag = task.tag or None
         task.schedule_time = task.schedule_time or 0.0
         yield task, row["client_id"]

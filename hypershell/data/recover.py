@@ -9,8 +9,11 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, TypeVar
 
+from msgspec.structs import replace
+
 from hypershell.core.events import WorkFound
 from hypershell.core.model import Submission
+from hypershell.core.poison import limit_in
 from hypershell.data import known
 from hypershell.data.lease import BEAT, SILENCE, Life, Owner, ProcessIdentity, Watch
 from hypershell.data.notices import Added, Adopted, FailedBefore, Keeping, Notice, Opened, Plan, Told, Waiting
@@ -78,7 +81,7 @@ class Recovery:
             submissions.append(fresh)
         left = attempt(lambda: store.left_alone(self._is_dead))
         if taken.pending or taken.failed or taken.withheld:
-            post(WorkFound(taken.pending, taken.failed, taken.withheld))
+            post(_work_in(taken))
         post(Opened(left, resumed, submissions, taken.marks))
 
     def _try_again(
@@ -96,7 +99,7 @@ class Recovery:
                 post(FailedBefore(page))
         post(Told("info", f"{count} failed task{'' if count == 1 else 's'} given again (--retry-failed)"))
         surveyed: Taken = attempt(lambda: store.survey(numbers))
-        return surveyed
+        return replace(surveyed, died=taken.died)
 
     def _revise(self, taken: Taken, post: Post, pause: Pause, attempt: Attempt) -> Taken | None:
         """Bring the submission up to date with its FILE, where that is asked for; None when the run is to end."""
@@ -119,9 +122,8 @@ class Recovery:
         if added is None:
             return None
         post(Told("warning", added.text))
-        return Taken(
-            taken.submissions, [added.mark], _sum(taken.pending, added.pending), _sum(taken.failed, added.failed)
-        )
+        pending, failed = _sum(taken.pending, added.pending), _sum(taken.failed, added.failed)
+        return Taken(taken.submissions, [added.mark], pending, failed, died=taken.died)
 
     def _read(self, step: Callable[[], T]) -> T:
         """What is wrong with a FILE ends the run as what is wrong with the database does."""
@@ -143,7 +145,7 @@ class Recovery:
         taken = self._store.take(free) if free else Taken()
         if taken.submissions:
             post(Adopted(taken.submissions, taken.marks))
-            post(WorkFound(taken.pending, taken.failed, taken.withheld))
+            post(_work_in(taken))
 
     def _restart(self, post: Post, pause: Pause, attempt: Attempt) -> Taken | None:
         """Take what was asked for, once the life of every owner is known; None when the run is to end instead."""
@@ -204,6 +206,11 @@ class Recovery:
             return Life.DEAD
         life = self._watch.life(owner, self._clock())
         return Life.DEAD if life is Life.UNKNOWN and self._plan.take_over else life
+
+
+def _work_in(taken: Taken) -> WorkFound:
+    limits = {one.id: limit for one in taken.submissions if (limit := limit_in(one.options)) is not None}
+    return WorkFound(taken.pending, taken.failed, taken.withheld, limits, taken.died)
 
 
 def _sum(one: dict[int, int], other: dict[int, int]) -> dict[int, int]:

@@ -12,11 +12,12 @@ import msgspec
 
 from hypershell.core.actions import ClientChange, Dispatch, Finished, Return
 from hypershell.core.model import Special, Submission, Task
+from hypershell.core.poison import words
 from hypershell.core.states import DISPATCHED, PENDING
 from hypershell.data.batch import Change
 from hypershell.data.times import Stamper
 
-__all__ = ["CLIENT", "FINISHED", "MOVED", "NEW", "WHOLE", "RowMaker"]
+__all__ = ["CLIENT", "DIED", "FINISHED", "MOVED", "NEW", "WHOLE", "RowMaker"]
 
 
 def _names(text: str) -> tuple[str, ...]:
@@ -42,6 +43,8 @@ FINISHED = _names(
 )
 #: What a dispatch or a return changes.
 MOVED = _names("id execution state schedule_time client_id client_host server_id server_host")
+#: The same, of a task whose client died.
+DIED = (*MOVED, "error")
 #: A row of table ``client``.
 CLIENT = _names(
     "id host server_id server_host connected_at disconnected_at evicted pid slots version system rank reason"
@@ -145,7 +148,7 @@ class RowMaker:
         flat.extend(head)
         flat.extend((server_id, server_host, scheduled, client_id, client_host))
         flat.extend((None, None, None, None, None, None, task.attempt, False, None, None, task.previous_id, None))
-        flat.extend((tag, state, execution, task.submission, None, task.raw, None, None, None))
+        flat.extend((tag, state, execution, task.submission, words(change.deaths or 0), task.raw, None, None, None))
 
     def finished(self, flat: list[Any], change: Finished) -> None:
         """Append an ended execution, columns of ``FINISHED``."""
@@ -179,6 +182,10 @@ class RowMaker:
     def moved(self, flat: list[Any], change: Dispatch | Return) -> None:
         """Append a dispatch or a return, columns of ``MOVED``."""
         flat.extend(self._move(change))
+
+    def died(self, flat: list[Any], change: Dispatch | Return) -> None:
+        """The same of a task whose client died, columns of ``DIED``."""
+        flat.extend((*self._move(change), words(change.deaths or 0)))
 
     def client(self, joined: ClientChange | None, left: ClientChange | None) -> tuple[Any, ...]:
         """The row of a client, columns of ``CLIENT``; a client that only left has no time of joining."""

@@ -24,6 +24,7 @@ from sqlalchemy import (
     func,
     literal,
     null,
+    or_,
     select,
     text,
     tuple_,
@@ -33,6 +34,7 @@ from sqlalchemy import (
 from hypershell.core.actions import Dispatch, Finish, Finished, Record, Return
 from hypershell.core.events import CancelRequested, TasksChanged
 from hypershell.core.model import FeedMark, Special, Submission, Task
+from hypershell.core.poison import deaths_in
 from hypershell.core.states import DISPATCHED, PENDING
 from hypershell.data import again, lines, outliving, ownership, printed, requests, rows, schema
 from hypershell.data.batch import Batch
@@ -184,20 +186,25 @@ class SqlStore(Connected):
         maker.new(new, fresh, self._owned)
         finished: list[Any] = []
         moved: list[Any] = []
+        died: list[Any] = []
         kept: list[Any] = []
         for change in changes.values():
             if type(change) is Finished:
                 maker.finished(finished, change)
                 printed.row(kept, change)
             elif isinstance(change, Dispatch | Return):
-                maker.moved(moved, change)
+                if change.deaths is None:
+                    maker.moved(moved, change)
+                else:
+                    maker.died(died, change)
         bulk = self._bulk
         missed = 0
         # Before the rows that they belong to, of which they ask the same.
         for name, flat in (("printed", kept), ("printed_whole", kept_whole)):
             if flat:
                 bulk[name].run(link, flat)
-        for name, flat in (("new", new), ("whole", whole), ("moved", moved), ("finished", finished)):
+        writes = (("new", new), ("whole", whole), ("moved", moved), ("died", died), ("finished", finished))
+        for name, flat in writes:
             if flat:
                 statement = bulk[name]
                 missed += len(flat) // statement.width - statement.run(link, flat)
@@ -255,7 +262,7 @@ class SqlStore(Connected):
         the interpreter lock for each of them."""
         after = self._cursors.get((number, group), "")
         asked = {"number": number, "grp": group, "after": after, "most": limit}
-        found_json, raws = link.execute(self._paging, asked).one()
+        found_json, raws, errors = link.execute(self._paging, asked).one()
         found = _decode(found_json)
         if not found:
             return found
@@ -263,8 +270,8 @@ class SqlStore(Connected):
             task.submit_time /= 1_000_000
             task.tag = task.tag or None
         found.sort(key=_by_id)
-        if raws:
-            self._add_raw(link, found)
+        if raws or errors:
+            self._add_rest(link, found)
         if ranges := self._again.get(number):
             again.forget_attempts(link, found, ranges)
         return found
@@ -281,8 +288,9 @@ class SqlStore(Connected):
 
     def take(self, claims: Sequence[Claim], given: Mapping[str, Any] | None = None) -> Taken:
         with self._transaction() as link:
-            numbers = [one.submission for one in claims if ownership.take(link, self._me.id, one, given)]
-        return self.survey(numbers)
+            done = [one for one in claims if ownership.take(link, self._me.id, one, given)]
+        died = any(one.owner is not None and not one.owner.ended for one in done)
+        return msgspec.structs.replace(self.survey([one.submission for one in done]), died=died)
 
     def survey(self, numbers: Sequence[int]) -> Taken:
         with self.reading() as link:
@@ -322,15 +330,17 @@ class SqlStore(Connected):
             free = [claim.submission for claim in found if not claim.owner or dead(claim.owner)]
             return ownership.count_unfinished(link, free, _MOST_COUNTED, runnable=True)
 
-    def _add_raw(self, link: Connection, tasks: list[Task]) -> None:
-        """Fetch the bytes of the few lines that are not UTF-8; JSON cannot carry them."""
+    def _add_rest(self, link: Connection, tasks: list[Task]) -> None:
+        """Fetch what few tasks have: bytes that are not UTF-8, which JSON cannot carry, and clients that died."""
         by_id = {task.id: task for task in tasks}
         ids = list(by_id)
         for start in range(0, len(ids), 500):
             wanted = _task.c.id.in_(ids[start : start + 500])
-            query = select(_task.c.id, _task.c.args_raw).where(wanted, _task.c.args_raw.is_not(None))
-            for key, raw in link.execute(query):
-                by_id[key].raw = bytes(raw)
+            some = or_(_task.c.args_raw.is_not(None), _task.c.error.is_not(None))
+            query = select(_task.c.id, _task.c.args_raw, _task.c.error).where(wanted, some)
+            for key, raw, error in link.execute(query):
+                by_id[key].raw = None if raw is None else bytes(raw)
+                by_id[key].deaths = deaths_in(error)
 
     # -- connection ------------------------------------------------------------------------------
 
@@ -381,11 +391,12 @@ def _page_query(dialect: str) -> Any:
         "tag": tag,
         "submit_time": micros(inner.submit_time),
         "schedule_time": literal(0, literal_execute=True),
+        "deaths": literal(0, literal_execute=True),
         "tried": literal(0, literal_execute=True),
     }
     row = array(*(fields.get(name, inner.get(name)) for name in Task.__struct_fields__))
     found = gather(row) if sqlite else cast(gather(row), Text)
-    return select(func.coalesce(found, "[]"), func.count(inner.args_raw))
+    return select(func.coalesce(found, "[]"), func.count(inner.args_raw), func.count(inner.error))
 
 
 def _behind_cursor(sqlite: bool) -> Sequence[Any]:
@@ -420,7 +431,7 @@ def _compile(link: Connection, run: RunInfo) -> dict[str, Bulk | JsonBulk]:
         "joined": bulk_insert(dialect, _client, rows.CLIENT),
         **printed.statements(dialect),
     }
-    for name, names in (("finished", rows.FINISHED), ("moved", rows.MOVED)):
+    for name, names in (("finished", rows.FINISHED), ("moved", rows.MOVED), ("died", rows.DIED)):
         given = [_task.c[column] for column in names]
         v = incoming(given).c
         values = {column: v[column] for column in names if column != "id"}

@@ -138,6 +138,8 @@ class Taken(Struct, frozen=True):
     failed: dict[int, int] = {}
     withheld: dict[str, list[Task]] = {}
     """Per id of a client that outlives its server: what it was given, which is left as it is."""
+    died: bool = False
+    """Whether a server that had them died, and did not end."""
 
 
 class Store(Protocol):

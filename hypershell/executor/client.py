@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from types import FrameType
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 from hypershell import log
 from hypershell.core.model import ClientInfo
@@ -17,6 +16,7 @@ from hypershell.executor.loop import Executor
 from hypershell.executor.spawn import seal_descriptors
 from hypershell.proto.messages import ClientSettings, Startup
 from hypershell.reactor import Poller, run
+from hypershell.signal_desk import listening
 from hypershell.transport import Endpoint
 
 __all__ = ["run_client", "signals_to"]
@@ -68,21 +68,12 @@ def run_client(
     return executor.lost
 
 
-@contextmanager
-def signals_to(executor: Executor, launcher_kills: bool = False) -> Iterator[None]:
+def signals_to(executor: Executor, launcher_kills: bool = False) -> AbstractContextManager[None]:
     """While it lasts, signals to this process go to `executor`; for `launcher_kills` see `run_client`."""
-    desk = _SignalDesk(executor, launcher_kills)
-    names = ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2", "SIGHUP", "SIGBREAK")
-    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
-    old = {number: signal.signal(number, desk) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in old.items():
-            signal.signal(number, handler)
+    return listening(_ClientSignals(executor, launcher_kills))
 
 
-class _SignalDesk:
+class _ClientSignals:
     """The table of ``docs/tasks.md``: USR1, TERM, INT drain; USR2, another signal or a second INT interrupt."""
 
     def __init__(
@@ -93,7 +84,7 @@ class _SignalDesk:
         self._clock = clock
         self._last: tuple[int, float] | None = None
 
-    def __call__(self, number: int, frame: FrameType | None) -> None:
+    def __call__(self, number: int) -> None:
         if number == getattr(signal, "SIGHUP", None):  # rotate the log file: a rank has none
             return
         if number == getattr(signal, "SIGBREAK", None):  # Ctrl-Break of Windows: a Ctrl-C that others can send too

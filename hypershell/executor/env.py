@@ -34,7 +34,7 @@ _PER_RANK = """
     MPIR_CVAR_CH3_INTERFACE_HOSTNAME
     PMIX_* PRTE_* PRRTE_* OMPI_COMM_WORLD_* OMPI_WORLD_* OMPI_UNIVERSE_SIZE OMPI_NUM_APP_CTX OMPI_ARGV OMPI_COMMAND
     OMPI_FILE_LOCATION OMPI_TOOL_NAME OMPI_VERSION OMPI_LIBDIR_LOC OMPI_APP_CTX_NUM_PROCS OMPI_FIRST_RANKS
-    OMPI_MCA_PREFIXES OMPI_MCA_cpu_type OMPI_MCA_initial_wdir OMPI_MCA_num_procs
+    OMPI_MCA_PREFIXES OMPI_MCA_mpi_ft_enable OMPI_MCA_cpu_type OMPI_MCA_initial_wdir OMPI_MCA_num_procs
     OMPI_MCA_ess OMPI_MCA_ess_* OMPI_MCA_orte_* OMPI_MCA_pmix OMPI_MCA_shmem_RUNTIME_QUERY_hint
     HYDRA_BSTRAP_* I_MPI_HYDRA_* I_MPI_INFO_* I_MPI_LOCAL* I_MPI_PMI* I_MPI_MPIRUN
     MV2_COMM_WORLD_*
@@ -256,9 +256,12 @@ class Environment:
         return text
 
     def _time(self, seconds: float) -> bytes:
-        """``2026-11-22 06:26:57.254728+00:00``; the texts of a few seconds are kept, for neighbours share them."""
+        """``2026-11-22 06:26:57.254728+00:00``; the texts of a few seconds are kept, for neighbours share them.
+
+        Rounded as in the database, so that a task and its row tell the same.
+        """
         try:
-            second = int(seconds)
+            second, micros = divmod(round(seconds * 1_000_000), 1_000_000)
             text = self._seconds.get(second)
             if text is None:
                 text = datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%d %H:%M:%S").encode()
@@ -268,7 +271,7 @@ class Environment:
             if len(self._seconds) >= 100:
                 self._seconds.clear()
             self._seconds[second] = text
-        return b"%b.%06d+00:00" % (text, (seconds - second) * 1e6)
+        return b"%b.%06d+00:00" % (text, micros)
 
 
 def _leave_out_long(environ: dict[bytes, bytes]) -> None:

@@ -107,6 +107,8 @@ class Machine(Reports):
             self._server_came_or_went(event, self._unconfirmed, now, actions)
         if self._headroom.is_short or self._headroom.in_vain:
             self._mind_room(now)
+        if self._suspects and self._results and self._away is None and self._is_in_danger():
+            self._pack(now, actions)  # before the next one can start
         if self._queue and len(self._running) < self._headroom.usable and not self._full:
             self._fill(now, actions)
         if (self._results or self._returned or self._announce) and self._away is None:
@@ -155,6 +157,8 @@ class Machine(Reports):
             else:
                 held[id] = task.execution
                 queue.append(task)
+                if task.deaths:
+                    self._suspects.add(id)
 
     def _fill(self, now: float, actions: list[Action]) -> None:
         """Take tasks from the queue while slots are free, and the rate allows it."""

@@ -60,6 +60,8 @@ class Reports:
         """How many tasks at the head of the queue could not be started just now."""
         self._epoch = epoch
         self._queue: deque[Task] = deque()
+        self._suspects: set[str] = set()
+        """Tasks that came and whose client died before: what ends while one is here is told at once."""
         self._running: dict[str, Run] = {}
         self._held: dict[str, int] = {}
         self._due: dict[str, float] = {}
@@ -110,6 +112,13 @@ class Reports:
     def _is_waited_for(self, task: Task) -> bool:
         return self._submissions[task.submission].context.waited_for
 
+    def _is_in_danger(self) -> bool:
+        """Whether this process may be about to die of one of its tasks."""
+        if not self._suspects:
+            return False
+        self._suspects &= self._held.keys()
+        return bool(self._suspects)
+
     def _note_oldest(self, now: float) -> None:
         if not self._results and not self._returned:
             self._oldest = now
@@ -127,6 +136,7 @@ class Reports:
             or self._returned
             or self._waited_for
             or self._announce
+            or self._is_in_danger()
             or self._kept_size >= KEPT_BUNDLE
             or now >= self._oldest + self.settings.bundlewait
         ):

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from hypershell.errors import HyperShellError
 from hypershell.executor.env import LONGEST
+from hypershell.executor.oom import Preference
 from hypershell.executor.reap import next_exit
 from hypershell.executor.vocabulary import Lack
 from hypershell.limits import NO_ROOM, lowered
@@ -163,6 +164,7 @@ class Spawner:
         self._soft_limit = soft_limit
         self._null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         self._home = os.open(".", getattr(os, "O_PATH", os.O_RDONLY) | os.O_CLOEXEC)
+        self._preference = Preference()
         self._signals = ignored_signals()
         self._null_action = (os.POSIX_SPAWN_DUP2, self._null, 0)
         self._know(environ)
@@ -200,6 +202,22 @@ class Spawner:
         :param cores: those that it may use; None: ours.
         :raises NotStarted: too long, a NUL byte, no such `cwd`, or no process could be made.
         """
+        self._preference.of_task()
+        try:
+            return self._start_on(cores, command, shared, out, err, cwd, own)
+        finally:
+            self._preference.of_client()
+
+    def _start_on(
+        self,
+        cores: frozenset[int] | None,
+        command: bytes,
+        shared: Mapping[bytes, bytes],
+        out: int,
+        err: int,
+        cwd: str | None,
+        own: Mapping[bytes, bytes],
+    ) -> int:
         if cores is None:
             return self._begin_limited(command, shared, out, err, cwd, own)
         # A child has the cores of the thread that starts it, from its first instruction on.
@@ -222,10 +240,15 @@ class Spawner:
         cwd: str | None,
         own: Mapping[bytes, bytes],
     ) -> int:
-        """What is started has the soft limit that we had: a child has that of its parent at this moment."""
-        if self._soft_limit is None:
+        """What is started has the soft limit that we had: a child has that of its parent at this moment.
+
+        The C library hands on no descriptor whose number is not below the limit (EBADF). Where all numbers below it
+        are in use, which takes as many clients or files as it allows, what is started has our limit instead.
+        """
+        soft = self._soft_limit
+        if soft is None or max(out, err, self._null) >= soft:
             return self._begin(command, shared, out, err, cwd, own)
-        with lowered(self._soft_limit):
+        with lowered(soft):
             return self._begin(command, shared, out, err, cwd, own)
 
     def _begin(
@@ -315,3 +338,4 @@ class Spawner:
             self._unlocked.forget()
         os.close(self._null)
         os.close(self._home)
+        self._preference.close()

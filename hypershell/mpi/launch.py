@@ -17,8 +17,9 @@ from hypershell.errors import ExitStatus, HyperShellError, LaunchError
 from hypershell.mpi.environ import launcher_name, rank_hint
 from hypershell.mpi.input import hand_over, no_input
 from hypershell.mpi.launcher_end import remind_launcher
+from hypershell.mpi.not_begun import OUTPUT_GRACE, leave_before_init
 from hypershell.mpi.transport import MpiClientEnd, MpiServerEnd
-from hypershell.mpi.world import World, library_version, open_world, short_name, two_wheels
+from hypershell.mpi.world import NotBegun, World, library_version, open_world, short_name, two_wheels
 from hypershell.ostext import escaped
 
 __all__ = ["CRASH_GRACE", "Launcher", "command", "find_launcher", "run_mpi", "start_under_launcher"]
@@ -28,9 +29,6 @@ CRASH_GRACE = 10
 
 #: Seconds that MPI_Finalize may take on rank 0.
 FINALIZE_GRACE = 600
-
-#: Seconds for the launcher to pass on what a failing rank has printed; Hydra drops what it has not yet read.
-_OUTPUT_GRACE = 0.5
 
 Serve = Callable[[World, MpiServerEnd], int]
 Work = Callable[[World, MpiClientEnd], int]
@@ -168,9 +166,13 @@ def run_mpi(
 
 
 def _open(environ: Mapping[str, str]) -> World:
-    """Start MPI. Of N processes that all fail alike, only the first says why."""
+    """Start MPI. Where each process is alone in its world, only the first says why."""
     try:
         return open_world(environ)
+    except NotBegun as error:
+        if launcher_name(environ) is not None:
+            leave_before_init(error, environ)
+        raise
     except LaunchError as error:
         if rank_hint(environ):
             raise SystemExit(error.exit_status) from None
@@ -234,7 +236,7 @@ def _die(world: World) -> None:
     """End this rank alone, in a way that the others are told of: of a death by signal, not of an exit."""
     sys.stdout.flush()
     sys.stderr.flush()
-    time.sleep(_OUTPUT_GRACE)
+    time.sleep(OUTPUT_GRACE)
     os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -242,7 +244,7 @@ def _abort(world: World, status: int) -> None:
     """End the job, after the launcher had time to pass on our last line."""
     sys.stdout.flush()
     sys.stderr.flush()
-    time.sleep(_OUTPUT_GRACE)
+    time.sleep(OUTPUT_GRACE)
     world.abort(status)
 
 

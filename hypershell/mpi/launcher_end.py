@@ -8,13 +8,19 @@ ends the ssh(1) that it left behind: that would hold the job's output open.
 from __future__ import annotations
 
 import os
+import signal
+from collections.abc import Container
+from typing import NamedTuple
 
-__all__ = ["PATIENCE", "remind_launcher"]
+__all__ = ["PATIENCE", "Ancestor", "find_ancestor", "remind_launcher", "stop_launcher"]
 
 #: Seconds that the launcher has to end the job by itself.
 PATIENCE = 10
 
 _LAUNCHERS = ("mpirun", "mpiexec", "prterun", "prte", "prted", "orterun", "orted")
+
+#: Shells and wrappers that may stand between a launcher and us.
+_GENERATIONS = 8
 
 # The number of the launcher may belong to another process by now: its start time tells.
 _SCRIPT = r"""
@@ -36,6 +42,39 @@ for agent in $agents; do
   case $(cat /proc/"$agent"/comm 2>/dev/null) in ssh | rsh) kill "$agent" ;; esac
 done
 """
+
+
+class Ancestor(NamedTuple):
+    """A process that we descend from, and its command line."""
+
+    pid: int
+    words: list[str]
+
+
+def find_ancestor(programs: Container[str], process: int | None = None) -> Ancestor | None:
+    """The nearest process above `process` (this one's parent) that runs one of `programs` (Linux: proc(5))."""
+    pid = os.getppid() if process is None else process
+    for _ in range(_GENERATIONS):
+        try:
+            with open(f"/proc/{pid}/cmdline", "rb") as command, open(f"/proc/{pid}/stat", "rb") as stat:
+                words = command.read().decode("utf-8", "replace").split("\0")
+                parent = int(stat.read().rpartition(b")")[2].split()[1])
+        except (OSError, IndexError, ValueError):
+            return None
+        if os.path.basename(words[0]) in programs:
+            return Ancestor(pid, words)
+        pid = parent
+    return None
+
+
+def stop_launcher() -> None:
+    """Tell the launcher's process on this node to end the job."""
+    found = find_ancestor(_LAUNCHERS)
+    if found is not None:
+        try:
+            os.kill(found.pid, signal.SIGTERM)
+        except OSError:
+            pass  # another user's, or gone
 
 
 def remind_launcher(patience: int = PATIENCE) -> int | None:

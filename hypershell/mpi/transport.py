@@ -23,7 +23,7 @@ from hypershell.mpi.failures import Failures, MpiFailed
 from hypershell.mpi.world import World
 from hypershell.proto.codec import decode_client, decode_server, encode
 from hypershell.proto.messages import Bye, Leave
-from hypershell.silence import Watch
+from hypershell.silence import FIRST_WORD, Watch
 from hypershell.transport import SERVER, Delivery, Lost
 
 __all__ = ["MAX_IN_FLIGHT", "MAX_MESSAGE", "MAX_PER_POLL", "MAX_QUEUED", "MpiClientEnd", "MpiServerEnd"]
@@ -34,14 +34,16 @@ MAX_PER_POLL = 256
 MAX_IN_FLIGHT = 32
 #: Bytes that may wait for one peer; a peer that lets more pile up is given up as lost.
 MAX_QUEUED = 256 << 20
+#: Seconds after which ranks that have not said a word are named.
+ROLL_CALL = 30.0
 #: Bytes of one message.
 MAX_MESSAGE = 1 << 30
 
 _TAG_MESSAGE = 11
 _TAG_END = 12
-#: A sign of life. Rank 0's carries the seconds of silence that are too many.
+#: A sign of life. Rank 0's carries the seconds of silence that are too many, and whether the job survives a rank.
 _TAG_BEAT = 13
-_SECONDS = struct.Struct("<d")
+_BEAT = struct.Struct("<d?")
 #: Up to this size a message is received at once: it has arrived whole with its envelope (eager protocol). A
 #: longer one may still be with its sender, so its receive is started and looked at in later polls.
 _WHOLE = 2048
@@ -76,6 +78,7 @@ class _MpiEnd:
     ) -> None:
         from mpi4py import MPI
 
+        self._world = world
         self._comm = world.comm
         self._error = MPI.Exception
         self._byte = MPI.BYTE
@@ -368,15 +371,27 @@ class MpiServerEnd(_MpiEnd):
     def __init__(self, world: World, warn: Warn, max_queued: int = MAX_QUEUED) -> None:
         super().__init__(world, decode_client, None, range(1, world.size), warn, max_queued)
         self._own: LoopbackEnd | None = None
+        self._roll_call: float | None = self._now + ROLL_CALL
         self.evict(self._watch.limit)
 
     def evict(self, silence: float) -> None:
         """From now on a rank is lost after so many seconds of silence; so is rank 0 for the others."""
         self._watch.allow(silence)
-        self._beat = _SECONDS.pack(silence)
+        self._beat = _BEAT.pack(silence, self._world.survives)
 
     def _part(self, peer: int) -> None:
         self._abandoned.append(self._isend(encode(Bye()), peer, _TAG_MESSAGE))
+
+    def _name_missing(self, ranks: list[int]) -> None:
+        if not ranks:
+            return
+        shown = ", ".join(map(str, ranks[:10])) + (", ..." if len(ranks) > 10 else "")
+        who = f"rank {shown} has" if len(ranks) == 1 else f"{len(ranks)} ranks ({shown}) have"
+        limit = max(self._watch.limit, FIRST_WORD)
+        self._warn(
+            f"{who} not joined in {ROLL_CALL:.0f} s: still starting, or another program (MPMD). The run goes on "
+            f"without; after {limit:.0f} s of silence (--evict) they are lost, and until then the job does not end"
+        )
 
     def own_client(self) -> LoopbackEnd:
         """The client's end of a loopback to this rank's own executor, which the server sees as peer 0."""
@@ -387,6 +402,9 @@ class MpiServerEnd(_MpiEnd):
 
     def poll(self) -> list[Delivery]:
         taken = super().poll() if self._peers else []
+        if self._roll_call is not None and self._now >= self._roll_call:
+            self._roll_call = None
+            self._name_missing(self._watch.never_heard())
         return self._own.poll() + taken if self._own is not None else taken
 
     def send(self, peer: int, message: Any) -> None:
@@ -408,9 +426,9 @@ class MpiClientEnd(_MpiEnd):
         super().__init__(world, decode_server, SERVER, [SERVER], warn)
 
     def _told(self, data: memoryview) -> None:
-        if len(data) != _SECONDS.size:
+        if len(data) != _BEAT.size:
             self._reject(SERVER, "a beat without its time")
             return
-        silence = _SECONDS.unpack(data)[0]
+        silence, self._world.survives = _BEAT.unpack(data)
         if 0 < silence < float("inf") and silence != self._watch.limit:
             self._watch.allow(silence)

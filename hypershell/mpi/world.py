@@ -15,12 +15,26 @@ from typing import Any
 
 from hypershell.errors import LaunchError
 from hypershell.mpi.environ import HYDRA, claims, launcher_name
-from hypershell.mpi.failures import survives
+from hypershell.mpi.failures import launcher_words, survives
+from hypershell.mpi.init_watch import watched_init
 from hypershell.ostext import escaped
 
-__all__ = ["World", "check_launcher", "check_protocol", "library_version", "open_world", "short_name", "two_wheels"]
+__all__ = [
+    "NotBegun",
+    "World",
+    "check_launcher",
+    "check_protocol",
+    "library_version",
+    "open_world",
+    "short_name",
+    "two_wheels",
+]
 
 _WAYS_OUT = "install one with pip install 'hypershell-mpi[mpich]', or load your site's MPI module"
+
+
+class NotBegun(LaunchError):
+    """A rank that cannot call MPI_Init, in which others may wait for it."""
 
 
 class World:
@@ -36,8 +50,8 @@ class World:
         self.size: int = self.comm.Get_size()
         self.library = short_name(mpi.Get_library_version())
         self.host = _host_name(mpi)
-        self.survives = survives(self.library, os.environ if environ is None else environ)
-        """The job goes on without ranks that die (ULFM)."""
+        self.survives = survives(self.library, os.environ if environ is None else environ, launcher_words())
+        """The job goes on without ranks that die (ULFM). A worker is told by rank 0, which knows more."""
         for comm in (self.comm, mpi.COMM_SELF):
             comm.Set_errhandler(mpi.ERRORS_RETURN)
         self.init_times = (0.0, 0.0)
@@ -82,7 +96,8 @@ def open_world(environ: Mapping[str, str]) -> World:
     if not mpi.Is_initialized():
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # mpi4py's words about foreign launchers; ours follow
-            mpi.Init_thread(mpi.THREAD_FUNNELED)
+            with watched_init(environ):
+                mpi.Init_thread(mpi.THREAD_FUNNELED)
     ended = time.time()
     world = World(mpi, environ)
     try:
@@ -134,7 +149,7 @@ def check_protocol(version: str, environ: Mapping[str, str]) -> None:
     only_pmi = launcher == HYDRA and not has_pmix and version.startswith("Open MPI")
     only_pmix = has_pmix and not has_pmi and version.startswith("MPICH") and "pmix" not in version.lower()
     if only_pmi or only_pmix:
-        raise LaunchError(f"started by {launcher}, but {_not_understood(launcher, short_name(version))}")
+        raise NotBegun(f"started by {launcher}, but {_not_understood(launcher, short_name(version))}")
 
 
 def check_launcher(size: int, library: str, environ: Mapping[str, str]) -> None:
@@ -185,13 +200,13 @@ def _load() -> Any:
     try:
         import mpi4py
     except ImportError as error:
-        raise LaunchError(f"mpi4py cannot be imported ({error}); pip install mpi4py") from None
+        raise NotBegun(f"mpi4py cannot be imported ({error}); pip install mpi4py") from None
     mpi4py.rc.initialize = False
     mpi4py.rc.finalize = False  # after a crash an automatic MPI_Finalize would wait for the others for ever
     try:
         from mpi4py import MPI
     except (ImportError, RuntimeError, OSError) as error:
-        raise LaunchError(_missing(str(error))) from None
+        raise NotBegun(_missing(str(error))) from None
     return MPI
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import NamedTuple
 
 import msgspec
@@ -51,7 +52,13 @@ def write_connect_file(path: str, info: ConnectInfo) -> None:
 
 def read_connect_file(path: str) -> ConnectInfo:
     """What is in it. Raises ``ConfigError`` where it is not there, not ours alone, or no connect file."""
-    data = read_private(path, "connect file", _MOST)
+    try:
+        data = read_private(path, "connect file", _MOST)
+    except ConfigError as error:
+        if os.path.lexists(path):
+            raise
+        way_out = "the server makes it with --connect-file, and removes it when it ends"
+        raise ConfigError(f"{error} ({way_out})") from None
     try:
         written = msgspec.json.decode(data, type=_Written)
     except (msgspec.DecodeError, UnicodeDecodeError):

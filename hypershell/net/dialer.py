@@ -350,7 +350,8 @@ class Dialer:
     def _give_up(self) -> None:
         self._due = None
         if self.connections == 0:
-            self.lost = f"cannot reach the server: {self._reason}"
+            nobody = " (does it run? -H, -p and --connect say where)" if "refused" in self._reason else ""
+            self.lost = f"cannot reach the server: {self._reason}{nobody}"
         else:
             self.lost = f"no server for {self._patience.reconnect:g} seconds: {self._reason}"
         self._taken.append(Delivery(SERVER, Lost(self.lost)))

@@ -21,6 +21,17 @@ ENDING_OPTIONS: tuple[Option, ...] = (
         default_text="as the scheduler says",
     ),
     Option(
+        "poison",
+        SERVE,
+        "A task fails after so many deaths of the client that ran it; 0: never. Kept with the submission for a "
+        "restart.",
+        flags=("--poison",),
+        metavar="NUM",
+        parse=values.deaths,
+        key="server.poison",
+        default_text="3",
+    ),
+    Option(
         "status_file",
         SERVE,
         "Keep in this file, as JSON, how the run stands and how it ended.",

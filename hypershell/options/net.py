@@ -64,7 +64,7 @@ NET_OPTIONS: tuple[Option, ...] = (
         "auth",
         _NET,
         "The key that server and clients share, at least 16 characters. Everybody on this host can read a command "
-        "line: better the variable, the key file or --connect.",
+        "line: HYPERSHELL_SERVER_AUTH, --auth-file and connect files are safer.",
         flags=("-k", "--auth"),
         metavar="KEY",
         parse=values.secret,

@@ -83,7 +83,7 @@ QUERY_OPTIONS: tuple[Option, ...] = (
         group="selection",
     ),
     Option(
-        "count", LIST, "Print only how many they are.", flags=("-c", "--count"), parse=values.flag, default=False
+        "count", LIST, "Print only the number of tasks.", flags=("-c", "--count"), parse=values.flag, default=False
     ),
     Option(
         "format",

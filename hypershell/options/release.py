@@ -12,7 +12,7 @@ RELEASE_OPTIONS: tuple[Option, ...] = (
     Option(
         "start_delay",
         SERVE,
-        "Time that all clients wait for their first task; negative: over which that is spread evenly.",
+        "Time before clients get their first task. Negative: first tasks are spread evenly over that time.",
         flags=("-d", "--delay-start"),
         metavar="SEC",
         parse=values.delay,

@@ -38,6 +38,9 @@ class ReservedFlag(NamedTuple):
     instead: str = ""
 
 
+#: What autoscaling is told, in long form.
+_SIZES = ("--factor", "--period", "--init-size", "--min-size", "--max-size")
+
 RESERVED_FLAGS: tuple[ReservedFlag, ...] = (
     ReservedFlag("-k", ("cluster",), "--keep-order"),
     ReservedFlag("-q", EXECUTE, "--quote"),
@@ -46,10 +49,22 @@ RESERVED_FLAGS: tuple[ReservedFlag, ...] = (
     ReservedFlag("-G", (*RUN, "submit"), "the GPUs of each task"),
     ReservedFlag("-C", EXECUTE, "the cores of a client", "-N bounds the tasks at a time"),
     ReservedFlag("-M", EXECUTE, "the memory of a client", "-N bounds the tasks at a time"),
-    ReservedFlag("-E", ("cluster",), "the environment of remote clients", "hs client runs tasks on other hosts"),
+    *(
+        ReservedFlag(flag, ("cluster",), "the environment of remote clients", "hs client runs tasks on other hosts")
+        for flag in ("-E", "--env")
+    ),
+    *(
+        ReservedFlag(flag, ("cluster",), "a cluster over SSH", "start hs server, and hs client on each host")
+        for flag in ("--ssh", "--ssh-args", "--ssh-group", "--remote-exe")
+    ),
+    *(
+        ReservedFlag(flag, ("cluster",), "a cluster that a launcher starts", "say srun hs mpi FILE")
+        for flag in ("--launcher", "--mpi")
+    ),
     *(
         ReservedFlag(flag, ("cluster", *SERVER), "autoscaling", "start hs client where there is room")
-        for flag in ("-A", "-F", "-P", "-I", "-X", "-Y")
+        for flag in ("-A", "-F", "-P", "-I", "-X", "-Y", "--autoscaling", *_SIZES)
     ),
+    ReservedFlag("--monitor", EXECUTE, "monitoring of tasks", "hs list user_time system_time max_rss"),
     ReservedFlag("--delay", (*RUN, *CLIENT), "a pause between the starts of tasks", "say --delay-start or -R"),
 )

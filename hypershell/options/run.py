@@ -105,7 +105,8 @@ RUN_OPTIONS: tuple[Option, ...] = (
     Option(
         "max_retries",
         SERVE,
-        "Number of times that a failed task is tried again. The key holds the attempts, that is one more.",
+        "Number of times that a failed task is tried again. In a configuration file server.attempts counts the "
+        "first try too.",
         flags=("-r", "--max-retries"),
         metavar="NUM",
         parse=values.whole(0, values.MAX_INTEGER - 1),
@@ -126,7 +127,7 @@ RUN_OPTIONS: tuple[Option, ...] = (
     Option(
         "task_timeout",
         (*SERVE, *CLIENT),
-        "Longest time that a task may run. In files 0 is none.",
+        "Longest time that a task may run. In a configuration file 0 means none.",
         flags=("-W", "--task-timeout"),
         metavar="SEC",
         parse=values.duration(zero=False),
@@ -137,7 +138,8 @@ RUN_OPTIONS: tuple[Option, ...] = (
     Option(
         "ratelimit",
         EXECUTE,
-        "Number of tasks that each client starts per second at most, also a fraction. In files 0 is no limit.",
+        "Number of tasks that each client starts per second at most, also a fraction. In a configuration file 0 "
+        "means no limit.",
         flags=("-R", "--ratelimit"),
         metavar="NUM",
         parse=values.rate(zero=False),
@@ -158,7 +160,7 @@ RUN_OPTIONS: tuple[Option, ...] = (
     Option(
         "idle_timeout",
         (*SERVE, *CLIENT),
-        "A client without work for this time leaves. In files 0 is never.",
+        "A client without work for this time leaves. In a configuration file 0 means never.",
         flags=("-T", "--timeout"),
         metavar="SEC",
         parse=values.duration(zero=False),
@@ -188,8 +190,8 @@ RUN_OPTIONS: tuple[Option, ...] = (
     Option(
         "output",
         EXECUTE,
-        "Write the standard output of all tasks to this file. One that is there is appended to by a restart, else "
-        "kept as PATH.1.",
+        "Write the standard output of all tasks to this file. A restart appends to an existing file; any "
+        "other run first renames it to PATH.1.",
         flags=("-o", "--output"),
         metavar="PATH",
         parse=values.path,
@@ -199,7 +201,7 @@ RUN_OPTIONS: tuple[Option, ...] = (
     Option(
         "errors",
         EXECUTE,
-        "Write the standard error of all tasks to this file, as with -o.",
+        "Write the standard error of all tasks to this file. An existing file: as with -o.",
         flags=("-e", "--errors"),
         metavar="PATH",
         parse=values.path,
@@ -209,7 +211,8 @@ RUN_OPTIONS: tuple[Option, ...] = (
     Option(
         "failures",
         SERVE,
-        "Write the lines of tasks that finally failed to this file, as with -o.",
+        "Write the lines of tasks that finally failed to this file. A restart appends to an existing file; any "
+        "other run first renames it to PATH.1.",
         flags=("-f", "--failures"),
         metavar="PATH",
         parse=values.path,

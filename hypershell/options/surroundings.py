@@ -12,8 +12,8 @@ SURROUNDINGS_OPTIONS: tuple[Option, ...] = (
     Option(
         "task_env",
         EXECUTE,
-        "What tasks do without of the variables that a launcher set: those of the rank, also those of the job, or "
-        "none (rank, job, none).",
+        "Which variables of the launcher are kept from tasks: the variables of the rank (rank), the variables of "
+        "the job too (job), or none of them (none).",
         flags=("--task-env",),
         metavar="WHAT",
         parse=values.choice("rank", "job", "none"),
@@ -23,8 +23,8 @@ SURROUNDINGS_OPTIONS: tuple[Option, ...] = (
     Option(
         "task_bind",
         EXECUTE,
-        "Cores that tasks may use: all of the node, those that are this client's share of it, or a share of their "
-        "own for each slot (none, share, cores). Also --bind with one of these words.",
+        "Which cores a task may use: all cores of the node (none), its client's share of the node (share), or "
+        "cores of its own (cores). Also --bind with one of these words.",
         flags=("--task-bind",),
         metavar="WHAT",
         parse=values.choice("none", "share", "cores"),
@@ -43,7 +43,7 @@ SURROUNDINGS_OPTIONS: tuple[Option, ...] = (
     Option(
         "bundle",
         BUNDLE,
-        "File to write. One that is there is replaced if it is a bundle.",
+        "File to write. An existing file is replaced only if it is a bundle.",
         metavar="OUT",
         parse=values.path,
         group="arguments",

@@ -72,7 +72,7 @@ _SUBMIT_OPTIONS: tuple[Option, ...] = (
     Option(
         "cores",
         _BOTH,
-        "Cores that each task needs. In files 0 is no demand.",
+        "Cores that each task needs. In a configuration file 0 means none.",
         flags=("-c", "--cores"),
         metavar="NUM",
         parse=values.whole(0),
@@ -83,7 +83,7 @@ _SUBMIT_OPTIONS: tuple[Option, ...] = (
     Option(
         "memory",
         _BOTH,
-        "Memory that each task needs, such as 4G. In files 0 is no demand.",
+        "Memory that each task needs, such as 4G. In a configuration file 0 means none.",
         flags=("-m", "--memory"),
         metavar="SIZE",
         parse=values.size,

@@ -26,7 +26,7 @@ from hypershell.reactor import Poller
 from hypershell.server.feed import Feed
 from hypershell.server.kept import KeptCredit
 from hypershell.server.losses import Losses
-from hypershell.server.output import Sink
+from hypershell.server.output import OutputPatience, Sink
 from hypershell.server.report import Reporter
 from hypershell.server.signals import DRAIN_FOR, INTERRUPT, ROTATE, STORE_GRACE, Signals, SignalTable
 from hypershell.server.terms import Wishes
@@ -97,6 +97,9 @@ class Server:
         self._now = 0.0
         self._term_due: float | None = None
         """When the drain time of a TERM signal is over."""
+        self._quiet_since: float | None = None
+        """Since when nothing is in flight, of a run that TERM ends: from then on only the store keeps us."""
+        self._patience = OutputPatience((out, err))
         self._output_due: float | None = None
         self._output_tries = 0
         self._writer_told = False
@@ -123,7 +126,7 @@ class Server:
             return self._wind_up(now)
         for name in self._signals.take():
             self._signal(name, now)
-        if self._term_is_over(now) and not self._scheduler.inflight():
+        if self._term_is_over(now):
             self._give_up("TERM")
             return True
         self._hear_writer()
@@ -162,6 +165,8 @@ class Server:
             # Once it is over, look again now and then: what still runs is being stopped.
             over = max(self._term_due, now + 1.0)
             due = over if due is None else min(due, over)
+        if (look := self._patience.deadline(now)) is not None:
+            due = look if due is None else min(due, look)
         return due
 
     # -- facts in ----------------------------------------------------------------------------------------
@@ -183,15 +188,18 @@ class Server:
             self._signals.rotate()
             return
         self.was_interrupted |= name == "INT"
-        if meaning is INTERRUPT and self._scheduler.stopping and not self._scheduler.inflight():
-            self._give_up(name)
+        running = self._scheduler.inflight()
+        if not running and not self._has_looked and not self._writer.backlog:
+            self._end_unbegun(name)
+            return
+        if meaning is INTERRUPT and self._scheduler.stopping and not running:
+            self._hurry_store(name, now)
             return
         if meaning is INTERRUPT or (name == "TERM" and self._signals.term_kills):
             log.warning("SIG%s: stopping running tasks", name)
             self._term_due = now + self._settings.signalwait * 2 + STORE_GRACE
             self._tell(ev.InterruptRequested())
             return
-        running = self._scheduler.inflight()
         if running:
             again = "; Ctrl-C again stops them" if name == "INT" else ""
             log.warning("SIG%s: no new tasks, waiting for up to %d that were given out%s", name, running, again)
@@ -202,12 +210,38 @@ class Server:
         self._tell(ev.DrainRequested("drained", limit))
 
     def _term_is_over(self, now: float) -> bool:
-        return self._term_due is not None and now >= self._term_due and not self.abandoned
+        """Whether the store has had its time, after the drain time and after what was in flight."""
+        if self._term_due is None or self.abandoned or self._scheduler.inflight():
+            self._quiet_since = None
+            return False
+        if self._quiet_since is None:
+            self._quiet_since = now
+        return now >= max(self._term_due, self._quiet_since + STORE_GRACE)
+
+    def _hurry_store(self, name: str, now: float) -> None:
+        """The user insists while only the store keeps us: one that fails is given up, another one has its time."""
+        if self._failing:
+            self._give_up(name)
+        else:
+            self._term_due = now if self._term_due is None else min(self._term_due, now)
+
+    def _end_unbegun(self, name: str) -> None:
+        """Nothing was given out, and the store still looks (or waits) for what earlier runs left: end at once.
+
+        Clients that come back with something keep it for the server that comes after us.
+        """
+        log.warning("SIG%s: ended before the run began", name)
+        self._broadcast(list(self._told), msg.Bye())
+        self.finish = act.Finish(0, 0, 0, 0, "drained")
 
     def _give_up(self, name: str) -> None:
         """Nothing runs any more and only the store keeps us (disk full, locked): end without it."""
-        log.critical("SIG%s: ended before the database took the last %d changes", name, self._writer.backlog)
-        self.finish = act.Finish(0, 0, 0, 0, "store failed")
+        behind = self._writer.backlog
+        if behind or self.finish is None:
+            log.critical("SIG%s: ended before the database took the last %d changes", name, behind)
+            self.finish = act.Finish(0, 0, 0, 0, "store failed")
+        else:  # all tasks are as the database has them
+            log.critical("SIG%s: ended before the database took how the run ended", name)
         self._broadcast(list(self._told), msg.Bye())
         self._writer_told = self.abandoned = True
 
@@ -427,7 +461,10 @@ class Server:
             self._endpoint.send(action.client, words_for(action))
         elif isinstance(action, act.InterruptClients):
             grace = 0.0 if self._signals.term_kills else self._settings.signalwait
+            if action.grace is not None:
+                grace = min(grace, action.grace)
             self._broadcast(action.clients, msg.Interrupt(grace))
+            self._patience.end_by(self._now)
         elif isinstance(action, act.DismissClients):
             self._broadcast(action.clients, msg.Bye())
         else:
@@ -474,6 +511,7 @@ class Server:
         for sink in (self.out, self.err):
             if not sink.empty:
                 sink.pump()
+        self._patience.look(now)
         if (self.out.stuck or self.err.stuck) and self._output_due is None:
             self._output_due = now + OUTPUT_RETRY
 
@@ -486,9 +524,11 @@ class Server:
             meaning = self._table.meaning(name, now)
             if meaning is DRAIN_FOR and self._term_due is None:
                 self._term_due = now + STORE_GRACE
+                self._patience.end_by(now)
             if meaning is INTERRUPT and not self.abandoned:
-                self._give_up(name)
-        if self._term_is_over(now):
+                self._hurry_store(name, now)
+                self._patience.end_by(now)
+        if self._term_is_over(now) and not self._writer.ended:
             self._give_up("TERM")
         if not self._writer_told and self.finish is not None:
             self._writer_told = True
@@ -499,7 +539,8 @@ class Server:
             if isinstance(message, msg.Hello):
                 self._endpoint.send(peer, msg.Bye())
         self._pump(now)
-        written = not self.output_lost() or self._output_tries >= OUTPUT_ATTEMPTS
+        waits = any(sink.begun and not sink.empty for sink in (self.out, self.err))
+        written = not waits or self._output_tries >= OUTPUT_ATTEMPTS
         self.finished = self._endpoint.flush() and written and (self._writer.ended or self.abandoned)
         return False
 
@@ -516,5 +557,5 @@ class Server:
             )
 
     def output_lost(self) -> list[str]:
-        """Where output could not be written to its end; not where nothing was opened: these tasks have no end."""
-        return [sink.name for sink in (self.out, self.err) if sink.begun and not sink.empty]
+        """Where output could not be written to its end, and how many bytes; not where nothing was opened."""
+        return [f"{sink.name} ({sink.lost:,} bytes)" for sink in (self.out, self.err) if sink.begun and sink.lost]

@@ -11,7 +11,7 @@ import os
 import select
 import stat
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from hypershell.reactor import Poller
@@ -20,7 +20,7 @@ from hypershell.room import FULL, reason
 if TYPE_CHECKING:
     from hypershell.server.behind import Behind
 
-__all__ = ["Screen", "Sink"]
+__all__ = ["OutputPatience", "Screen", "Sink"]
 
 log = logging.getLogger("hypershell.server")
 
@@ -78,10 +78,14 @@ class Sink:
         self._screen = screen
         self._queue: deque[tuple[memoryview, int, int]] = deque()
         self._waiting = False
-        self._gone = False
+        self._gone = self._given_up = False
         self._told = False
         self.stuck = False
         """Whether the disk was full at the last attempt."""
+        self.written = 0
+        """Bytes that have left, for whoever wants to see progress."""
+        self._dropped = 0
+        """Bytes that were given up."""
         self._probe: select.poll | None = None
         self._behind: Behind | None = None
         if fd is not None:
@@ -102,6 +106,11 @@ class Sink:
             self._probe.register(fd, select.POLLOUT)
         except (PermissionError, OSError):
             self._probe = None  # a regular file: always ready
+
+    @property
+    def lost(self) -> int:
+        """Bytes that were not written, if nothing more is done."""
+        return self._dropped + sum(len(data) for data, _, _ in self._queue)
 
     @property
     def begun(self) -> bool:
@@ -145,6 +154,7 @@ class Sink:
     def _write(self, data: memoryview) -> int:
         """Bytes written; fewer than all where the descriptor is full."""
         if self._gone:
+            self._dropped += len(data) if self._given_up else 0
             return len(data)
         done = 0
         try:
@@ -163,6 +173,8 @@ class Sink:
             self._wait(True)
         except OSError as error:
             return self._failed(error, data, done)
+        finally:
+            self.written += done
         return done
 
     def _failed(self, error: OSError, data: memoryview, done: int) -> int:
@@ -174,6 +186,12 @@ class Sink:
         log.warning("%s: %s; what tasks print there is dropped from here on", self.name, reason(error))
         self._gone = True
         return len(data)
+
+    def give_up(self) -> None:
+        """Drop what waits and all that comes: whoever sent it goes on, and it counts as lost."""
+        self._gone = self._given_up = True
+        self.stuck = False
+        self.pump()
 
     def retry(self) -> bool:
         """Try again after the disk was full; True when all is written."""
@@ -189,3 +207,40 @@ class Sink:
             self._poller.add(self._fd, self.pump, write=True)
         else:
             self._poller.remove(self._fd)
+
+
+class OutputPatience:
+    """How long a run that stops its tasks waits for output that nobody takes (a full disk, a stopped reader).
+
+    Results come after the output of their tasks, so a run would wait as long as the disk is full.
+    """
+
+    SECONDS = 2.0
+    """Without a byte of progress; after them what waits is dropped."""
+
+    def __init__(self, sinks: Sequence[Sink]) -> None:
+        self._sinks = sinks
+        self._ends_from: float | None = None
+        self._written = 0
+        self._progress = 0.0
+
+    def end_by(self, now: float) -> None:
+        """Tasks are being stopped: from now on patience has an end."""
+        if self._ends_from is None:
+            self._ends_from = now
+
+    def look(self, now: float) -> None:
+        """Drop what has waited too long."""
+        written = sum(sink.written for sink in self._sinks)
+        waiting = [sink for sink in self._sinks if sink.begun and not sink.empty]
+        if written != self._written or not waiting:
+            self._written, self._progress = written, now
+        elif self._ends_from is not None and now - max(self._progress, self._ends_from) >= self.SECONDS:
+            for sink in waiting:
+                log.error("%s takes nothing more: what tasks printed there is dropped from here on", sink.name)
+                sink.give_up()
+
+    def deadline(self, now: float) -> float | None:
+        """When to look again."""
+        waits = self._ends_from is not None and any(sink.begun and not sink.empty for sink in self._sinks)
+        return now + self.SECONDS if waits else None

@@ -20,7 +20,7 @@ from hypershell.server.progress import Progress
 from hypershell.server.status import Pace
 from hypershell.server.statusfile import StatusFile
 
-__all__ = ["Failures", "Reporter", "exit_status", "last_line"]
+__all__ = ["Failures", "Reporter", "exit_status", "last_line", "nothing_done"]
 
 log = logging.getLogger("hypershell.server")
 
@@ -146,6 +146,19 @@ class Reporter:
         self._progress.close()
 
 
+#: The way out where tasks failed that can never run, such as lines with a bad tag.
+_HOPELESS = "correct the lines and add them by --restart --update, remove the failed tasks by hs update --delete"
+
+
+def nothing_done(finish: act.Finish, file: str | None) -> str | None:
+    """What a restart of `file` (None: of all that is unfinished) says that had nothing to do; None where it had."""
+    if finish.reason != "complete" or finish.succeeded or finish.failed or finish.cancelled:
+        return None
+    if file is None:
+        return "nothing to go on with: there is no unfinished task without a living server"
+    return f"all of {file} was done before, so nothing was run (without --restart all of it runs again)"
+
+
 def _tasks(count: int) -> str:
     return "1 task" if count == 1 else f"{count} tasks"
 
@@ -171,19 +184,22 @@ def last_line(
     unwritten: int = 0,
     unread: int = 0,
     retry: str | None = None,
+    tried_again: bool = False,
 ) -> str | None:
     """What stands on stderr at the end, or None where all is well.
 
     `find` lists the failures, `resume` is the command that finishes the rest (None: nothing can). `unwritten`
     changes did not reach a store that failed; `unread` files of earlier runs could not be read on. `retry` is the
-    command that tries failed tasks again.
+    command that tries failed tasks again; where `tried_again`, earlier failures are those that it cannot try.
     """
     parts = []
     if finish.failed:
         total = finish.succeeded + finish.failed
         parts.append(f"{finish.failed} of {_tasks(total)} failed ({find})")
     if finish.failed_before:
-        parts.append(f"{_tasks(finish.failed_before)} failed in earlier runs" + ("" if parts else f" ({find})"))
+        hopeless = " and cannot be tried again" if tried_again else ""
+        where = "" if parts else f" ({find})"
+        parts.append(f"{_tasks(finish.failed_before)} failed in earlier runs{hopeless}{where}")
     if finish.cancelled:
         parts.append(f"{_tasks(finish.cancelled)} cancelled")
     if finish.held:
@@ -193,7 +209,9 @@ def last_line(
         first = "restore the files named above, then " if unread else ""
         hint = f" ({first}go on with: {resume})" if resume else ""
         parts.append(f"{_tasks(finish.unfinished)} unfinished{more}{hint}")
-    if retry is not None and (finish.failed or finish.failed_before):
+    if tried_again and finish.failed_before:
+        parts.append(_HOPELESS)
+    if retry is not None and (finish.failed or (finish.failed_before and not tried_again)):
         parts.append(f"failed tasks are tried again by: {retry}")
     if unwritten and finish.reason == "store failed":
         parts.append(f"{unwritten} changes did not reach the database: what they tell of is unfinished there")

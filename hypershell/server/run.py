@@ -20,6 +20,7 @@ from hypershell import __version__, reactor
 from hypershell import log as logs
 from hypershell.core.actions import Finish
 from hypershell.core.model import FeedMark, Submission
+from hypershell.core.poison import limit_option
 from hypershell.core.scheduler import Policy, Scheduler
 from hypershell.data.how import encoded, exports_options
 from hypershell.data.notices import Opened, Revised
@@ -39,7 +40,7 @@ from hypershell.server.loop import Server
 from hypershell.server.losses import set_aside_line
 from hypershell.server.output import Sink
 from hypershell.server.progress import Progress
-from hypershell.server.report import Failures, Reporter, exit_status, last_line
+from hypershell.server.report import Failures, Reporter, exit_status, last_line, nothing_done
 from hypershell.server.signals import STORE_GRACE, Signals, SignalWatch
 from hypershell.server.status import RunFacts, make_status
 from hypershell.server.targets import Opening, Outputs, is_same_file
@@ -135,6 +136,9 @@ class Run:
         self._reporter = Reporter(self._failures, progress, self._restart_all())
         submission = self._submission(source, place)
         self._submits = submission is not None
+        self._goes_on = False
+        self._resumed: int | None = None
+        """The submission of FILE that an earlier run began."""
         feed = self._feed(source, submission)
         self._watch = SignalWatch(poller)
         self.writer = self._open_writer(source, submission, place)
@@ -229,7 +233,10 @@ class Run:
             unwritten,
             self.server.unread,
             self._how_to_retry(),
+            self._settings.retry_failed,
         )
+        if line is None and complete and self._goes_on:
+            line = nothing_done(finish, self._settings.file)
         if isinstance(self.writer.error, Fenced | Refused):
             line = None  # the tasks are another server's, which tells how they end; or nothing was begun
         for told in (self.server.losses.line(), set_aside_line(*self._scheduler.set_aside()), line):
@@ -263,6 +270,9 @@ class Run:
         What there is stays at its place where this run goes on with what earlier ones left, else it is kept aside.
         """
         fresh = self._submits and opened.resumed is None and not self._settings.forever
+        self._goes_on = self._settings.restart and not fresh
+        if self._settings.file is not None and len(opened.submissions) == 1:
+            self._resumed = opened.submissions[0].id
         how = Opening.ASIDE if fresh else Opening.APPEND
         anew = self._settings.retry_failed and not fresh  # what still has failed is told by the database
         out, err, failures = self._outputs.open(how, failures=Opening.ANEW if anew else how)
@@ -285,6 +295,7 @@ class Run:
             "capture": settings.capture,
             **exports_options(settings.exports),
             **Wishes(settings.keep_output).options,
+            **limit_option(settings.poison),
         }
         return Submission(
             self._ids.submission(),
@@ -394,9 +405,10 @@ class Run:
         if self._settings.no_db:
             return self._settings.failures or "--failures PATH writes them"
         # Without further words this would show every failure that the database has ever seen.
-        of_this_run = f"-w 'server_id == {self.id}' -w 'next_id == null' "
-        mine = "" if before else of_this_run
-        return f"list them with: hs list -F {mine}{self._naming()}".rstrip()
+        mine = "" if before else f"-w 'server_id == {self.id}' "
+        if before and self._resumed is not None:
+            mine = f"-w 'submission == {self._resumed}' "
+        return f"list them with: hs list -F {mine}-w 'next_id == null' {self._naming()}".rstrip()
 
     def _how_to_resume(self) -> str | None:
         if self._settings.no_db or (self._settings.file is None and not self._settings.restart):
@@ -411,7 +423,7 @@ class Run:
         command = self._how_to_resume()
         if command is None or self._settings.retry_failed:
             return command
-        return f"{command}{' and' if command == _THE_SAME else ''} --retry-failed"
+        return f"{command}{' with' if command == _THE_SAME else ''} --retry-failed"
 
     def _restart_all(self) -> str:
         return f"hs {self._settings.command} --restart {self._naming()}".rstrip()
@@ -428,6 +440,7 @@ def _given(settings: RunSettings) -> dict[str, Any]:
         "capture": settings.capture,
         "exports": settings.exports,
         "keep_output": settings.keep_output,
+        "poison": settings.poison,
     }
     return {name: values[name] for name in settings.given_how}
 
@@ -449,7 +462,9 @@ def _open_source(settings: RunSettings) -> _Source | None:
 def _refuse_overwriting(settings: RunSettings) -> None:
     """What is written must not be what is read or kept: opening it would empty it."""
     has_file = not settings.no_db and settings.server is None
-    kept = [("FILE", settings.file), ("the database", settings.db if has_file else None)]
+    kept = [("FILE", settings.file)]
+    if has_file:  # what SQLite has beside it may hold what was committed last
+        kept += [("the database", f"{settings.db}{suffix}") for suffix in ("", "-wal", "-shm", "-journal")]
     written = [("-o", settings.output), ("-e", settings.errors), ("-f", settings.failures)]
     written.append(("--status-file", settings.status_file))
     for flag, path in written:
@@ -478,6 +493,8 @@ def _policy(settings: RunSettings, source: _Source | None, place: Place) -> Poli
         # Nobody comes back to a server that nobody can reach.
         reclaim=settings.reclaim if place.is_open else 0.0,
         quarantine=settings.quarantine,
+        poison=settings.poison,
+        careful=settings.restart and not settings.no_db and settings.poison != 0,
         delay_start=settings.start_delay,
         release_rate=settings.release_rate,
         drain_time=settings.drain_time,

@@ -9,10 +9,12 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 
 from msgspec import Struct
 
 from hypershell.reactor import Poller
+from hypershell.signal_desk import listening
 
 __all__ = ["DRAIN", "DRAIN_FOR", "INTERRUPT", "ROTATE", "STORE_GRACE", "SignalTable", "SignalWatch", "Signals"]
 
@@ -69,23 +71,18 @@ class SignalTable:
 class SignalWatch:
     """Notes signals for the loop of this process; a byte in a pipe wakes it (signal(7), self-pipe)."""
 
-    NAMES = ("INT", "TERM", "USR1", "USR2", "HUP")
-
     def __init__(self, poller: Poller) -> None:
         self._poller = poller
         self._seen: list[str] = []
-        self._old: dict[int, object] = {}
+        self._listening = ExitStack()
         self._pipe: tuple[int, int] | None = None
         self.also: Callable[[int], None] | None = None
         """Hears of every signal in the handler itself: the executor of this process."""
 
     def start(self) -> None:
-        """Install the handlers; only in the main thread."""
-        for name in self.NAMES:
-            number = getattr(signal, f"SIG{name}", None)
-            if number is not None:
-                self._old[number] = signal.signal(number, self._note)
+        """Hear signals, also those that came before; only in the main thread."""
         self._watch()
+        self._listening.enter_context(listening(self._note))
 
     def _watch(self) -> None:
         """Have a wake-up pipe, unless the reaper of this process already has one."""
@@ -107,7 +104,7 @@ class SignalWatch:
             except BlockingIOError:
                 pass
 
-    def _note(self, number: int, frame: object) -> None:
+    def _note(self, number: int) -> None:
         self._seen.append(signal.Signals(number).name.removeprefix("SIG"))
         if self.also is not None:
             self.also(number)
@@ -120,10 +117,8 @@ class SignalWatch:
         return seen
 
     def stop(self) -> None:
-        """Put the old handlers back."""
-        for number, handler in self._old.items():
-            signal.signal(number, handler)  # type: ignore[arg-type]
-        self._old.clear()
+        """Hear no more signals."""
+        self._listening.close()
         if self._pipe is not None:
             signal.set_wakeup_fd(-1)
             self._poller.remove(self._pipe[0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 
 import pytest
 
@@ -33,7 +34,7 @@ def test_another_limit_goes_on_with_the_same_work(hs: Hs) -> None:
     assert again(hs, "-W", "1").out == "a\nb\n"
     for words in (["-W", "10", "-r2", "-N2", "-b1"], ["--keep-output"], []):
         done = again(hs, *words, env={"HYPERSHELL_EXPORT_NEW": "1"})
-        assert (done.status, done.out, done.err) == (0, "", "")
+        assert (done.status, done.out) == (0, "") and done.err.startswith("hs: all of tasks.in was done before")
     assert hs.rows("SELECT count(*) FROM submission") == [(1,)]
 
 
@@ -73,6 +74,15 @@ def test_an_unfinished_rest_is_taken_with_what_its_submission_says(hs: Hs) -> No
     done = hs.run("cluster", "--restart")
     assert (done.status, done.out) == (7, "stored\n")
     assert hs.rows("SELECT error FROM task") == [("timeout",)]
+
+
+def test_failures_of_earlier_runs_are_listed_without_those_of_other_work(hs: Hs) -> None:
+    hs.file(["false", "true  # HYPERSHELL: a=b"])
+    assert again(hs).status == again(hs, "-t", "false {}").status == 7
+    found = re.search(r"2 tasks failed in earlier runs \(list them with: hs (.*?)\)", again(hs).err)
+    assert found is not None
+    assert len(hs.run(*shlex.split(found[1]), "id").out.splitlines()) == 2
+    assert "; 1 task failed in earlier runs and cannot be tried again; " in again(hs, "--retry-failed").err
 
 
 def test_other_work_of_the_same_file_is_named(hs: Hs) -> None:

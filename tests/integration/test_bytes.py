@@ -64,7 +64,8 @@ def test_a_folder_of_all_bytes_from_the_run_to_the_restart_elsewhere(hs: Hs) -> 
     assert quiet(hs.run(*run, "--restart", env=exports)).out == ""
     quiet(hs.run("export", f"{LATIN}.h5"))
     quiet(hs.run("import", f"{LATIN}.h5", "--db", f"{LATIN}.db"))
-    assert quiet(hs.run(*run, "--restart", "--db", f"{LATIN}.db", env=exports)).err == ""
+    elsewhere = quiet(hs.run(*run, "--restart", "--db", f"{LATIN}.db", env=exports))
+    assert elsewhere.err.startswith(f"hs: all of {SHOWN}.in was done before")
     assert hs.states() == {"succeeded": 2}
     for query, count in (("SELECT count(*) FROM task", 2), ("SELECT count(*) FROM run", 3)):
         assert hs.rows(query, db=hs.folder / f"{LATIN}.db") == [(count,)]
@@ -156,9 +157,9 @@ def test_ranks_in_such_a_folder(hs: Hs, mpi: Mpi) -> None:
     name = hs.file(["pwd", "echo $WORD $TASK_CWD"], name=f"{LATIN}.in")
     words = ["-m", "hypershell", "mpi", name, "-t", f"{{}} {LATIN}", "-o", f"{LATIN}.out"]
     env = {"HYPERSHELL_SITE": str(hs.site), "HYPERSHELL_EXPORT_WORD": LATIN}
-    for _ in range(2):
+    for told in ("", f"hs: all of {SHOWN}.in was done before"):
         done = launch(mpi, 2, [*words, "--restart"], env, cwd=hs.folder)
-        assert (done.status, done.stderr) == (0, "")
+        assert done.status == 0 and done.stderr.partition(",")[0] == told
     assert hs.rows("SELECT command FROM task ORDER BY id") == [
         (f"pwd {SHOWN}",), (f"echo $WORD $TASK_CWD {SHOWN}",),
     ]  # fmt: skip
@@ -172,7 +173,8 @@ def test_postgresql(pg: PostgresHs) -> None:
     name = pg.file([f"echo '{SHOWN}'"], name=f"{LATIN}.in")
     run = ("cluster", name, "-t", f"{{}} {LATIN}")
     assert quiet(pg.run(*run)).out == f"{SHOWN} {LATIN}\n"
-    assert quiet(pg.run(*run, "--restart")) == Done(0, "", "")
+    again = quiet(pg.run(*run, "--restart"))
+    assert again.out == "" and again.err.startswith(f"hs: all of {SHOWN}.in was done before")
     assert [one["command"] for one in listed(pg)] == [f"echo '{SHOWN}' {SHOWN}"]
 
 

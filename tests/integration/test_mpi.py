@@ -123,13 +123,14 @@ def test_a_single_rank_runs_the_tasks_itself(job: Job) -> None:
 def test_hs_mpi_starts_itself_under_its_own_mpiexec(job: Job) -> None:
     env = {**job.hs.environ(), "OMPI_MCA_btl": "^ofi"}
     env |= {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
+    job.hs.file([f"echo {n}" for n in range(20)])
+    command = [job.mpi.python, "-m", "hypershell", "mpi", "tasks.in"]
     for extra, ranks in ((["-n", "4"], 4), ([], 1)):
-        name = job.hs.file([f"echo {n}" for n in range(20)], f"{ranks}.in")
-        command = [job.mpi.python, "-m", "hypershell", "mpi", name, *extra]
-        done = subprocess.run(command, cwd=job.hs.folder, env=env, capture_output=True, timeout=90)
+        words = [*command, *extra, "--db", f"{ranks}.db"]
+        done = subprocess.run(words, cwd=job.hs.folder, env=env, capture_output=True, timeout=90)
         assert (done.returncode, done.stderr) == (0, b"")
         assert sorted(map(int, done.stdout.split())) == list(range(20))
-        assert job.hs.rows("SELECT ranks FROM run ORDER BY start_time DESC LIMIT 1") == [(ranks,)]
+        assert job.hs.rows("SELECT ranks FROM run", db=job.hs.folder / f"{ranks}.db") == [(ranks,)]
 
 
 @each_mpi(only="mpich")

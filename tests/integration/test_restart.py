@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import sqlite3
 import subprocess
+
+import pytest
 
 from tests.integration.rounds import kill_rounds
 from tests.testbed.cli import Hs
@@ -135,6 +138,44 @@ def test_a_server_that_was_fenced_ends_itself(hs: Hs) -> None:
     _, err = process.communicate(timeout=60)
     assert process.returncode == 5 and b"took over" in err
     assert hs.rows("SELECT exit_status FROM task") in ([(None,)], [])
+
+
+def waiting_for_another_host(hs: Hs, *words: str) -> subprocess.Popen[bytes]:
+    """A restart that waits for a sign of life of a server on another host."""
+    hs.file(["echo up; exec sleep 1000"])
+    killed = hs.start("cluster", "tasks.in", "--restart")  # begins when the database has the submission
+    read_lines(killed, 1)
+    killed.kill()
+    killed.communicate()
+    connection = sqlite3.connect(hs.db, timeout=30)
+    with connection:
+        assert connection.execute("UPDATE run SET host = 'elsewhere'").rowcount == 1
+    connection.close()
+    process = hs.start("cluster", *words, "--restart")
+    assert process.stderr is not None
+    assert b"waiting up to" in process.stderr.readline()
+    return process
+
+
+@pytest.mark.parametrize(("name", "status"), [("SIGINT", 4), ("SIGTERM", 75), ("SIGUSR2", 75)])
+def test_a_signal_ends_a_run_that_has_not_begun_at_once(hs: Hs, name: str, status: int) -> None:
+    process = waiting_for_another_host(hs, "tasks.in")
+    process.send_signal(getattr(signal, name))
+    _, err = process.communicate(timeout=20)  # another host is waited for longer
+    assert process.returncode == status and f"{name}: ended before the run began" in err.decode()
+    assert hs.rows("SELECT outcome FROM run WHERE host != 'elsewhere'") == [("drained",)]
+
+
+def test_a_database_that_does_not_take_the_end_of_a_run_that_has_not_begun(hs: Hs) -> None:
+    process = waiting_for_another_host(hs)
+    connection = sqlite3.connect(hs.db, timeout=30, isolation_level=None)
+    connection.execute("BEGIN IMMEDIATE")
+    process.send_signal(signal.SIGTERM)
+    assert process.stderr is not None and b"before the run began" in process.stderr.readline()
+    process.send_signal(signal.SIGUSR2)
+    _, err = process.communicate(timeout=20)
+    connection.close()
+    assert process.returncode == 75 and b"SIGUSR2: ended before the database took how the run ended" in err
 
 
 def test_kill_rounds(hs: Hs) -> None:

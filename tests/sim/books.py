@@ -82,6 +82,8 @@ class Life:
     """The oldest version of each task that may still be given out."""
     withdrawn: set[str] = field(default_factory=set)
     """Those of them that it need not say anything about any more."""
+    cautious: bool = False
+    """An earlier server died with tasks in flight."""
     away: dict[str, int] = field(default_factory=dict)
     """Tasks that clients of an earlier server have: task -> who."""
     until: float = 0.0
@@ -92,6 +94,8 @@ class Life:
     """What each client had in hand when it joined."""
     touched: set[str] = field(default_factory=set)
     """Tasks that this server gave out, or knows to be away."""
+    lost_with: dict[int, list[tuple[str, int]]] = field(default_factory=dict)
+    """Clients that were lost and may come back, and what they had."""
     leaving: set[int] = field(default_factory=set)
     heard: dict[int, list[int]] = field(default_factory=dict)
     """Client -> for each of its messages with results the record that must be durable."""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Set
 
 from hypershell.core.actions import Dispatch, Finish, Finished, Record, Return
 from hypershell.core.events import WorkFound
-from hypershell.core.model import ClientInfo, Task
+from hypershell.core.model import ClientInfo, Special, Task
 from hypershell.core.scheduler import Policy
 from hypershell.proto.messages import Results
 from tests.sim.books import Book, Life
@@ -46,6 +46,8 @@ class Checker:
         self._ran: dict[tuple[int, str, int], int | None] = {}
         self._asked: set[str] = set()
         """Tasks that a user ever cancelled."""
+        self._losses: Counter[str] = Counter()
+        """How often each task was with a client that was lost, or with a server that was killed."""
         self._versions: dict[str, int] = {}
         """How often a user changed each task."""
 
@@ -68,6 +70,7 @@ class Checker:
                 life.away[key] = book.who
                 life.touched.add(key)
             elif book.state == "dispatched":
+                self._losses[key] += 1
                 book.state = "pending"
                 book.execution += 1
             if book.state in ("pending", "dispatched"):
@@ -86,6 +89,7 @@ class Checker:
         found = {task.id for tasks in event.withheld.values() for task in tasks}
         self._must(found == life.away.keys(), f"withheld {sorted(found)}, away {sorted(life.away)}")
         life.until = self._clock.now + life.policy.reclaim
+        life.cautious = event.died and life.policy.poison != 0
         self._must(+Counter(event.failed) == +life.failed, f"found failed {event.failed}, left {life.failed}")
 
     # -- what goes in -------------------------------------------------------------------------------------
@@ -162,6 +166,9 @@ class Checker:
     def client_joined(self, client: int, info: ClientInfo, holds: list[tuple[str, int]]) -> None:
         life, who = self._life, info.pid
         self._who[client] = who
+        before = life.lost_with.pop(who, [])
+        # It did not die; but what others were given meanwhile has the count in its row.
+        self._losses.subtract(key for key, execution in before if life.execution_of.get(key) == execution)
         for other in [other for other in life.slots if self._who[other] == who]:
             del life.slots[other]
         life.slots[client] = info.slots
@@ -187,6 +194,10 @@ class Checker:
 
     def client_gone(self, client: int, outside: bool) -> None:
         self._life.slots.pop(client, None)
+        held = [key for key, holder in self._life.holder.items() if holder == client]
+        self._losses.update(held)
+        if outside and held:
+            self._life.lost_with[self._who[client]] = [(key, self._life.execution_of[key]) for key in held]
         if not outside:
             self._life.seen_clients.add(client)
 
@@ -198,6 +209,8 @@ class Checker:
             life.leaving.add(client)
         if client in life.slots and message.results:
             life.answered = True
+        # What others have by now, or what an earlier server gave out, does not show that anything can be started.
+        if any(life.holder.get(one.id) == client for one in message.results):
             life.moved = self._clock.now
         if client in life.slots and message.room is not None:
             life.room[client] = message.room.slots
@@ -278,6 +291,9 @@ class Checker:
             self._ended_cancelled(ended, group)
             return
         self._must(not life.told.get(key), f"{key} is {ended.state}, the store says cancelled")
+        if result.exit_status == Special.POISON:
+            self._ended_of_deaths(ended, group)
+            return
         truth = self._ran.get((self._who.get(client, -1), key, result.execution))
         self._must(truth == result.exit_status, f"{key} ended with {truth}, recorded is {result.exit_status}")
         line = self._plan.lines[int(ended.task.args)] if ended.task else None
@@ -294,6 +310,22 @@ class Checker:
         elif not again:
             life.counts["failed"] += 1
             life.failed[group] += 1
+        del life.group_of[key]
+
+    def _ended_of_deaths(self, ended: Finished, group: int) -> None:
+        """Only what was with enough clients that were lost; it is not tried again."""
+        life, key = self._life, ended.result.id
+        limit = 3 if life.policy.poison is None else life.policy.poison
+        losses = self._losses[key]
+        self._must(0 < limit <= losses, f"{key} fails for {limit} deaths, it saw {losses}")
+        self._must(ended.state == "failed" and ended.next_id is None, f"{key} ends as {ended}")
+        if ended.client >= 0:
+            self._must(ended.client not in life.slots, f"{key} fails with client {ended.client}, which is here")
+            self._release(ended.client, key, ended.result.execution, "the last death")
+        self._must(key not in life.holder, f"{key} fails while {life.holder.get(key)} has it")
+        life.unfinished[group] -= 1
+        life.counts["failed"] += 1
+        life.failed[group] += 1
         del life.group_of[key]
 
     def _ended_cancelled(self, ended: Finished, group: int) -> None:
@@ -438,12 +470,13 @@ class Checker:
             self._must(life.execution_of.get(task.id) == task.execution, f"{task.id} is sent as {task.execution}")
             self._must((task.id, task.execution) not in life.sent, f"{task.id} ({task.execution}) is sent twice")
             life.sent.add((task.id, task.execution))
-            if not (life.policy.durable_dispatch or client in self._outlives):  # else it was given earlier
+            early = life.policy.durable_dispatch or client in self._outlives or life.cautious or task.deaths > 0
+            if not early:  # else it was given earlier
                 self._must(self._fits_in(task), f"{task.id} ({task.timeout}) begins too late to end in time")
             least, most = life.version.get(task.id, 0), self._versions.get(task.id, 0)
             self._must(least <= _version(task) <= most, f"{task.id} is sent as it was before it was changed")
             self._suits(client, task)
-            if life.policy.durable_dispatch or client in self._outlives:
+            if early:
                 book = self._books.get(task.id)
                 durable = book is not None and (
                     book.settled or (book.state, book.execution) == ("dispatched", task.execution)
@@ -635,6 +668,10 @@ class Checker:
             touched = touched or key in blameless
         self._must(book.attempt <= attempts, f"{key} has attempt {book.attempt} of {attempts}")
         line = self._plan.lines[book.line]
+        if line.deadly and book.state == "succeeded":
+            self.fault(f"line {line.number} kills whoever runs it, and succeeded")
+        if line.deadly or book.status == Special.POISON:
+            return
         if line.rejected or line.overdue():
             self._must(book.state != "succeeded", f"line {line.number} can not have succeeded")
         elif not touched and not self._plan.faults.no_start and book.state in _OVER:

@@ -28,6 +28,7 @@ class Row:
     client: int | None = None
     status: int | None = None
     next_id: str | None = None
+    deaths: int = 0
     settled: bool = False
     """A user cancelled it while it was pending: no change of a server counts any more."""
 
@@ -35,7 +36,8 @@ class Row:
         """The task as a store gives it: a copy with its execution."""
         task = self.task
         return Task(task.id, task.args, task.submission, self.execution, task.attempt, task.group,
-                    timeout=task.timeout, previous_id=task.previous_id, tag=task.tag)  # fmt: skip
+                    timeout=task.timeout, previous_id=task.previous_id, tag=task.tag,
+                    deaths=self.deaths)  # fmt: skip
 
 
 class Disk:
@@ -55,6 +57,11 @@ class Disk:
         pending: dict[int, int] = {}
         failed: dict[int, int] = {}
         withheld: dict[str, list[Task]] = {}
+        out = [row for key, row in self.rows.items() if row.state == "dispatched" and key not in self.requests]
+        died = [row for row in out if row.client not in self.outliving]
+        alone = sum(row.deaths >= 2 for row in died) == 1
+        for row in died:
+            row.deaths += row.deaths < 2 or alone
         for key, row in self.rows.items():
             if key in self.requests and row.state in ("pending", "dispatched"):
                 row.state, row.status = "cancelled", Special.CANCELLED
@@ -68,7 +75,7 @@ class Disk:
                 pending[group] = pending.get(group, 0) + 1
             elif row.state == "failed" and row.next_id is None:
                 failed[group] = failed.get(group, 0) + 1
-        return WorkFound(pending, failed, withheld)
+        return WorkFound(pending, failed, withheld, died=bool(died))
 
     def cancel(self, key: str) -> bool:
         """What a user's command does; whether that settles it."""
@@ -99,6 +106,7 @@ class Disk:
             row = self._row(returned.id, ("dispatched",), returned.execution)
             if row is not None:
                 row.state, row.client = "pending", None
+                row.deaths = row.deaths if returned.deaths is None else returned.deaths
         for finished in record.finished:
             before = ("pending", "dispatched") if finished.client < 0 else ("dispatched",)
             row = self._row(finished.result.id, before, finished.result.execution)
@@ -113,6 +121,7 @@ class Disk:
             row = self._row(dispatch.id, before, dispatch.execution - (not again))
             if row is not None:
                 row.state, row.execution, row.client = "dispatched", dispatch.execution, dispatch.client
+                row.deaths = row.deaths if dispatch.deaths is None else dispatch.deaths
         if record.mark is not None:
             self.mark = record.mark
 

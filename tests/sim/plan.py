@@ -39,6 +39,8 @@ class Line:
     """Ends only by KILL."""
     needs: tuple[tuple[str, str], ...] = ()
     """Tags that choose clients."""
+    deadly: bool = False
+    """Takes its client with it, half way."""
 
     def status(self, attempt: int) -> int:
         return 0 if attempt > self.failures else 1 + (self.number + attempt) % 120
@@ -137,8 +139,7 @@ def draw(seed: int, clients: int | None = None) -> Plan:
     later = Random(f"outside {seed}")  # so that the rest of a seed is as it was before there was this
     policy = replace(policy, reclaim=later.choice([0.5, 10.0, 60.0]), quarantine=later.choice([1, 3, 10, 10]))
     limits = Random(f"drain time {seed}")
-    drain = limits.choice([0.0, 1.0, 20.0])
-    policy = replace(policy, drain_time=drain, stopping=limits.choice([0.0, 3.0]))
+    policy = replace(policy, drain_time=limits.choice([0.0, 1.0, 20.0]), stopping=limits.choice([0.0, 3.0]))
     faults = dataclasses.replace(
         faults,
         cut=later.choice([0.0, 1.0, 10.0]),
@@ -155,6 +156,7 @@ def draw(seed: int, clients: int | None = None) -> Plan:
         policy = replace(policy, delay_start=delay, release_rate=ramp.choice([0.0, 0.5, 3.0, 50.0, 1e5, None]))
         # Whoever is replaced when idle, and idle until its turn, may leave with its first task for ever.
         faults = dataclasses.replace(faults, idle_out=None)
+    policy, lines = _poisoned(Random(f"poison {seed}"), policy, lines)
     kinds = ALL_KINDS[:1]
     if later.random() < 0.3:
         kinds = ALL_KINDS[: later.choice([2, 4])]
@@ -183,6 +185,15 @@ def draw(seed: int, clients: int | None = None) -> Plan:
         reconnect=later.choice([2.0, 600.0, 600.0]),
         per_host=Random(f"several {seed}").choice([1, 1, 1, 4]),
     )
+
+
+def _poisoned(random: Random, policy: Policy, lines: list[Line]) -> tuple[Policy, list[Line]]:
+    """When tasks fail that were in deaths of their clients; some of them are to blame."""
+    policy = replace(policy, poison=random.choice([None, None, 3, 5, 0]))
+    if random.random() < 0.4 and policy.poison != 0 and not policy.closed:  # else nobody would come for the rest
+        part = random.choice([0.01, 0.05, 0.3])
+        lines = [dataclasses.replace(line, deadly=random.random() < part) for line in lines]
+    return policy, lines
 
 
 def large(seed: int, clients: int = 10_000, per_client: int = 3) -> Plan:

@@ -267,7 +267,8 @@ class Server:
         elif isinstance(action, act.DrainClients):
             self._broadcast(action.clients, msg.Drain())
         elif isinstance(action, act.InterruptClients):
-            self._broadcast(action.clients, msg.Interrupt(1.0))
+            grace = 1.0 if action.grace is None else min(1.0, action.grace)
+            self._broadcast(action.clients, msg.Interrupt(grace))
         elif isinstance(action, act.DismissClients):
             self._broadcast(action.clients, msg.Bye())
         elif isinstance(action, act.Finish):

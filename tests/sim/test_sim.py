@@ -18,7 +18,7 @@ from hypershell.core import actions as act
 from hypershell.core import events as ev
 from hypershell.core.clients import Client
 from hypershell.core.groups import Group
-from hypershell.core.model import Result, Task
+from hypershell.core.model import Result, Special, Task
 from hypershell.core.scheduler import Policy, Scheduler
 from tests.sim.plan import SICK, Faults, Line, Plan, draw, large
 from tests.sim.world import Outcome, SimulationFailed, World, simulate
@@ -94,6 +94,26 @@ def test_sick_clients_do_not_drain_the_list(seed: int) -> None:
     assert sum(row.state == "succeeded" for row in world.disk.rows.values()) == 800 - spoilt.total()
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_tasks_that_kill_their_clients_take_three_each(seed: int) -> None:
+    """Three of 300 lines, among clients of which some have several slots; all the others succeed."""
+    lines = [Line(number, 0, 1.0 + number % 5, 0, deadly=number in (3, 100, 200)) for number in range(300)]
+    plan = Plan(
+        seed, 20, (1, 3), lines, "file",
+        Policy(barrier_at_end=True, expected=20, closed=False, attempts=3), Faults(), 0.001, 0.005, 100, 0.0,
+        lives=0,
+    )  # fmt: skip
+    world = World(plan)
+    world.run()
+    assert world.checker.wrong == []
+    rows = world.disk.rows.values()
+    assert sorted((int(row.task.args), row.status) for row in rows if row.state != "succeeded") == [
+        (number, Special.POISON) for number in (3, 100, 200)
+    ]
+    assert len(rows) == 300, "none was tried again"
+    assert world.deaths == 9
+
+
 @pytest.mark.parametrize("seed", [2, 5, 10])
 def test_sick_hosts_do_not_drain_the_list(seed: int) -> None:
     """Of ten hosts with 16 clients each some fail everything in a millisecond: ten tasks a host, not a client."""
@@ -134,13 +154,13 @@ def _no_barrier(_: Callable[..., object]) -> Callable[..., object]:
 
 
 def _forgets_lost(old: Callable[..., object]) -> Callable[..., object]:
-    def lose(self: Scheduler, number: int, reason: str | None) -> None:
+    def lose(self: Scheduler, number: int, reason: str | None, died: bool = False) -> None:
         client = self._clients.get(number)
         if client is not None and client.holding:
             key = next(iter(client.holding))
             self._groups.get(client.holding.pop(key).group).inflight -= 1
             self._known.discard(key)
-        old(self, number, reason)
+        old(self, number, reason, died)
 
     return lose
 
@@ -280,6 +300,23 @@ def _never_reads_again(_: Callable[..., object]) -> Callable[..., object]:
     return changed
 
 
+def _mourns_twice(old: Callable[..., object]) -> Callable[..., object]:
+    def mourn(self: Scheduler, client: Client) -> None:
+        old(self, client)
+        old(self, client)
+
+    return mourn
+
+
+def _sends_suspects_at_once(old: Callable[..., object]) -> Callable[..., object]:
+    def give(self: Scheduler, client: Client, group: Group, tasks: list[Task]) -> None:
+        old(self, client, group, tasks)
+        if self._outbox and tasks[0].deaths and not self.policy.durable_dispatch:
+            self._out.append(self._outbox.pop()[1])
+
+    return give
+
+
 def _asks_all_back(_: Callable[..., object]) -> Callable[..., object]:
     return lambda self, group, client, *rest: [(task.id, task.execution) for task in client.holding.values()]
 
@@ -297,6 +334,8 @@ def _is_impatient(_: Callable[..., object]) -> Callable[..., object]:
 
 
 SABOTAGE = {
+    "a death counts twice": ("_mourn", _mourns_twice, "deaths, it saw"),
+    "suspects are sent before that is durable": ("_give", _sends_suspects_at_once, "before that is durable"),
     "clients without room get tasks": ("_has_room", _never_hears_of_room, "room for nothing"),
     "room is not waited for": ("_waited_for_room", _is_impatient, "after the last result"),
     "more is asked back than waits": ("_newest", _asks_all_back, "wait there"),

@@ -149,7 +149,8 @@ class Run:
         clients = getattr(action, "clients", None)
         name = {"DrainClients": "drain", "InterruptClients": "interrupt", "DismissClients": "dismiss",
                 "PauseFeed": "pause", "ResumeFeed": "resume"}[type(action).__name__]  # fmt: skip
-        return name if clients is None else f"{name} {clients}"
+        grace = getattr(action, "grace", None)
+        return name if clients is None else f"{name} {clients}" + ("" if grace is None else f" by {grace:g} s")
 
     def _record(self, record: act.Record) -> str:
         self.last_seq = record.seq

@@ -211,7 +211,14 @@ class Worker:
         self._runs += 1
         self._running[task.id] = (self._runs, task, now)
         seconds, status = (0.001, SICK) if self.sick else (line.seconds, line.status(task.attempt))
+        if line.deadly and not self.sick:
+            self._clock.after(seconds / 2, self._die_of, task.id, self._runs)
         self._clock.after(seconds, self._exit, task.id, self._runs, status)
+
+    def _die_of(self, key: str, run: int) -> None:
+        entry = self._running.get(key)
+        if self.alive and entry is not None and entry[0] == run:
+            self._world.die(self)
 
     def _signal(self, key: str, number: int) -> None:
         if key in self._running:

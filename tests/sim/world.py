@@ -62,7 +62,10 @@ class World:
         self.outside: set[int] = set()
         """Numbers of the connections of clients that outlive their servers."""
         self._server: Server
+        self._deadly = any(line.deadly for line in plan.lines)
         self._make = make
+        self.deaths = 0
+        """Clients that died, one by one."""
 
     def note(self, thing: Any) -> None:
         """Put an event or action into the trace."""
@@ -148,14 +151,16 @@ class World:
     def _patience(self) -> float:
         """Seconds in which everything must be over once the faults have stopped, even on a single slot."""
         plan = self.plan
-        tries = plan.policy.attempts + 2
+        tries = plan.policy.attempts + 2 + 10 * self._deadly
         each = plan.pause + 6 * (plan.latency + plan.commit) + 3.0
         return 200.0 + tries * sum(line.seconds + each for line in plan.lines)
 
     def _most_steps(self) -> int:
         """Enough for every plan; clients that leave when idle come back all the time while a long bundle runs."""
         churn = 0 if self.plan.faults.idle_out is None else 20_000 * self.plan.clients
-        return churn + 20_000 + 400 * self.plan.clients + 400 * len(self.plan.lines) * self.plan.policy.attempts
+        deaths = 5 * sum(line.deadly for line in self.plan.lines)
+        each = 400 * self.plan.policy.attempts
+        return churn + 20_000 + 400 * self.plan.clients + each * (len(self.plan.lines) + deaths)
 
     # -- faults ------------------------------------------------------------------------------------------
 
@@ -238,16 +243,22 @@ class World:
         """A client ended; where clients come and go, another one comes."""
         self._workers.pop(worker.who, None)
         if worker.outlives or not self.plan.policy.closed:
-            self.clock.after(5 * self.random.random(), self._join, self._server, worker.outlives)
+            kind = (worker.info.system, worker.info.labels) if self._deadly else None  # or its sort dies out
+            self.clock.after(5 * self.random.random(), self._join, self._server, worker.outlives, kind)
 
     def _crash(self, server: Server) -> None:
         worker = self._pick()
         if worker is not None and not server.over:
-            worker.crash()
-            if self.random.random() < 0.5:
-                worker.up.cut()
-            worker.up.send(None, self.random.choice([0.0, 0.5, 30.0]) * self.random.random())
-            self.gone(worker)
+            self.die(worker)
+
+    def die(self, worker: Worker) -> None:
+        """A client is gone, at once; its server sees that sooner or later."""
+        self.deaths += 1
+        worker.crash()
+        if self.random.random() < 0.5:
+            worker.up.cut()
+        worker.up.send(None, self.random.choice([0.0, 0.5, 30.0]) * self.random.random())
+        self.gone(worker)
 
     def _evict(self, server: Server) -> None:
         """The server gives a client up that lives on; what it still says is of no meaning any more."""
