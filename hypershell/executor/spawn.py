@@ -242,17 +242,22 @@ class Spawner:
     ) -> int:
         """What is started has the soft limit that we had: a child has that of its parent at this moment.
 
-        The C library hands on no descriptor whose number is not below the limit (EBADF), so such a one gets another.
-        Where all numbers below the limit are in use, what is started has our limit instead.
+        The C library hands on no descriptor whose number is not below the limit (EBADF), so such a descriptor gets
+        another number. Where all numbers below the limit are in use, what is started has our limit instead.
         """
         soft = self._soft_limit
         if soft is None:
             return self._begin(command, shared, out, err, cwd, own)
-        lower = {fd: os.dup(fd) for fd in {out, err} if fd >= soft}
+        lower: dict[int, int] = {}
         try:
+            for fd in (out, err):
+                if fd >= soft and fd not in lower:
+                    lower[fd] = os.dup(fd)
             out, err = lower.get(out, out), lower.get(err, err)
             with lowered(None if max(out, err, self._null) >= soft else soft):
                 return self._begin(command, shared, out, err, cwd, own)
+        except OSError as error:
+            raise not_started("cannot start a process", error) from None
         finally:
             for fd in lower.values():
                 os.close(fd)
