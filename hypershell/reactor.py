@@ -18,6 +18,9 @@ __all__ = ["Part", "Poller", "run"]
 #: Waits shorter than this (seconds) are slept with select(2), which counts microseconds.
 FINE = 0.003
 
+#: Longest wait, in seconds: epoll takes 24 days at most. To look again once a day costs nothing.
+LONGEST = 86_400.0
+
 #: New objects between two looks for garbage. What a loop makes hardly ever has cycles; imports beside it make many.
 FEW_LOOKS = 10_000
 
@@ -92,7 +95,9 @@ class Poller:
                 self._poll.unregister(fd)
 
     def wait(self, timeout: float | None) -> None:
-        """Sleep until something is ready or `timeout` seconds are over, then run the callbacks."""
+        """Sleep until something is ready or `timeout` seconds are over (a day at most), then run the callbacks."""
+        if timeout is not None:
+            timeout = min(timeout, LONGEST)
         if self._epoll is not None:
             if timeout and timeout < FINE and self._is_low:
                 # epoll_wait(2) counts whole milliseconds and Python rounds up: too coarse near expected traffic.

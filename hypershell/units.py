@@ -11,9 +11,11 @@ import re
 from hypershell.errors import UsageError
 from hypershell.ostext import in_quotes
 
-__all__ = ["UnitError", "format_duration", "format_size", "parse_duration", "parse_size", "shown"]
+__all__ = ["MAX_DURATION", "UnitError", "format_duration", "format_size", "parse_duration", "parse_size", "shown"]
 
 MAX_SIZE = 2**63 - 1  # what a 64-bit column of a database holds
+
+MAX_DURATION = 36_525 * 86_400  # a hundred years: from now there is such a date
 
 _SIZE_UNITS = ("B", "KB", "MB", "GB", "TB", "PB")
 _SIZE_FORMS = "a count of bytes, or a number with K, M, G, T or P (powers of 1024): 4G, 512M, 1.5GB, 10KiB"
@@ -21,12 +23,12 @@ _DURATION_FORMS = "seconds (90, 1.5), units (10m, 2h, 1h30m, 1d) or clock time (
 
 # ASCII with IGNORECASE: without it the Kelvin sign is a K, and any script's digits are digits.
 _SIZE = re.compile(r"([0-9]{1,30})(?:\.([0-9]{1,30}))?[ \t]*(?:([KMGTP])(?:I?B)?|B)?", re.ASCII | re.IGNORECASE)
-_NUMBER = r"[0-9]{1,12}(?:\.[0-9]{1,9})?"
+_NUMBER = r"[0-9]{1,30}(?:\.[0-9]{1,9})?"
 _SECONDS = re.compile(_NUMBER)
 _PARTS = re.compile(
     rf"(?:({_NUMBER})D ?)?(?:({_NUMBER})H ?)?(?:({_NUMBER})M ?)?(?:({_NUMBER})S)?", re.ASCII | re.IGNORECASE
 )
-_CLOCK = re.compile(r"(?:([0-9]{1,9})-)?([0-9]{1,9}(?::[0-9]{1,2}){0,2})")
+_CLOCK = re.compile(r"(?:([0-9]{1,30})-)?([0-9]{1,30}(?::[0-9]{1,2}){0,2})")
 
 
 class UnitError(UsageError):
@@ -78,18 +80,19 @@ def parse_duration(text: str) -> float:
     Clock forms (``man sbatch``, ``--time``): ``M:S``, ``H:M:S``, ``D-H``, ``D-H:M``, ``D-H:M:S``. The one
     difference is a plain number: minutes for Slurm, seconds here.
 
-    :raises UnitError: another form, or a field after the first that is not below 60 (hours after days: 24).
+    :raises UnitError: another form, a field after the first that is not below 60 (hours after days: 24), or more
+        than a hundred years.
     """
     word = text.strip()
-    if _SECONDS.fullmatch(word):
-        return float(word)
-    seconds = _clock_seconds(word)
+    seconds = float(word) if _SECONDS.fullmatch(word) else _clock_seconds(word)
     if seconds is None:
         seconds = _unit_seconds(word)
     if seconds is None:
         if word.startswith("-"):
             raise UnitError(f"{shown(text)} is negative: a duration is 0 or more")
         raise UnitError(f"{shown(text)} is not a duration: expected {_DURATION_FORMS}")
+    if seconds > MAX_DURATION:
+        raise UnitError(f"{shown(text)} is too long for a duration: at most {MAX_DURATION} s, a hundred years")
     return seconds
 
 

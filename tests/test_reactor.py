@@ -128,6 +128,18 @@ def test_a_wait_ends_at_its_timeout(poller: Poller, pipe: tuple[int, int]) -> No
     assert time.monotonic() - begun >= 0.019
 
 
+@pytest.mark.parametrize("days", [25, 1e30, float("inf")])
+def test_a_deadline_may_lie_beyond_what_the_system_can_wait(
+    poller: Poller, pipe: tuple[int, int], days: float
+) -> None:
+    """``hs cluster -d 30d`` ended with OverflowError."""
+    seen: list[bytes] = []
+    poller.add(pipe[0], lambda: seen.append(os.read(pipe[0], 8)))
+    os.write(pipe[1], b"x")
+    poller.wait(days * 86_400)
+    assert seen == [b"x"]
+
+
 def test_busy_parts_turn_without_waiting_until_all_are_finished(poller: Poller) -> None:
     short, long = Counting(2), Counting(5)
     run(poller, [short, long])

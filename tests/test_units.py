@@ -7,7 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hypershell.errors import ExitStatus, UsageError
-from hypershell.units import UnitError, format_duration, format_size, parse_duration, parse_size, shown
+from hypershell.units import (
+    MAX_DURATION,
+    UnitError,
+    format_duration,
+    format_size,
+    parse_duration,
+    parse_size,
+    shown,
+)
 
 
 @pytest.mark.parametrize(
@@ -141,6 +149,7 @@ def test_units_are_powers_of_1024_in_any_case(number: int, unit: str, tail: str)
         ("1-12:30", 131400),
         ("1-12:00:00", 129600),
         (" 5m ", 300),
+        ("36525d", 3_155_760_000),
     ],
 )
 def test_durations(text: str, seconds: float) -> None:
@@ -183,6 +192,13 @@ def test_what_is_no_duration_is_named(text: str) -> None:
     assert shown(text) in str(caught.value)
 
 
+@pytest.mark.parametrize("text", ["9" * 20, "36525d1s", "99999999999h", "36525-00:00:01", "9999999999:00:00"])
+def test_what_is_too_long_is_said_so_with_the_limit(text: str) -> None:
+    with pytest.raises(UnitError) as caught:
+        parse_duration(text)
+    assert str(caught.value) == f"{shown(text)} is too long for a duration: at most 3155760000 s, a hundred years"
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [
@@ -201,7 +217,7 @@ def test_durations_are_shown_as_hours_minutes_seconds(seconds: float, text: str)
     assert format_duration(seconds) == text
 
 
-@given(st.integers(0, 10**12))
+@given(st.integers(0, MAX_DURATION))
 def test_shown_durations_can_be_read_back(seconds: int) -> None:
     assert parse_duration(format_duration(seconds)) == seconds
 

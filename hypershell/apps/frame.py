@@ -456,22 +456,27 @@ def _check_combinations(command: str, given: Mapping[str, object]) -> None:
         raise UsageError("Using --retry-failed requires --restart")
 
 
-def configure(command: str, given: Given) -> Config:
-    """Read the configuration and log as it says, including what is odd about it and about the command line."""
+def configure(command: str, given: Given, *, tell: bool = True) -> Config:
+    """Read the configuration and log as it says; `tell` what is odd about it and about the command line."""
     from hypershell.config import Config
 
     config = Config.load(command, given)
     log.setup(config.logging())
+    if tell:
+        _tell_oddities(config, given)
+    return config
+
+
+def _tell_oddities(config: Config, given: Given) -> None:
     for line in config.warnings:
         _logger.warning("%s", line)
     for line in config.notes:
         _logger.debug("%s", line)
     for name in given.repeated:
         _logger.warning("%s is given more than once: the last one counts", name)
-    idle = ["/".join(option.flags) for option in options_of(command) if option.idle and option.dest in given]
+    idle = ["/".join(option.flags) for option in options_of(config.command) if option.idle and option.dest in given]
     if idle:
         _logger.info("accepted without effect: %s", ", ".join(idle))
-    return config
 
 
 def collect(fields: Sequence[str], given: Mapping[str, object], config: Config) -> dict[str, Any]:

@@ -61,7 +61,7 @@ def _alone(argv: list[str], began: float) -> int:
     from hypershell.apps.parse_net import parse_mpi
 
     def start() -> int:
-        parsed = parse_mpi(argv)
+        parsed = parse_mpi(argv, launched=False)
         if parsed[0].ranks is None:
             return _rank(argv, parsed, began)
         if (status := _signalled()) is not None:

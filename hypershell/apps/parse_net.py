@@ -36,8 +36,11 @@ def parse_server(argv: Sequence[str]) -> tuple[RunSettings, DoorSettings, Config
     return run_settings("server", given, config), door_settings(given, config), config
 
 
-def parse_mpi(argv: Sequence[str]) -> tuple[RunSettings, DoorSettings, Config]:
-    """Settings of ``mpi``; raises as `hypershell.apps.frame.parse`."""
+def parse_mpi(argv: Sequence[str], *, launched: bool = True) -> tuple[RunSettings, DoorSettings, Config]:
+    """Settings of ``mpi``; raises as `hypershell.apps.frame.parse`.
+
+    :param launched: false outside of a launcher. With ``-n`` rank 0 reads the same again, and tells what is odd.
+    """
     if not argv and stdin_is_terminal():
         raise EndEarly(command_usage(command_entry("mpi")), ExitStatus.USAGE)
     given = parse_arguments("mpi", argv)
@@ -55,7 +58,7 @@ def parse_mpi(argv: Sequence[str]) -> tuple[RunSettings, DoorSettings, Config]:
         ):
             if dest in given:
                 raise UsageError(f"Using --{dest.replace('_', '-')} requires -H/--bind, the address to listen on")
-    config = configure("mpi", given)
+    config = configure("mpi", given, tell=launched or "ranks" not in given)
     return run_settings("mpi", given, config), door_settings(given, config), config
 
 

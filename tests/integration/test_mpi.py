@@ -121,9 +121,9 @@ def test_a_single_rank_runs_the_tasks_itself(job: Job) -> None:
 
 @each_mpi()
 def test_hs_mpi_starts_itself_under_its_own_mpiexec(job: Job) -> None:
-    job.hs.file([f"echo {n}" for n in range(20)])
     env = {**job.hs.environ(), "OMPI_MCA_btl": "^ofi"}
     env |= {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
+    job.hs.file([f"echo {n}" for n in range(20)])
     command = [job.mpi.python, "-m", "hypershell", "mpi", "tasks.in"]
     for extra, ranks in ((["-n", "4"], 4), ([], 1)):
         words = [*command, *extra, "--db", f"{ranks}.db"]
@@ -131,6 +131,18 @@ def test_hs_mpi_starts_itself_under_its_own_mpiexec(job: Job) -> None:
         assert (done.returncode, done.stderr) == (0, b"")
         assert sorted(map(int, done.stdout.split())) == list(range(20))
         assert job.hs.rows("SELECT ranks FROM run", db=job.hs.folder / f"{ranks}.db") == [(ranks,)]
+
+
+@each_mpi(only="mpich")
+def test_what_is_odd_is_told_once_by_hs_and_the_rank_it_starts(job: Job) -> None:
+    job.hs.file(["true"])
+    done = job.hs.run("mpi", "-n", "3", "-n", "2", "tasks.in", env={"HYPERSHELL_LOGGING_LEVL": "info"})
+    assert done.status == 0
+    assert done.err == (
+        " WARNING [hypershell] unknown environment variable HYPERSHELL_LOGGING_LEVL"
+        " (ignored; did you mean HYPERSHELL_LOGGING_LEVEL?)\n"
+        " WARNING [hypershell] -n/--ranks is given more than once: the last one counts\n"
+    )
 
 
 @each_mpi()
