@@ -40,7 +40,7 @@ def _main(argv: list[str]) -> int:
 
 
 def _mpi(argv: list[str]) -> int:
-    """A process that is a rank and nothing else: no signal ends it before it has begun, or when its part is done."""
+    """A process that is a rank and nothing else: no signal ends it before it has begun, nor after its part."""
     from hypershell.signal_desk import SignalDesk, ignore_for_good
 
     SignalDesk().open()

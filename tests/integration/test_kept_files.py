@@ -32,7 +32,8 @@ HELD = "echo held; echo up >up; read line <gate"
 
 
 def text(hs: Hs, name: str) -> str:
-    return Path(hs.folder, name).read_text()
+    path = Path(hs.folder, name)
+    return path.read_text() if path.exists() else ""
 
 
 def names(hs: Hs) -> list[str]:

@@ -174,7 +174,7 @@ def test_a_launcher_of_another_mpi_is_refused(hs: Hs) -> None:
         )  # fmt: skip
         done = finish(process)
         assert done.status not in (0, None)
-        assert done.stderr.count("CRITICAL [hypershell] started by") == 1, done.stderr
+        assert done.stderr.count(" cannot begin: started by ") == 1, done.stderr
     assert not Path(hs.folder, "ran").exists()
 
 
