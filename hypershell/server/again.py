@@ -38,8 +38,8 @@ def same_work(found: Iterable[Submitted], terms: Terms, cwd: str) -> list[Submit
 def told(name: str, before: Submitted) -> str:
     """What is said where a FILE is submitted once more without a word for that."""
     return (
-        f"{name} was submitted before, at {_when(before)}; this submits all of it once more (--update: only its new "
-        "lines; --repeat: all of it, without this line)"
+        f"{name} was submitted before, at {_when(before)}; this submits all of it once more (--update: only its "
+        "new lines; --repeat: all of it, without this line)"
     )
 
 
