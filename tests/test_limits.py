@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import resource
@@ -81,6 +82,19 @@ def test_a_task_has_the_limit_of_the_user(spawner: Spawner, command: bytes, cwd:
     hard = "unlimited" if before[1] == resource.RLIM_INFINITY else str(before[1])
     assert numbers == [str(SOFT), hard]
     assert resource.getrlimit(resource.RLIMIT_NOFILE) == before
+
+
+def test_a_pipe_whose_number_is_above_the_limit_makes_no_difference(spawner: Spawner) -> None:
+    """Where clients or files have all of the numbers below. The pipe is seen to end, so nobody else has it."""
+    read, write = os.pipe()
+    high = fcntl.fcntl(write, fcntl.F_DUPFD_CLOEXEC, SOFT)
+    os.close(write)
+    for command in (b"ulimit -Sn >&2", b"/bin/echo here"):
+        pid = spawner.start(command, dict(os.environb), high, high)
+        assert os.waitpid(pid, 0)[1] == 0
+    os.close(high)
+    with open(read) as reader:
+        assert reader.read() == f"{SOFT}\nhere\n"
 
 
 def test_a_process_whose_descriptors_have_no_numbers_below_the_limit_starts_with_ours() -> None:

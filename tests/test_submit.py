@@ -338,6 +338,16 @@ def test_update_adds_what_is_new_however_often_it_is_said(hs: Hs) -> None:
     assert hs.rows("SELECT count(*) FROM run") == [(0,)]
 
 
+def test_an_update_of_other_work_says_what_differs(hs: Hs) -> None:
+    hs.file(["a", "b"])
+    good(hs, "tasks.in")
+    told = good(hs, "tasks.in", "--update", "--template", "x {}", "--tag", "new:1").err
+    assert " with another template and with other tags; that is other work, so this submits all of it\n" in told
+    assert "Submitted 2 tasks" in told
+    assert "before" not in good(hs, "tasks.in", "--update", "--template", "x {}", "--tag", "new:1").err
+    assert count(hs) == 4
+
+
 def test_after_a_repeat_an_update_looks_at_that_alone(hs: Hs) -> None:
     hs.file(["a"])
     good(hs, "tasks.in")

@@ -163,6 +163,8 @@ class Spawner:
     ) -> None:
         self._soft_limit = soft_limit
         self._null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        self._low = None if soft_limit is None else (os.dup(self._null), os.dup(self._null))
+        """Low numbers, kept for stdout and stderr of what is started with a lower limit."""
         self._home = os.open(".", getattr(os, "O_PATH", os.O_RDONLY) | os.O_CLOEXEC)
         self._preference = Preference()
         self._signals = ignored_signals()
@@ -242,25 +244,25 @@ class Spawner:
     ) -> int:
         """What is started has the soft limit that we had: a child has that of its parent at this moment.
 
-        The C library hands on no descriptor whose number is not below the limit (EBADF), so such a descriptor gets
-        another number. Where all numbers below the limit are in use, what is started has our limit instead.
+        The C library hands on no descriptor whose number is not below the limit (EBADF). Where all numbers below it
+        are in use, it gets those that are kept. Only where the limit is so low that these are above it too, what is
+        started has our limit instead.
         """
         soft = self._soft_limit
-        if soft is None:
+        if soft is None or self._low is None or max(self._null, *self._low) >= soft:
             return self._begin(command, shared, out, err, cwd, own)
-        lower: dict[int, int] = {}
-        try:
-            for fd in (out, err):
-                if fd >= soft and fd not in lower:
-                    lower[fd] = os.dup(fd)
-            out, err = lower.get(out, out), lower.get(err, err)
-            with lowered(None if max(out, err, self._null) >= soft else soft):
+        if max(out, err) < soft:
+            with lowered(soft):
                 return self._begin(command, shared, out, err, cwd, own)
-        except OSError as error:
-            raise not_started("cannot start a process", error) from None
+        low_out, low_err = self._low
+        try:
+            os.dup2(out, low_out, inheritable=False)
+            os.dup2(err, low_err, inheritable=False)
+            with lowered(soft):
+                return self._begin(command, shared, low_out, low_err, cwd, own)
         finally:
-            for fd in lower.values():
-                os.close(fd)
+            for low in self._low:  # else nobody would see the end of what is written
+                os.dup2(self._null, low, inheritable=False)
 
     def _begin(
         self,
@@ -347,6 +349,6 @@ class Spawner:
         """Give back the descriptors."""
         if self._unlocked is not None:
             self._unlocked.forget()
-        os.close(self._null)
-        os.close(self._home)
+        for fd in (self._null, self._home, *(self._low or ())):
+            os.close(fd)
         self._preference.close()

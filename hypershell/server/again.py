@@ -15,7 +15,7 @@ from hypershell.errors import InputError
 from hypershell.server.feed import Feed
 from hypershell.server.terms import Terms
 
-__all__ = ["pieces", "same_work", "told"]
+__all__ = ["other_work", "pieces", "same_work", "told"]
 
 #: Lines that are read at a time.
 _ROWS = 8192
@@ -37,11 +37,39 @@ def same_work(found: Iterable[Submitted], terms: Terms, cwd: str) -> list[Submit
 
 def told(name: str, before: Submitted) -> str:
     """What is said where a FILE is submitted once more without a word for that."""
-    when = datetime.fromtimestamp(before.submit_time).astimezone().isoformat(" ", "seconds")
     return (
-        f"{name} was submitted before, at {when}; this submits all of it once more (--update: only its new lines; "
-        "--repeat: all of it, without this line)"
+        f"{name} was submitted before, at {_when(before)}; this submits all of it once more (--update: only its "
+        "new lines; --repeat: all of it, without this line)"
     )
+
+
+def other_work(name: str, found: Iterable[Submitted], terms: Terms, cwd: str) -> str | None:
+    """What is said where ``--update`` finds only other work of the FILE; None where it finds none.
+
+    :param found: the submissions of the FILE, newest first.
+    """
+    for one in found:
+        before, _ = Terms.submitted(one.options)
+        if before is None:
+            continue
+        differs = [
+            what
+            for what, is_other in (
+                ("with another template", before.template != terms.template),
+                ("with other tags", before.tags != terms.tags),
+                (f"in the folder {one.cwd}", one.cwd != cwd),
+            )
+            if is_other
+        ]
+        return (
+            f"{name} was submitted before, at {_when(one)}, {' and '.join(differs)}; that is other work, so this "
+            "submits all of it"
+        )
+    return None
+
+
+def _when(before: Submitted) -> str:
+    return datetime.fromtimestamp(before.submit_time).astimezone().isoformat(" ", "seconds")
 
 
 def pieces(feed: Feed, checked: FeedMark, way_out: str) -> Iterator[list[Task]]:

@@ -19,7 +19,7 @@ from hypershell.data.store import Fenced, Submitted
 from hypershell.data.tally import Tally
 from hypershell.errors import InputError, StoreError
 from hypershell.ids import IdSource
-from hypershell.server.again import pieces, same_work, told
+from hypershell.server.again import other_work, pieces, same_work, told
 from hypershell.server.feed import Feed, task_of
 from hypershell.server.revision import described
 from hypershell.server.terms import Terms, Wishes
@@ -132,7 +132,8 @@ class Handing:
                 f"an earlier submission of {name} is unfinished, so its new lines cannot be told: a server goes on "
                 "with it (hs cluster --restart); nothing was submitted"
             )
-        work = [] if half else same_work(self._submitter.earlier(path), self._terms, self._cwd)
+        earlier = [] if half else self._submitter.earlier(path)
+        work = same_work(earlier, self._terms, self._cwd)
         if work and update:
             return self._new_lines(fd, name, path, checked, work)
         if half:
@@ -143,6 +144,8 @@ class Handing:
             )
         elif work and not repeat:
             log.warning("%s", told(name, work[0]))
+        elif update and (line := other_work(name, earlier, self._terms, self._cwd)):
+            log.warning("%s", line)
         os.lseek(fd, 0, os.SEEK_SET)
         submission = self._submission("file", path)
         feed = self._feed(fd, name, submission.id, self._expand)

@@ -121,9 +121,9 @@ def test_a_single_rank_runs_the_tasks_itself(job: Job) -> None:
 
 @each_mpi()
 def test_hs_mpi_starts_itself_under_its_own_mpiexec(job: Job) -> None:
+    job.hs.file([f"echo {n}" for n in range(20)])
     env = {**job.hs.environ(), "OMPI_MCA_btl": "^ofi"}
     env |= {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
-    job.hs.file([f"echo {n}" for n in range(20)])
     command = [job.mpi.python, "-m", "hypershell", "mpi", "tasks.in"]
     for extra, ranks in ((["-n", "4"], 4), ([], 1)):
         words = [*command, *extra, "--db", f"{ranks}.db"]

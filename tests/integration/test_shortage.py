@@ -134,5 +134,5 @@ def test_ranks_with_few_descriptors_run_fewer_at_a_time(hs: Hs, mpi: Mpi, hard: 
 
 def test_a_soft_limit_that_is_too_low_does_not_matter(hs: Hs) -> None:
     hs.file(["ulimit -Sn"])
-    done = run(hs, descriptors(hs.command("cluster", "tasks.in"), 16, PLENTY))
-    assert done == Done(0, "16\n", "")
+    done = run(hs, descriptors(hs.command("cluster", "tasks.in"), 28, PLENTY))
+    assert done == Done(0, "28\n", "")
