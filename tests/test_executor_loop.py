@@ -206,12 +206,12 @@ def test_a_task_past_its_limit_dies_with_all_its_children(tmp_path: Path) -> Non
         assert os.read(reader, 1) == b""
         os.close(reader)
     assert server.result().exit_status == -2
-    assert server.result().error == "timeout"
+    assert (server.result().error or "").startswith("timeout")
 
 
 def test_a_task_that_ignores_the_first_signals_is_killed() -> None:
     server = run_tasks(["trap '' INT TERM; while :; do sleep 0.05; done"], fields={"timeout": 0.1}, signalwait=0.1)
-    assert (server.result().exit_status, server.result().error) == (-9, "timeout")
+    assert (server.result().exit_status, (server.result().error or "")[:7]) == (-9, "timeout")
 
 
 def test_interrupt_returns_tasks_and_leaves_no_child(tmp_path: Path) -> None:

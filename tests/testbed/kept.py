@@ -36,7 +36,7 @@ def _second_start(hs: Hs, draw: random.Random, with_status: bool) -> None:
     hs.file(lines)
     for path in (out, failed):
         path.write_text("old\n")
-    words = ["cluster", "tasks.in", "-N2", "--restart", "-o", "out", "-f", "failed"]
+    words = ["cluster", "tasks.in", "-N2", "--restart", "--poison", "0", "-o", "out", "-f", "failed"]
     words += ["--status-file", "status.json"] if with_status else []
     started = []
     for _ in range(3):
@@ -76,7 +76,7 @@ def restarts(folder: Path, rounds: int, draw: random.Random) -> tuple[int, int]:
     hs = Hs(folder)
     count = 150 * rounds
     hs.file([f"echo {n} {'x' * (n % 200 + 1)} end; test $(({n} % 10)) -gt 0" for n in range(count)])
-    words = ("cluster", "tasks.in", "-N2", "--restart", "-o", "out", "-f", "failed")
+    words = ("cluster", "tasks.in", "-N2", "--restart", "--poison", "0", "-o", "out", "-f", "failed")
     seen, settled = {"out": Counter[str](), "failed": Counter[str]()}, Counter[str]()
     kills = limits = 0
     while True:
