@@ -100,3 +100,18 @@ def test_a_run_without_an_end_is_found(bench: Bench) -> None:
     bench.path.write_text('{"state": "running", "run": "run-0"}')
     bench.file.claim()
     assert bench.file.found == "run-0"
+
+
+def test_runs_that_begin_together_do_not_share_what_they_write_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ids of one minute begin alike."""
+    opened, real = [], os.open
+    monkeypatch.setattr(os, "open", lambda path, *args: opened.append(str(path)) or real(path, *args))
+    for run in ("01a22ed8-0d70-7208-9b36-610c48abb188", "01a22ed8-0d70-7208-9b36-610c48abb189"):
+        (tmp_path / run).mkdir()
+        bench = Bench(tmp_path / run / "status.json")
+        bench.told = replace(NOTHING, run=run)
+        bench.file.begin()
+    parts = [os.path.basename(path) for path in opened if path.endswith(".part")]
+    assert len(parts) == 2 and parts[0] != parts[1]

@@ -174,7 +174,7 @@ class StatusFile:
             self._lock = None
 
     def _put(self, told: Told) -> None:
-        part = f"{self._file}.{told.run[:8]}.part"
+        part = f"{self._file}.{told.run}.part"  # the first digits of ids are the time
         fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_CLOEXEC", 0), 0o666)
         try:
             text = memoryview(msgspec.json.format(msgspec.json.encode(told), indent=2) + b"\n")
