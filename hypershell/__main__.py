@@ -21,6 +21,9 @@ def main(argv: list[str] | None = None) -> int:
         _begin_in_utf8()
         argv = sys.argv[1:]
         return _mpi(argv) if argv[:1] == ["mpi"] and sys.platform != "win32" else _main(argv)
+    except KeyboardInterrupt:  # while modules are read; later a command's frame tells
+        sys.stderr.write("CRITICAL [hypershell] keyboard-interrupt: stopped\n")
+        return 4
     except Exception as error:
         # Mostly a module that cannot be read: what a command lacks is told by its frame.
         if (reason := lack(error)) is None:

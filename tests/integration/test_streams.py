@@ -1,7 +1,8 @@
-"""Closed standard streams, and outputs that would overwrite what is read: nothing hangs or is lost."""
+"""Closed standard streams, outputs that would overwrite what is read, Ctrl-C at the very start."""
 
 from __future__ import annotations
 
+import os
 import shlex
 import subprocess
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.testbed.cli import Hs
+from tests.testbed.mpi import ROOT
 
 
 @pytest.fixture
@@ -107,3 +109,12 @@ def test_what_is_wrong_is_named(hs: Hs, args: tuple[str, ...], env: dict[str, st
     hs.file(["x"])
     done = hs.run("cluster", "tasks.in", *args, env=env)
     assert done.status == status and said in done.err
+
+
+def test_ctrl_c_at_the_very_start_shows_no_traceback(hs: Hs) -> None:
+    folder = hs.folder / "modules"
+    folder.mkdir()
+    (folder / "argparse.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+    process = hs.start("list", env={"PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)])})
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (4, b"CRITICAL [hypershell] keyboard-interrupt: stopped\n")
