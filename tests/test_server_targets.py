@@ -128,9 +128,18 @@ os.write(1, b"third\\n")
 
 
 def test_a_path_that_cannot_be_written_is_named(tmp_path: Path) -> None:
-    for path, reason in ((tmp_path / "none" / "out", "No such file or directory"), (tmp_path, "Is a directory")):
+    missing, folder = "No such file or directory", "Is a directory"
+    for path, reason in ((tmp_path / "none" / "out", missing), (tmp_path, folder), (f"{tmp_path}/out/", folder)):
         with pytest.raises(OutputError, match=f"cannot write failures to {path}: {reason}"):
             Target(str(path), "failures").claim(Opening.ASIDE)
+
+
+def test_a_name_that_leaves_no_room_for_another_stays(tmp_path: Path) -> None:
+    path = tmp_path / ("n" * os.pathconf(tmp_path, "PC_NAME_MAX"))
+    path.write_bytes(b"before\n")
+    with pytest.raises(OutputError, match=r"no name to keep that aside .*File name too long.*: move it away"):
+        write(path, Opening.ASIDE)
+    assert path.read_bytes() == b"before\n"
 
 
 @contextmanager

@@ -7,6 +7,7 @@ else what is there is renamed first (docs/decisions/0016).
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import re
@@ -58,6 +59,8 @@ class Target:
     def claim(self, how: Opening) -> None:
         """Make sure that it can be opened so, and keep others from it. Raises ``OutputError``."""
         try:
+            if self.path.endswith("/"):  # realpath drops it, and a file would be made
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
             number = _descriptor(self.path)
             if number is not None:
                 self._fd, self._is_regular = os.dup(number), False
@@ -118,7 +121,13 @@ class Target:
 
     def _keep_aside(self) -> None:
         """Rename what is there to the first free of ``NAME.1``, ``NAME.2``, ...; begin anew; always locked."""
-        aside = _free_name(self._file)
+        try:
+            aside = _free_name(self._file)
+        except OSError as error:
+            raise OutputError(
+                f"cannot write {self._what} to {self.path}: it has content, and no name to keep that aside can be "
+                f"made ({error.strerror}): move it away"
+            ) from None
         old, mode = self._fd, stat.S_IMODE(os.stat(self._file).st_mode)
         try:
             if not locks.ARE_THERE:
