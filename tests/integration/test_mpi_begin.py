@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from tests.integration.test_mpi import Job
 from tests.testbed.cli import Hs
 from tests.testbed.jobs import Jobs
 from tests.testbed.mpi import ROOT, Mpi, each_mpi, finish, launch, start
-from tests.testbed.slurm import Slurm, missing
+from tests.testbed.slurm import Slurm
 
 #: The ranks in ``BROKEN`` lose what the variable ``LACKS`` names, before our first line.
 BREAKS = """
@@ -84,18 +82,6 @@ def test_a_rank_that_cannot_begin_is_named_and_ends_the_job(
     assert len(lines) == 1 and reason in lines[0], done.stderr
     assert lines[0].startswith(tuple(f"hs: rank {rank} on " for rank in ranks.split()))
     assert done.stdout == "" and "Traceback" not in done.stderr
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Slurm]:
-    if reason := missing():
-        pytest.skip(reason)
-    slurm = Slurm()
-    try:
-        slurm.start()
-        yield slurm
-    finally:
-        slurm.close()
 
 
 @each_mpi()

@@ -11,8 +11,7 @@ import os
 import random
 import signal
 import subprocess
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +22,7 @@ import pytest
 from tests.integration.test_mpi import Job
 from tests.testbed.cli import Hs
 from tests.testbed.mpi import Mpi, each_mpi, finish
+from tests.testbed.waiting import until
 
 SIGNALS = ("USR1", "TERM", "INT", "HUP", "USR2")
 TARGETS = ("launcher", "rank 0", "idle rank", "busy rank", "all ranks")
@@ -59,13 +59,6 @@ class Processes:
             return [self.ranks[0]]
         workers = {pid for rank, pid in self.ranks.items() if rank}
         return sorted(self.busy if target == "busy rank" else workers - self.busy)[:1]
-
-
-def until(holds: Callable[[], bool], what: str) -> None:
-    limit = time.monotonic() + 60.0
-    while not holds():
-        assert time.monotonic() < limit, what
-        time.sleep(0.005)
 
 
 def find_ranks(launcher: int) -> dict[int, int]:
@@ -122,10 +115,10 @@ def test_two_signals(job: Job, case: Case) -> None:
     job.hs.file(lines)
     process = job.start(RANKS, "tasks.in", "--restart", "-S", "0.2")
     processes = Processes(process.pid)
-    until(lambda: len(find_ranks(process.pid)) == RANKS or process.poll() is not None, "ranks do not come up")
+    until(lambda: len(find_ranks(process.pid)) == RANKS or process.poll() is not None)
     processes.ranks = find_ranks(process.pid)
     if moment != "importing" or target in ("idle rank", "busy rank"):
-        until((folder / "busy").exists, "no task begins")
+        until((folder / "busy").exists)
         processes.busy = {int((folder / "busy").read_text())}
     if moment == "draining":
         send("USR1", [processes.ranks[0]])
@@ -163,7 +156,7 @@ def test_an_idle_rank_outlives_later_signals(job: Job, name: str) -> None:
     os.mkfifo(folder / "gate")
     job.hs.file(["echo $PPID >busy.part; mv busy.part busy; read line <gate; echo 0"])
     process = start_with_debug(job)
-    until((folder / "busy").exists, "no task begins")
+    until((folder / "busy").exists)
     processes = Processes(process.pid, find_ranks(process.pid), {int((folder / "busy").read_text())})
     idle = processes.of("idle rank")
     send(name, idle)

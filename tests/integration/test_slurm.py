@@ -11,24 +11,9 @@ import pytest
 from tests.testbed.cli import Hs
 from tests.testbed.jobs import Jobs
 from tests.testbed.mpi import Mpi, each_mpi
-from tests.testbed.slurm import Slurm, missing
+from tests.testbed.slurm import Slurm
 
 SRUN = 'srun --kill-on-bad-exit=1 --mpi="$HS_PMI" hs mpi tasks.in --restart'
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Slurm]:
-    """Two nodes of four cores."""
-    if reason := missing():
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
-    slurm = Slurm()
-    try:
-        slurm.start()
-        yield slurm
-    finally:
-        slurm.close()
 
 
 @pytest.fixture
