@@ -20,7 +20,7 @@ def main(argv: list[str] | None = None) -> int:
             return _main(argv)
         _begin_in_utf8()
         argv = sys.argv[1:]
-        return _mpi(argv) if argv[:1] == ["mpi"] and sys.platform != "win32" else _main(argv)
+        return _own_rank(argv) if _is_rank(argv) else _main(argv)
     except KeyboardInterrupt:  # while modules are read; later a command's frame tells
         sys.stderr.write("CRITICAL [hypershell] keyboard-interrupt: stopped\n")
         return 4
@@ -32,8 +32,12 @@ def main(argv: list[str] | None = None) -> int:
         return 5
 
 
+def _is_rank(argv: list[str]) -> bool:
+    return argv[:1] == ["mpi"] and sys.platform != "win32"
+
+
 def _main(argv: list[str]) -> int:
-    if argv[:1] == ["mpi"] and sys.platform != "win32":
+    if _is_rank(argv):
         from hypershell.apps.mpi import main as main_of_mpi
 
         return main_of_mpi(argv[1:])
@@ -42,7 +46,7 @@ def _main(argv: list[str]) -> int:
     return main_of_apps(argv)
 
 
-def _mpi(argv: list[str]) -> int:
+def _own_rank(argv: list[str]) -> int:
     """A process that is a rank and nothing else: no signal ends it before it has begun, nor after its part."""
     from hypershell.signal_desk import SignalDesk, ignore_for_good
 

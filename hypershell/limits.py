@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from hypershell.errors import LaunchError
+from hypershell.room import descriptor_limit
 
 __all__ = [
     "ENOUGH",
@@ -21,7 +22,6 @@ __all__ = [
     "NO_ROOM",
     "RESERVE",
     "lowered",
-    "most_descriptors",
     "move_above",
     "raise_descriptors",
     "require_descriptors",
@@ -104,19 +104,9 @@ def move_above(fd: int, soft: int | None) -> int:
     return moved
 
 
-def most_descriptors() -> int | None:
-    """How many this process may have at a time; None: as many as it likes."""
-    if sys.platform == "win32":
-        return None
-    import resource
-
-    soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    return None if soft == resource.RLIM_INFINITY else soft
-
-
 def require_descriptors(count: int) -> None:
     """Raise ``LaunchError`` where not even so many are free: nothing that needs them is begun then."""
-    most = most_descriptors()
+    most = descriptor_limit()
     if most is None or most >= _PLENTY:
         return
     taken: list[int] = []

@@ -15,8 +15,9 @@ import pytest
 
 from hypershell.errors import LaunchError
 from hypershell.executor.spawn import Spawner
-from hypershell.limits import lowered, most_descriptors, move_above, require_descriptors
+from hypershell.limits import lowered, move_above, require_descriptors
 from hypershell.reactor import Poller
+from hypershell.room import descriptor_limit
 from tests.testbed.limited import descriptors
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -24,7 +25,8 @@ ROOT = Path(__file__).resolve().parents[1]
 
 def told_by(code: str, soft: int, hard: int | None = None) -> object:
     """What a Python with these limits prints as JSON."""
-    words = [sys.executable, "-c", f"import json, resource\nfrom hypershell.limits import *\n{code}"]
+    names = "from hypershell.limits import *\nfrom hypershell.room import descriptor_limit"
+    words = [sys.executable, "-c", f"import json, resource\n{names}\n{code}"]
     done = subprocess.run(descriptors(words, soft, hard), cwd=ROOT, capture_output=True, text=True, check=True)
     return json.loads(done.stdout)
 
@@ -114,7 +116,7 @@ def test_a_process_whose_descriptors_have_no_numbers_below_the_limit_starts_with
 def test_a_start_that_fails_leaves_our_own_limit() -> None:
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     with pytest.raises(ZeroDivisionError), lowered(33):
-        assert most_descriptors() == 33
+        assert descriptor_limit() == 33
         raise ZeroDivisionError
     assert resource.getrlimit(resource.RLIMIT_NOFILE) == before
 
@@ -123,7 +125,7 @@ def test_a_hard_limit_that_was_lowered_meanwhile_is_kept() -> None:
     code = """
 resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40))
 with lowered(64):
-    before = most_descriptors()
+    before = descriptor_limit()
 """ + SHOW
     assert told_by(code, 64) == [40, 40, 40]
 

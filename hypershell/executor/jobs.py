@@ -28,9 +28,10 @@ from hypershell.executor.spawn import NotStarted, not_started
 from hypershell.executor.system import make_spawner
 from hypershell.executor.turns import take_short_turns
 from hypershell.executor.vocabulary import Exited, Expanded, Lack, LeaderEnded, StartFailed, Unseen
-from hypershell.limits import RESERVE, most_descriptors, move_above
+from hypershell.limits import RESERVE, move_above
 from hypershell.ostext import from_bytes, to_bytes
 from hypershell.proto.messages import ClientSettings, Context
+from hypershell.room import descriptor_limit
 
 __all__ = ["Jobs"]
 
@@ -84,7 +85,7 @@ class Jobs:
         self._environment = environment
         self._spawner = make_spawner(environment.base, threads, exited, soft_limit)
         self._soft_limit = soft_limit
-        most = most_descriptors()
+        most = descriptor_limit()
         self._ceiling = None if most is None else most - RESERVE
         """No descriptor of a task has this number, or a larger one: the last are for others."""
         if threads:
