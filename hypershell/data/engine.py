@@ -247,7 +247,7 @@ class Sqlite:
         connection.execute("PRAGMA page_size=8192")
         network = on_network(self.path)
         self._set_journal(connection, self._journal_mode or ("DELETE" if network else "WAL"))
-        for pragma in ("synchronous=FULL", "cache_size=-32768", "temp_store=MEMORY", "foreign_keys=OFF"):
+        for pragma in ("synchronous=FULL", "cache_size=-8192", "temp_store=MEMORY", "foreign_keys=OFF"):
             connection.execute(f"PRAGMA {pragma}")
         if not network:
             connection.execute("PRAGMA wal_autocheckpoint=4000")

@@ -21,6 +21,7 @@ from hypershell.executor.env import LONGEST, Environment
 from hypershell.executor.job import Job
 from hypershell.executor.ladder import KILL
 from hypershell.executor.output import Head, Output, Pipe
+from hypershell.executor.patience import Patience
 from hypershell.executor.places import ANYWHERE, Place, Places
 from hypershell.executor.real_end import RealEnds
 from hypershell.executor.reap import RSS_UNIT
@@ -38,9 +39,6 @@ __all__ = ["Jobs"]
 #: Seconds for which the pipes of an ended task are read where something still holds them. On Windows a thread reads
 #: them, and has to find time first.
 DRAIN_TIME = 1.0 if sys.platform == "win32" else 0.1
-
-#: Seconds after which the pipes of a running task are watched. Most short tasks end before and cost no wake-up.
-UNWATCHED_TIME = 0.005
 
 #: Pipes of background processes that are kept open; beyond it the oldest is closed.
 BACKGROUND_PIPES = 256
@@ -100,6 +98,8 @@ class Jobs:
         self._by_pid: dict[int, Job] = {}
         self._by_id: dict[str, Job] = {}
         self._unwatched: deque[tuple[float, Job]] = deque()
+        """Running tasks whose pipes are left alone, and until when."""
+        self._patience = Patience()
         self._draining: list[Job] = []
         self._background: deque[Pipe] = deque()
         self._folders: dict[int, _Known] = {}
@@ -136,7 +136,7 @@ class Jobs:
         job = self._spawn(task.id, line_to_run, shared, own, cwd, begin, place)
         if context.keep_output:
             job.heads = (Head(), Head())
-        self._unwatched.append((now, job))
+        self._unwatched.append((now + self._patience.seconds, job))
 
     def _enter(self, context: Context) -> _Known:
         """Find out what the tasks of a submission share."""
@@ -285,6 +285,10 @@ class Jobs:
         :param unseen: the time before `now` in which nobody looked, where there was one.
         """
         by_pid, output, next_exit = self._by_pid, self._output, self._spawner.next_exit
+        patience = self._patience
+        if output.filled:
+            output.filled = False
+            patience.filled()
         real = None if unseen is None else RealEnds(unseen.since)
         while True:
             if real is not None:
@@ -300,6 +304,7 @@ class Jobs:
                 continue
             job.end = time.time()
             job.running = False
+            patience.ended(job.end - job.start)
             if unseen is not None and real is not None:
                 job.unseen = _seen_late(job, unseen, real.of(pid))
             if job.signalled:
@@ -372,7 +377,7 @@ class Jobs:
     def tend(self, now: float) -> None:
         """What time brings: watch the pipes of tasks that last, give up on pipes that background processes hold."""
         unwatched = self._unwatched
-        while unwatched and (not unwatched[0][1].running or unwatched[0][0] + UNWATCHED_TIME <= now):
+        while unwatched and (not unwatched[0][1].running or unwatched[0][0] <= now):
             job = unwatched.popleft()[1]
             if job.running:
                 self._watch(job)
@@ -411,7 +416,7 @@ class Jobs:
         while unwatched and not unwatched[0][1].running:
             unwatched.popleft()
         if unwatched:
-            due = unwatched[0][0] + UNWATCHED_TIME
+            due = unwatched[0][0]
         for job in self._draining:
             if due is None or job.give_up < due:
                 due = job.give_up

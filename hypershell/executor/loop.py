@@ -155,9 +155,10 @@ class Executor:
             if due is not None and due <= now:
                 self._tell(_TIME_PASSED if unseen is None else TimePassed(unseen))
             self._lookout.looked(now, now)
-            if machine.hungry != self._soon:
-                self._soon = machine.hungry
-                endpoint.expect(self._soon)
+            soon = machine.expectant or self._output.full
+            if soon != self._soon:
+                self._soon = soon
+                endpoint.expect(soon)
         elif self._give_up_at is not None and now >= self._give_up_at and self.reason is None:
             self.lost = f"the server did not come back within {self._reconnect:g} s"
             self._end(self.lost)

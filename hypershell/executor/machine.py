@@ -61,6 +61,11 @@ class Machine(Reports):
     """The state of one client. Parameters: see ``Reports``."""
 
     @property
+    def expectant(self) -> bool:
+        """Whether the next word of the server is waited for: for more work, for room, or because nothing runs."""
+        return self.hungry or self._full or not self._running
+
+    @property
     def hungry(self) -> bool:
         """Whether more work could start at once."""
         free = len(self._running) < self._headroom.usable

@@ -166,13 +166,12 @@ class _MpiEnd:
 
     def wait_hint(self, now: float) -> float | None:
         """Seconds to sleep before the next poll; grows while nothing comes (`Backoff`)."""
-        return 0.0 if self._more or self._lost else self._backoff.wait(now)
+        if self._more or self._lost:
+            return 0.0
+        return self._backoff.wait(now, moving=bool(self._requests or self._arriving))
 
     def expect(self, soon: bool) -> None:
-        if soon:
-            self._backoff.near()
-        else:
-            self._backoff.far()
+        self._backoff.expect(soon)
 
     def silence(self, peer: int) -> float | None:
         """Seconds since `peer` was last heard of; None for one that is not here."""
@@ -187,7 +186,7 @@ class _MpiEnd:
         if self._closed:
             return
         self._closed = True
-        self._backoff.near()
+        self._backoff.expect(True)
         unsaid, parted = set(self._peers), set[int]()
         while not self._broken:
             self.poll()
