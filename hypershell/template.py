@@ -89,14 +89,15 @@ class Template:
             raise ExpansionError(
                 f"template {_shown(self.text)}: {len(outputs)} command outputs given, {len(self._commands)} needed"
             )
-        remaining = iter(
-            output if place is None else place((output,))
-            for output, place in zip(outputs, self._output_places, strict=True)
-        )
+        remaining = iter(self._quoted(outputs) if self.quotes else outputs)
         return "".join(
             part if isinstance(part, str) else next(remaining) if part is None else part(args, slot)
             for part in self._parts
         )
+
+    def _quoted(self, outputs: Sequence[str]) -> list[str]:
+        both = zip(outputs, self._output_places, strict=True)
+        return [output if place is None else place((output,)) for output, place in both]
 
 
 def with_quotes(text: str) -> str:

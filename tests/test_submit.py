@@ -165,7 +165,7 @@ def test_standard_input(hs: Hs, argv: list[str]) -> None:
 def test_words_after_tags_that_could_be_tags_are_tags(hs: Hs) -> None:
     """As documented: without -- they are taken, and the lines come from stdin."""
     hs.run("submit", "-t", "a:1", "nightly", "hi", input="true\n")
-    assert hs.rows("SELECT args, tag FROM task") == [("true", '{"a":1,"hi":"","nightly":""}')]
+    assert hs.rows("SELECT args, tag FROM task") == [("true", '{"a":1,"nightly":"","hi":""}')]
 
 
 def test_a_program_behind_a_tag_is_not_taken_for_one_where_nothing_else_is_to_be_submitted(hs: Hs) -> None:
@@ -178,8 +178,8 @@ def test_a_program_behind_a_tag_is_not_taken_for_one_where_nothing_else_is_to_be
     good(hs, "list.in", "-t", "id:7", "echo")
     assert hs.rows("SELECT args, tag FROM task ORDER BY id") == [
         ("echo a", '{"id":5}'),
-        ("true", '{"echo":"","id":6}'),
-        ("x", '{"echo":"","id":7}'),
+        ("true", '{"id":6,"echo":""}'),
+        ("x", '{"id":7,"echo":""}'),
     ]
 
 
