@@ -578,3 +578,17 @@ def test_reference_page_is_current() -> None:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     assert source.with_name("reference.md").read_text() == module.render(), "run: python docs/generate.py"
+
+
+def test_quote_is_written_into_the_template(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert parse_client(["-t", "wc {} {/}", "-q"])[0].template == "wc {:q} {/:q}"
+    assert parse("cluster", ["-", "-t", "wc {}", "--quote"])[0].template == "wc {:q}"
+    assert parse_submit(["-", "--template", "wc {}", "--quote"])[0].expand == "wc {:q}"
+    for words in (["-q"], ["-q", "-t", "{}"]):
+        with pytest.raises(UsageError, match="--quote requires a template"):
+            parse("cluster", ["-", *words])
+    monkeypatch.setenv("HYPERSHELL_TASK_QUOTE", "true")
+    assert parse("cluster", ["-", "-t", "wc {}"])[0].template == "wc {:q}"
+    assert parse_submit(["-", "--template", "wc {}"])[0].expand == "wc {:q}"
+    assert parse("cluster", ["-"])[0].template == "{}", "lines that are commands are left alone"
+    assert parse_server(["-"])[0].template == "{}"
