@@ -64,6 +64,9 @@ class RunSettings(Placed, frozen=True, kw_only=True):
     slots: int = 1
     slots_given: bool = False
     template: str = "{}"
+    """Where `quote` is wished, every pattern of it quotes already."""
+    quote: bool = False
+    plain_lines: bool = False
     bundlesize: int | None = None
     bundlewait: float = 5.0
     max_retries: int = 0
@@ -149,6 +152,8 @@ class JoinSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     slots: int = 1
     template: str = "{}"
+    """Where `quote` is wished, every pattern of it quotes already."""
+    quote: bool = False
     client_bundlesize: int | None = None
     client_bundlewait: float | None = None
     delay_start: float = 0.0
@@ -237,6 +242,9 @@ class SubmitSettings(Placed, frozen=True, kw_only=True):
     is_command: bool = False
     task_file: str | None = None
     expand: str = "{}"
+    """Where `quote_inserted` is wished, every pattern of it quotes already."""
+    quote_inserted: bool = False
+    plain_lines: bool = False
     tag: tuple[str, ...] = ()
     task_group: int = 0
     cores: int | None = None

@@ -47,6 +47,9 @@ FLAGS: dict[str, tuple[list[str], object]] = {
     "ranks": (["-n", "3"], 3),
     "slots": (["--num-tasks", "0"], 0),
     "template": (["-t", "echo {}"], "echo {}"),
+    "quote": (["-t", "echo {}", "-q"], True),
+    "quote_inserted": (["--template", "echo {}", "--quote"], True),
+    "plain_lines": (["--plain-lines"], True),
     "bundlesize": (["-b7"], 7),
     "bundlewait": (["-w", "1.5"], 1.5),
     "max_retries": (["-r", "2"], 2),
@@ -179,6 +182,8 @@ KEYS: dict[str, tuple[str, str, object]] = {
     "bundlewait": ("2m", '"2m"', 120.0),
     "max_retries": ("4", "4", 3),
     "eager": ("true", "true", True),
+    "quote": ("true", "true", True),
+    "plain_lines": ("true", "true", True),
     "task_timeout": ("1h", "3600", 3600.0),
     "signalwait": ("3", "3", 3.0),
     "idle_timeout": ("8.5", "8.5", 8.5),
@@ -573,3 +578,17 @@ def test_reference_page_is_current() -> None:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     assert source.with_name("reference.md").read_text() == module.render(), "run: python docs/generate.py"
+
+
+def test_quote_is_written_into_the_template(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert parse_client(["-t", "wc {} {/}", "-q"])[0].template == "wc {:q} {/:q}"
+    assert parse("cluster", ["-", "-t", "wc {}", "--quote"])[0].template == "wc {:q}"
+    assert parse_submit(["-", "--template", "wc {}", "--quote"])[0].expand == "wc {:q}"
+    for words in (["-q"], ["-q", "-t", "{}"]):
+        with pytest.raises(UsageError, match="--quote requires a template"):
+            parse("cluster", ["-", *words])
+    monkeypatch.setenv("HYPERSHELL_TASK_QUOTE", "true")
+    assert parse("cluster", ["-", "-t", "wc {}"])[0].template == "wc {:q}"
+    assert parse_submit(["-", "--template", "wc {}"])[0].expand == "wc {:q}"
+    assert parse("cluster", ["-"])[0].template == "{}", "lines that are commands are left alone"
+    assert parse_server(["-"])[0].template == "{}"

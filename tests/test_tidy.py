@@ -25,7 +25,8 @@ LEVEL = {name: level for level, names in enumerate(LAYERS, 1) for name in names}
 PURE = ["core", "proto", "executor/machine.py", "executor/vocabulary.py", "executor/held.py", "executor/ladder.py",
         "executor/packing.py", "executor/unconfirmed.py", "executor/unseen.py", "executor/headroom.py",
         "executor/reports.py",
-        "units.py", "tags.py", "lines.py", "ostext.py", "template.py", "errors.py"]  # fmt: skip
+        "units.py", "tags.py", "lines.py", "ostext.py", "template.py", "shellplaces.py", "shellwords.py",
+        "cmdplaces.py", "errors.py"]  # fmt: skip
 PURE_IMPORTS = {"__future__", "collections", "collections.abc", "dataclasses", "enum", "functools", "heapq",
                 "itertools", "math", "msgspec", "msgspec.structs", "operator", "re", "typing"}  # fmt: skip
 #: ``{= =}`` of a template may name these modules; paths are cut by ``os.path``. A session compares proofs,

@@ -34,6 +34,7 @@ def main(argv: list[str]) -> int:
 def _client(argv: list[str]) -> int:
     from hypershell.apps.cluster import available_cores
     from hypershell.apps.parse_net import parse_client
+    from hypershell.executor.system import IS_WINDOWS
     from hypershell.limits import ENOUGH, raise_descriptors, require_descriptors
     from hypershell.site import ensure_directory
     from hypershell.template import Template
@@ -43,7 +44,7 @@ def _client(argv: list[str]) -> int:
     settings, dial, config = parse_client(argv)
     if not settings.template.strip():
         raise UsageError("the template is empty: '{}' stands for the line itself")
-    Template(settings.template)
+    Template(settings.template, windows=IS_WINDOWS)
     if settings.capture:
         ensure_directory(config.sites.default.task)
     _delay(settings.delay_start)

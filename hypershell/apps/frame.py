@@ -115,11 +115,14 @@ def parse(command: str, argv: Sequence[str]) -> tuple[RunSettings, Config]:
 
 def run_settings(command: str, given: Mapping[str, object], config: Config) -> RunSettings:
     """Settings of a command that schedules tasks, from its arguments and configuration; see `parse`."""
+    from hypershell.apps.quoting import quoted
     from hypershell.settings import RunSettings
     from hypershell.site import working_directory
 
     working_directory()
     values = collect(RunSettings.__struct_fields__, given, config)
+    if command != "server":  # it has no template: clients and hs submit have
+        values = quoted(values, given, "template", "quote")
     site = config.sites.default
     settings = RunSettings(
         command=command,

@@ -15,7 +15,7 @@ from hypershell.core.model import FeedMark, Submission, Task
 from hypershell.core.poison import TRIAL, deaths_in, raised, words
 from hypershell.core.states import DISPATCHED, PENDING
 from hypershell.data import formerly, outliving, requests
-from hypershell.data.how import merged, work_in
+from hypershell.data.how import is_plain, merged, work_in
 from hypershell.data.lease import Owner
 from hypershell.data.schema import run as _run
 from hypershell.data.schema import submission as _submission
@@ -132,13 +132,14 @@ def _newest_like(link: Connection, like: Submission, same_work: bool = True) -> 
     if like.path is None:
         return []
     alike = [_submission.c[name] == text for name, text in row_of(like).items() if name in _same_columns(same_work)]
-    work = work_in(like.options)
+    work, plain = work_in(like.options), is_plain(like.options)
     found = link.execute(select(_submission).where(*alike, _s.id != like.id).order_by(_s.id.desc())).mappings()
     try:
         for row in found:
             other = submission_of(row)
             # Text alone is not the same work: another path may look the same where its bytes are escaped.
             same = all(getattr(other, name) == getattr(like, name) for name in _same_columns(same_work))
+            same = same and (not same_work or is_plain(other.options) == plain)
             if same and work_in(other.options) == work:
                 return [other.id]
         return []

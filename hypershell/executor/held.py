@@ -55,16 +55,19 @@ class Run:
 
 
 class Submission:
-    """A context with its template, parsed once; `error` says why no task of it can run."""
+    """A context with its template, parsed once; `error` says why no task of it can run.
+
+    :param windows: commands are for cmd.exe.
+    """
 
     __slots__ = ("context", "error", "template")
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, windows: bool = False) -> None:
         self.context = context
         self.error: str | None = None
         self.template: Template | None = None
         try:
-            self.template = Template(from_bytes(context.template))
+            self.template = Template(from_bytes(context.template), windows=windows)
         except TemplateError as error:
             self.error = str(error)
 

@@ -21,7 +21,7 @@ from hypershell.executor.jobs import Ended, Jobs
 from hypershell.executor.machine import Machine
 from hypershell.executor.output import Output
 from hypershell.executor.spawn import open_standard_descriptors, seal_descriptors
-from hypershell.executor.system import make_reaper, own_environ
+from hypershell.executor.system import IS_WINDOWS, make_reaper, own_environ
 from hypershell.executor.unseen import LOOKS, Lookout
 from hypershell.executor.vocabulary import (
     Action,
@@ -300,7 +300,8 @@ class Executor:
             self._reaper.exited,
             self._soft_limit,
         )
-        self._machine = Machine(settings, time.time() - self._now, self._now, self._reconnect)
+        epoch = time.time() - self._now
+        self._machine = Machine(settings, epoch, self._now, self._reconnect, IS_WINDOWS)
 
     def _bind(self, settings: messages.ClientSettings) -> tuple[frozenset[int], ...]:
         """Keep to our cores; those of each slot, where each has its own."""

@@ -146,7 +146,7 @@ class Machine(Reports):
 
     def _work_arrived(self, event: WorkArrived, actions: list[Action]) -> None:
         for context in event.contexts:
-            self._submissions[context.submission] = Submission(context)
+            self._submissions[context.submission] = Submission(context, self._windows)
         held, queue, submissions = self._held, self._queue, self._submissions
         for task in event.tasks:
             id = task.id

@@ -43,7 +43,6 @@ _SIZES = ("--factor", "--period", "--init-size", "--min-size", "--max-size")
 
 RESERVED_FLAGS: tuple[ReservedFlag, ...] = (
     ReservedFlag("-k", ("cluster",), "--keep-order"),
-    ReservedFlag("-q", EXECUTE, "--quote"),
     ReservedFlag("-c", RUN, "the cores of each task", "the tag cores: says them"),
     ReservedFlag("-m", RUN, "the memory of each task", "the tag memory: says it"),
     ReservedFlag("-G", (*RUN, "submit"), "the GPUs of each task"),

@@ -22,7 +22,7 @@ from hypershell.core.actions import Finish
 from hypershell.core.model import FeedMark, Submission
 from hypershell.core.poison import limit_option
 from hypershell.core.scheduler import Policy, Scheduler
-from hypershell.data.how import encoded, exports_options
+from hypershell.data.how import encoded, exports_options, is_plain, plain_option
 from hypershell.data.notices import Opened, Revised
 from hypershell.data.places import open_store, preflight
 from hypershell.data.store import Fenced, Refused, describe_run
@@ -296,6 +296,7 @@ class Run:
             **exports_options(settings.exports),
             **Wishes(settings.keep_output).options,
             **limit_option(settings.poison),
+            **plain_option(settings.plain_lines),
         }
         return Submission(
             self._ids.submission(),
@@ -312,7 +313,8 @@ class Run:
     def _feed(self, source: _Source | None, submission: Submission | None) -> Feed | None:
         if source is None or submission is None:
             return None
-        return Feed(source.fd, source.name, submission.id, self._ids.task, self._wall)
+        plain = self._settings.plain_lines
+        return Feed(source.fd, source.name, submission.id, self._ids.task, self._wall, plain=plain)
 
     def _reopen(self, submission: Submission, mark: FeedMark) -> Feed:
         """The rest of a FILE that was left half read. Raises ``InputError`` where it is gone or changed."""
@@ -326,6 +328,7 @@ class Run:
             self._wall,
             terms.defaults,
             terms.expander(submission.cwd),
+            plain=is_plain(submission.options),
         )
         if Terms.are_in(submission.options):
             feed.way_out = "restore it, or hand its new lines over with hs submit"
@@ -344,7 +347,8 @@ class Run:
         from hypershell.server.revision import Revision
 
         def feed(fd: int, submission: int, new_id: Callable[[], str]) -> Feed:
-            return Feed(fd, source.name, submission, new_id, self._wall, quiet=True)
+            plain = self._settings.plain_lines
+            return Feed(fd, source.name, submission, new_id, self._wall, quiet=True, plain=plain)
 
         return Revision(source.fd, source.name, feed, repeats=self._settings.repeat)
 

@@ -176,7 +176,7 @@ def _task(line: Line, task_id: str, submission: int, now: float) -> Task:
 def _reason_against(lines: Sequence[Line]) -> str | None:
     """Why these cannot be tasks: what ``hs submit`` never sends, but a peer may."""
     for line in lines:
-        if not line.args.strip() or "\0" in line.args or (line.raw is not None and b"\0" in line.raw):
+        if not line.args or "\0" in line.args or (line.raw is not None and b"\0" in line.raw):
             return "a command is empty, or has a NUL byte"
         if line.timeout is not None and not math.isfinite(line.timeout):
             return "a timeout is no number"
