@@ -26,6 +26,13 @@ class Door:
     def send(self, peer: int, message: Any) -> None:
         self.answers.append(message)
 
+    def hold(self) -> None: ...
+
+    def admit(self) -> None: ...
+
+    def drop(self, peer: int, reason: str) -> None:
+        self.answers.append(reason)
+
 
 def hand_in(options: str) -> tuple[list[Any], list[tuple[Submission, list[Task]]]]:
     """The answers to one task with these options, and what was submitted."""
