@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 from sqlalchemy import (
     JSON,
     TIMESTAMP,
@@ -61,7 +62,12 @@ class UtcTime(TypeDecorator[float]):
     def process_result_value(self, value: Any, dialect: Any) -> float | None:
         if value is None:
             return None
-        return seconds_of(value) if isinstance(value, str) else float(value.timestamp())
+        if isinstance(value, str):
+            try:
+                return seconds_of(value)
+            except ValueError:  # SQLite keeps any text
+                return None
+        return float(value.timestamp()) if hasattr(value, "timestamp") else None
 
 
 class JsonObject(TypeDecorator[dict[str, Any]]):
@@ -76,6 +82,20 @@ class JsonObject(TypeDecorator[dict[str, Any]]):
 
             return dialect.type_descriptor(JSONB())
         return dialect.type_descriptor(JSON())
+
+    def result_processor(self, dialect: Any, coltype: Any) -> Any:
+        """Of text that is no JSON object, which SQLite keeps as well, an empty one."""
+        if dialect.name == "postgresql":
+            return super().result_processor(dialect, coltype)
+        return _object
+
+
+def _object(value: Any) -> dict[str, Any]:
+    try:
+        found = msgspec.json.decode(value)
+    except (msgspec.DecodeError, UnicodeError, TypeError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 class micros(FunctionElement[int]):

@@ -46,6 +46,6 @@ def decode_server(data: bytes | memoryview) -> ServerMessage:
 
 def bad_message(error: Exception, data: bytes | memoryview, kinds: Any, what: str) -> ProtocolError:
     """The error for bytes that are none of `kinds`, a union of messages; it names the field."""
-    from hypershell.proto.faults import fault  # where all is well nobody needs it
+    from hypershell.core.faults import fault  # where all is well nobody needs it
 
     return ProtocolError(f"{what}: {fault(error, data, typing.get_args(kinds) or (kinds,))}")

@@ -1,6 +1,6 @@
-"""What is wrong with a message, by the names of its fields: ``Results.results[].start: Expected `float` <= 1e+18``.
+"""What is wrong with a message or a row, by the names of fields: ``Results.results[].start: Expected `float` ...``.
 
-Messages are arrays, so a decoder can only count places. Nothing here costs a message that is good. Pure.
+Both are arrays, so a decoder can only count places. Nothing here costs what is good. Pure.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any, get_args, get_type_hints
 
 import msgspec
 
-__all__ = ["fault"]
+__all__ = ["fault", "fault_in"]
 
 #: The end of an error of msgspec: the place, one step after the other.
 _PLACE = re.compile(r" - at (key in )?`\$((?:\[[0-9.]*\]|\.[^`]*)*)`$")
@@ -23,13 +23,23 @@ _MOST = 300
 
 def fault(error: Exception, data: bytes | memoryview, kinds: Iterable[type]) -> str:
     """The text of `error`, which decoding `data` as one of `kinds` led to, with the place by name."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    found = _PLACE.search(text)
     kind = _kind_of(data, kinds)
-    if kind is None or found is None:
+    return fault_in(error, kind, kind.__name__) if kind is not None else _words(error)[:_MOST]
+
+
+def fault_in(error: Exception, kind: type, name: str = "") -> str:
+    """The text of `error`, which making a `kind` led to; `name` stands before the names of its fields."""
+    text = _words(error)
+    found = _PLACE.search(text)
+    if found is None:
         return text[:_MOST]
     what = _PATTERN.sub("that is printable", text[: found.start()])
-    return f"{_named(kind, _STEP.findall(found[2]))}: {what}"[:_MOST]
+    named = _named(kind, name, _STEP.findall(found[2])).removeprefix(".")
+    return f"{named}: {what}"[:_MOST]
+
+
+def _words(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _kind_of(data: bytes | memoryview, kinds: Iterable[type]) -> type | None:
@@ -42,8 +52,8 @@ def _kind_of(data: bytes | memoryview, kinds: Iterable[type]) -> type | None:
     return next((kind for kind in kinds if _config(kind).tag == number), None)
 
 
-def _named(kind: type, steps: Iterable[str]) -> str:
-    name, hint = kind.__name__, kind
+def _named(kind: type, name: str, steps: Iterable[str]) -> str:
+    hint = kind
     for step in steps:
         struct = _struct_in(hint)
         if struct is None or not step.isdecimal():
