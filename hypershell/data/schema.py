@@ -41,6 +41,7 @@ __all__ = [
     "request",
     "run",
     "submission",
+    "tags_in",
     "task",
 ]
 
@@ -87,10 +88,11 @@ class JsonObject(TypeDecorator[dict[str, Any]]):
         """Of text that is no JSON object, which SQLite keeps as well, an empty one."""
         if dialect.name == "postgresql":
             return super().result_processor(dialect, coltype)
-        return _object
+        return tags_in
 
 
-def _object(value: Any) -> dict[str, Any]:
+def tags_in(value: Any) -> dict[str, Any]:
+    """The tags in column ``tag`` of SQLite; none where it holds no JSON object."""
     try:
         found = msgspec.json.decode(value)
     except (msgspec.DecodeError, UnicodeError, TypeError, RecursionError):

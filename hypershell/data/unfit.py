@@ -50,7 +50,7 @@ _LIVE = _task.c.state.in_([PENDING, DISPATCHED])
 _NAMES = tuple(name for name in Task.__struct_fields__ if name not in ("raw", "tried", "deaths"))
 
 
-class _Stored(Struct, frozen=True):
+class _Stored(Struct, array_like=True, frozen=True):
     """What a row of table ``submission`` must hold."""
 
     id: Int64
@@ -72,7 +72,7 @@ def wrong_submission(row: RowMapping) -> str | None:
     fields = {name: row[name] for name in _Stored.__struct_fields__}
     try:
         _encodable(fields)
-        msgspec.convert(fields, _Stored)
+        msgspec.convert(list(fields.values()), _Stored)
     except READ_ERRORS as error:
         return _named(error, _Stored)
     return wrong_options(fields["options"])
@@ -85,8 +85,9 @@ def settle(link: Connection, chosen: Select[Any]) -> list[tuple[Task, str]]:
         found = task_of(row)
         if isinstance(found, str):
             reason = f"this row cannot be run: {found}"
-            _end(link, reason, _key(link.dialect.name) == _given(row["key"]))
-            ended.append((_named_task(row), reason))
+            id = _id_of(row)
+            _end(link, reason, _key(link.dialect.name) == _given(row["key"]), id=id)
+            ended.append((_named_task(row, id), reason))
     return ended
 
 
@@ -123,12 +124,13 @@ def end_submission(link: Connection, number: int, reason: str) -> int:
     return _end(link, f"this submission cannot be run: {reason}", _task.c.submission == number, _LIVE)
 
 
-def _end(link: Connection, reason: str, *which: Any) -> int:
+def _end(link: Connection, reason: str, *which: Any, **more: Any) -> int:
     ended = {
         "state": FAILED,
         "exit_status": int(Special.NOT_STARTED),
         "error": reason,
         "completion_time": time.time(),
+        **more,
     }
     return link.execute(update(_task).where(*which).values(ended)).rowcount
 
@@ -198,14 +200,20 @@ def _encodable(fields: Mapping[str, Any]) -> None:
 
 
 def _named(error: Exception, kind: type) -> str:
-    return fault_in(error, kind).replace("`$.", "`")
+    return fault_in(error, kind)
 
 
-def _named_task(row: RowMapping) -> Task:
+def _id_of(row: RowMapping) -> str:
+    """The id of a row; a new one where no command could name it."""
+    id = row["id"]
+    return id if isinstance(id, str) and _shown(id) == id else f"unreadable-{row['key']}"
+
+
+def _named_task(row: RowMapping, id: str) -> Task:
     """A task for those who report its end."""
     group = row["group"]
     return Task(
-        _shown(row["id"]),
+        id,
         _shown(row["args"]),
         row["submission"],
         group=group if is_group(group) else 0,
