@@ -223,8 +223,6 @@ class Fleet:
 
     def expect(self, soon: bool) -> None: ...
 
-    def drop(self, peer: int, reason: str) -> None: ...
-
     def silence(self, peer: int) -> float | None:
         return None
 

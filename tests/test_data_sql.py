@@ -195,7 +195,7 @@ def test_a_row_that_cannot_be_read_has_failed_and_is_not_loaded(store: SqlStore,
     found, exhausted = store.load(0, 1000)
     assert exhausted and tasks[150].id not in [task.id for task in found] and len(found) == len(tasks) - 101
     ((task, reason),) = store.unfit()
-    assert (task.id, reason) == (tasks[150].id, "this row cannot be run: tag: JSON is malformed: invalid character (byte 4)")
+    assert (task.id, reason.partition(": ")[0]) == (tasks[150].id, "this row cannot be run")
     assert store.unfit() == []
 
 

@@ -19,7 +19,7 @@ from tests.testbed.cli import Hs
 UNFIT = {
     "tag text": ("tag", "'no json'", "tag: JSON is malformed: invalid character (byte 4)"),
     "tag array": ("tag", "'[1]'", "tag: Expected `object | null`, got `array`"),
-    "tag of tags": ("tag", """'{"a": {"b": 1}}'""", "tag[]: Expected `bool | int | float | str | null`, got `object`"),
+    "tag deep": ("tag", """'{"a": {"b": 1}}'""", "tag[]: Expected `bool | int | float | str | null`, got `object`"),
     "tag bytes": ("tag", "x'00ff'", "tag: Expected JSON, got `bytes`"),
     "tag number": ("tag", """'{"a": 99999999999999999999999}'""", "tag[]: Expected `int` <= 9223372036854775807"),
     "args NUL": ("args", "CAST(x'61006200' AS TEXT)", "args: a NUL byte"),

@@ -251,8 +251,8 @@ def describe(link: Connection, numbers: Sequence[int]) -> tuple[Taken, list[Repa
             continue
         taken.submissions.append(submission_of(row))
         taken.marks.append(_mark(number, row))
-        for group in _count(link, number, "pending", taken.pending):
-            repairs.append(partial(_end_group, number=number, group=group))
+        bad = _count(link, number, "pending", taken.pending)
+        repairs += [partial(_end_group, number=number, group=group) for group in bad]
         found, unreadable = _dispatched(link, number)
         for task, client in found:
             taken.withheld.setdefault(client, []).append(task)
@@ -279,7 +279,7 @@ def _end_submission(link: Connection, number: int, wrong: str) -> str:
 
 def _end_group(link: Connection, number: int, group: object) -> str:
     count = unfit.end_group(link, number, group)
-    return f"{count} tasks of submission {number} cannot be run: their group is no number of a group; they have failed"
+    return f"{count} tasks of submission {number} cannot be run: their group is no number; they have failed"
 
 
 def _end_dispatched(link: Connection, number: int) -> str:

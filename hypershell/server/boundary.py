@@ -20,7 +20,9 @@ log = logging.getLogger("hypershell.server")
 class Boundary:
     """`drop` gives a peer up, with the reason; `is_ours` tells errors that are not caught."""
 
-    def __init__(self, drop: Callable[[int, str], None], is_ours: Callable[[Exception], bool] | None = None) -> None:
+    def __init__(
+        self, drop: Callable[[int, str], None], is_ours: Callable[[Exception], bool] | None = None
+    ) -> None:
         self._drop = drop
         self._also_ours = is_ours
         self._dropped: set[int] = set()

@@ -53,8 +53,8 @@ class Surroundings(Struct, frozen=True):
     """What the server does for its visitors.
 
     `submit` takes a new submission, its tasks and its mark, and gives the number of the Record that must be
-    durable; `closing` says why nothing is taken any more; `status` describes the run; `is_ours` tells an error of the
-    server from one of taking in what a visitor said.
+    durable; `closing` says why nothing is taken any more; `status` describes the run; `is_ours` tells an error of
+    the server from one of taking in what a visitor said.
     """
 
     new_task: Callable[[], str]

@@ -1,7 +1,7 @@
-"""Messages that are valid except for one field, and the real server and client that they are said to.
+"""Messages that are valid except for one field.
 
-Every kind of message is built whole, taken apart as the array that goes over the wire, and one value of it replaced.
-What the decoder lets pass goes to a real scheduler behind the server's loop, or to a real client's machine.
+Every kind is built whole, taken apart as the array that goes over the wire, and one value of it is replaced. Who is
+told them is in ``fuzzing``.
 """
 
 from __future__ import annotations
@@ -21,8 +21,10 @@ __all__ = ["ANSWERS", "OF_CLIENTS", "OF_SERVERS", "OF_VISITORS", "broken", "nons
 
 _ID = "01900000-0000-7000-8000-000000000001"
 
-_RESULT = Result(_ID, 1, 0, 1.7e9, 1.7e9 + 1, "echo", "error", "/a/out", "/a/err", 0.1, 0.1, 1e6, Kept(b"a", b"b", 1, 1))
-_TASK = Task(_ID, "echo x", 1, 1, 1, 0, b"echo x", 5.0, {"a": 1, "os": "linux"}, 1.7e9, 1.7e9, _ID, 1, 1 << 20, 0, 1)
+_KEPT = Kept(b"a", b"b", 1, 1)
+_RESULT = Result(_ID, 1, 0, 1.7e9, 1.7e9, "echo", "error", "/a/out", "/a/err", 0.1, 0.1, 1e6, _KEPT)
+_TAGS = {"a": 1, "os": "linux"}
+_TASK = Task(_ID, "echo x", 1, 1, 1, 0, b"echo x", 5.0, _TAGS, 1.7e9, 1.7e9, _ID, 1, 1 << 20, 0, 1)
 _SETTINGS = msg.ClientSettings(
     2, 4, 5.0, 10.0, 60.0, 60.0, b"/", False, b"/tmp", "warning", "default", _ID, "host", "rank", "share", 10.0
 )
@@ -57,7 +59,8 @@ _OPTIONS = (
     '{"submit": {"tags": []}}', '{"exports": 3}', '{"exports": {"A": 1}}', '{"exports_raw": [1]}',
     '{"task_timeout": "x"}', '{"task_timeout": 1e999}', '{"capture": "yes"}', '{"keep_output": 3}',
     '{"again": [["a"]]}', '{"poison": -1}', '{"x": ' + "[" * 5000 + "]" * 5000 + "}", '{"a": "\\ud800"}',
-    '{"submit": {"timeout": -1e300}}', '{"submit": {"group": 99999999999999999999}}', '{"exports": {"A=\\u0000": ""}}',
+    '{"submit": {"timeout": -1e300}}', '{"submit": {"group": 99999999999999999999}}',
+    '{"exports": {"A=\\u0000": ""}}',
 )  # fmt: skip
 
 
@@ -69,8 +72,9 @@ def nonsense(draw: random.Random) -> Any:
             -(2**63), 0.0, -1.0, 0.5, 1e300, -1e300, math.nan, math.inf, -math.inf, 5e-324, "", "a", "\0", "a\0b",
             "a\nb", "\x1b[31m", "../../x", "/", "x" * 101, "x" * 300, "x" * 70_000, "\u202e", "ä漢\U0001f600",
             "linux", b"", b"\0", b"\xff\xfe", b"x" * 70_000, [], [None], [[]], ["a", 1], ["a", 2**63], [1, 2, 3],
-            {}, {"a": 1}, {"a": None}, {"a\0": "b\0"}, {1: 2}, {b"a": b"b"}, {"a": {"b": []}}, {"os": 5, "label": None},
-            {"label": "x" * 9999}, draw.choice(_OPTIONS), msgspec.msgpack.Ext(1, b"x"), [0] * 5000,
+            {}, {"a": 1}, {"a": None}, {"a\0": "b\0"}, {1: 2}, {b"a": b"b"}, {"a": {"b": []}},
+            {"os": 5, "label": None}, {"label": "x" * 9999}, draw.choice(_OPTIONS), [0] * 5000,
+            msgspec.msgpack.Ext(1, b"x"),
         )
     )  # fmt: skip
 

@@ -6,10 +6,12 @@ must be what a client can decode. Raises ``AssertionError`` with the case.
 
 from __future__ import annotations
 
+import os
 import random
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 from unittest.mock import patch
 
@@ -90,7 +92,7 @@ class _Wire:
 def fuzz_server(cases: int, seed: int) -> int:
     """Tell a server so many broken messages of clients and visitors; how many of them were taken."""
     draw, wire, poller = random.Random(seed), _Wire(), Poller()
-    settings = RunSettings(no_db=True, forever=True)
+    settings = RunSettings(no_db=True, forever=True, output=os.devnull, errors=os.devnull)
     run = Run(poller, wire, settings, Where("tcp", 0, 0, 2, "host", is_open=True), ["server"])
     run.receive(wire)  # type: ignore[arg-type]
     run.start()
@@ -101,7 +103,7 @@ def fuzz_server(cases: int, seed: int) -> int:
         for case in range(cases):
             peer = case + 1
             hear = _client_case if draw.random() < 0.7 else _visitor_case
-            taken += hear(draw, wire, peer, lambda: run.server.turn(now))
+            taken += hear(draw, wire, peer, partial(run.server.turn, now))
             now += 0.01
             run.server.turn(now)
             place = f"seed {seed}, case {case}"
