@@ -186,8 +186,6 @@ def _reason_against(lines: Sequence[Line]) -> str | None:
     for line in lines:
         if not line.args.strip() or "\0" in line.args or (line.raw is not None and b"\0" in line.raw):
             return "a command is empty, or has a NUL byte"
-        if line.timeout is not None and not math.isfinite(line.timeout):
-            return "a timeout is no number"
         for key, value in (line.tag or {}).items():
             if not _is_tag(key, value):
                 return "a tag has characters that tags cannot have"
