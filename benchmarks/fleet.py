@@ -232,6 +232,8 @@ class Fleet:
     def silence(self, peer: int) -> float | None:
         return None
 
+    def drop(self, peer: int, reason: str) -> None: ...
+
     def close(self) -> None: ...
 
 

@@ -59,5 +59,8 @@ class Endpoint(Protocol):
     def silence(self, peer: int) -> float | None:
         """Seconds since `peer` was last heard of; None where that is not measured."""
 
+    def drop(self, peer: int, reason: str) -> None:
+        """Give up a peer that said what no correct one says; ``Lost`` comes (``Cut``), and nothing more of it."""
+
     def close(self) -> None:
         """Release everything; idempotent."""

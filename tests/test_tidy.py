@@ -47,7 +47,7 @@ HEAVY = ["sqlalchemy", "mpi4py", "rich", "h5py", "numpy", "pyarrow", "psutil", "
 SQL = {"additions", "again", "bulk", "change", "chosen", "clients", "columns", "connected", "counting", "engine",
        "export", "formerly", "hdf5", "lines", "migrate", "outliving", "outputs", "ownership", "packed",
        "parquet", "partitions", "postgres_upkeep", "printed", "query", "reading", "requests", "restore", "rows",
-       "runs", "schema", "single", "sql", "submit", "walk", "where"}  # fmt: skip
+       "runs", "schema", "single", "sql", "submit", "unfit", "walk", "where"}  # fmt: skip
 #: Imported by those who read configuration, when they do; it is built on cmdkit.
 LATE = {"hypershell.config"} | {f"hypershell.data.{module}" for module in SQL}
 PARTS = ["", "core", "proto", "executor", "data", "mpi", "net", "server", "cluster", "apps"]

@@ -54,8 +54,7 @@ class BundleSizer:
     def found(self, slots: int, holding: int) -> None:
         """A client with `slots` is about to get more, and not for the first time; it holds `holding`.
 
-        Its queue is filled up when half is gone. Where more than two thirds are gone, we are late, and it has perhaps
-        run dry meanwhile.
+        Its queue is filled up when half is gone. Where two thirds are gone we are late, and perhaps it has run dry.
         """
         if self._mean is None:
             return

@@ -10,6 +10,7 @@ import os
 import sqlite3
 import time
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -243,6 +244,8 @@ class Sqlite:
 
     def _creator(self) -> sqlite3.Connection:
         connection = _connect(self.path, _BUSY)
+        # A file may hold any bytes as text; those that are not UTF-8 are seen where rows are checked.
+        connection.text_factory = partial(str, encoding="utf-8", errors="surrogateescape")
         # Fewer splits while rows grow; it takes effect only as long as the file is empty.
         connection.execute("PRAGMA page_size=8192")
         network = on_network(self.path)

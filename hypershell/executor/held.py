@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import heapq
 
+from hypershell.core.fields import MOST_TEXT
 from hypershell.core.model import Result, Task
 from hypershell.executor.vocabulary import Exited
 from hypershell.ostext import escaped, from_bytes
 from hypershell.proto.messages import Context
 from hypershell.template import Template, TemplateError
 
-__all__ = ["Run", "Slots", "Submission", "shown", "split", "text_of"]
+__all__ = ["Run", "Slots", "Submission", "reason", "shown", "split", "text_of"]
 
 
 class Slots:
@@ -70,6 +71,8 @@ class Submission:
             self.template = Template(from_bytes(context.template), windows=windows)
         except TemplateError as error:
             self.error = str(error)
+        except (RecursionError, ValueError) as error:  # of a row; nobody who submits sees it
+            self.error = f"{type(error).__name__}: {error}"
 
 
 def text_of(task: Task) -> str:
@@ -80,6 +83,11 @@ def text_of(task: Task) -> str:
 def shown(text: str | None) -> str | None:
     """A command, a path or a reason as it is reported: as text that any encoder takes."""
     return None if text is None else escaped(text)
+
+
+def reason(text: str | None) -> str | None:
+    """Why something ended as it did, as long as a message takes it."""
+    return None if text is None else escaped(text)[:MOST_TEXT]
 
 
 def split(results: list[Result], most: int) -> list[list[Result]]:

@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from hypershell.core.fields import is_name
 from hypershell.core.model import Kept, Task
 from hypershell.executor.capture import capture_paths, kept_of, open_again, open_capture
 from hypershell.executor.env import LONGEST, Environment
@@ -30,9 +31,9 @@ from hypershell.executor.system import make_spawner
 from hypershell.executor.turns import take_short_turns
 from hypershell.executor.vocabulary import Exited, Expanded, Lack, LeaderEnded, StartFailed, Unseen
 from hypershell.limits import RESERVE, move_above
-from hypershell.ostext import from_bytes, to_bytes
+from hypershell.ostext import from_bytes, in_quotes, to_bytes
 from hypershell.proto.messages import ClientSettings, Context
-from hypershell.room import descriptor_limit
+from hypershell.room import descriptor_limit, lack
 
 __all__ = ["Jobs"]
 
@@ -115,6 +116,9 @@ class Jobs:
             self._ended(StartFailed(task.id, str(error), begin, error.lack))
         except MemoryError:
             self._ended(StartFailed(task.id, _NO_MEMORY.reason, begin, _NO_MEMORY))
+        except Exception as error:  # whatever a row says: this task fails, not the client
+            told = _unforeseen(error)
+            self._ended(StartFailed(task.id, str(told), begin, told.lack))
 
     def _start(
         self, task: Task, command: str | None, context: Context, now: float, begin: float, place: Place
@@ -123,8 +127,8 @@ class Jobs:
         if known is None or known.context is not context:
             known = self._enter(context)
         cwd, shared = known.cwd, known.shared
-        if known.error is not None:
-            raise NotStarted(known.error)
+        if (wrong := known.error or _wrong(task)) is not None:
+            raise NotStarted(wrong)
         line = task.raw if task.raw is not None else task.args.encode()
         line_to_run = line if command is None else to_bytes(command)
         if b"\0" in line or b"\0" in line_to_run:
@@ -241,6 +245,10 @@ class Jobs:
             return
         except MemoryError:
             self._ended(Expanded(id, error=_NO_MEMORY.reason, lack=_NO_MEMORY))
+            return
+        except Exception as error:
+            told = _unforeseen(error)
+            self._ended(Expanded(id, error=str(told), lack=told.lack))
             return
         job.rest = commands[1:]
         job.environ = environ
@@ -458,6 +466,23 @@ def _kept(job: Job) -> Kept | None:
     _close(job.files)
     job.files = None
     return kept
+
+
+def _wrong(task: Task) -> str | None:
+    """What of a task no process can be told."""
+    if not is_name(task.id):
+        return "the id of the task is empty, too long or not printable"
+    for key, value in (task.tag or {}).items():
+        if "\0" in key or (isinstance(value, str) and "\0" in value):
+            return f"bad tag {in_quotes(key[:60])}: a NUL byte"
+    return None
+
+
+def _unforeseen(error: Exception) -> NotStarted:
+    """An error that nobody foresaw, as one of a start."""
+    missing = lack(error)
+    text = f"cannot start a process: {type(error).__name__}: {error}"
+    return NotStarted(text, None if missing is None else Lack(f"cannot start a process: {missing}", shared=True))
 
 
 def _close(files: tuple[int, int] | None) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from hypershell.core.model import ClientInfo
-from hypershell.errors import LaunchError
+from hypershell.errors import HyperShellError, LaunchError
 from hypershell.executor.affinity import Node, settle
 from hypershell.executor.env import Environment
 from hypershell.executor.guard import Guard
@@ -139,7 +139,7 @@ class Executor:
             hello = messages.Hello(messages.PROTOCOL_VERSION, self._info, [], self._startup)
             endpoint.send(SERVER, hello)
         for delivery in endpoint.poll():
-            self._receive(delivery.message)
+            self._hear(delivery.message)
         machine, jobs = self._machine, self._jobs
         if machine is not None and jobs is not None and self.reason is None:
             unseen = self._lookout.look(now)
@@ -216,6 +216,16 @@ class Executor:
         self._ordered.append(Interrupted(grace, leave=True, hurry=hurry))
 
     # Messages
+
+    def _hear(self, message: Any) -> None:
+        """Take in what the server said; what nobody foresaw in it ends the connection, and nothing else."""
+        try:
+            self._receive(message)
+        except (HyperShellError, MemoryError):
+            raise
+        except Exception as error:
+            _log.exception("Unexpected error with a message of the server (%s)", type(message).__name__)
+            self._endpoint.drop(SERVER, f"unexpected {type(error).__name__} with its {type(message).__name__}")
 
     def _receive(self, message: Any) -> None:
         kind = type(message)

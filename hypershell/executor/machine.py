@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import deque
 
 from hypershell.core.model import CANCELLED_BY_USER, Result, Special, Task
-from hypershell.executor.held import Run, Submission, shown, text_of
+from hypershell.executor.held import Run, Submission, reason, shown, text_of
 from hypershell.executor.ladder import KILL, ladder
 from hypershell.executor.reports import NEVER, Reports
 from hypershell.executor.unseen import timed_out, verdict
@@ -302,7 +302,7 @@ class Machine(Reports):
                 event.start,
                 event.end,
                 shown(run.command),
-                shown(run.error),
+                reason(run.error),
                 shown(event.outpath),
                 shown(event.errpath),
                 event.utime,
@@ -369,7 +369,7 @@ class Machine(Reports):
         self._waited_for |= self._is_waited_for(task)
         self._note_oldest(now)
         wall = now + self._epoch
-        self._results.append(Result(task.id, task.execution, status, wall, wall, shown(command), shown(error)))
+        self._results.append(Result(task.id, task.execution, status, wall, wall, shown(command), reason(error)))
 
     def _not_started(self, task: Task, now: float) -> None:
         """A result for a task that was cancelled before it ran."""

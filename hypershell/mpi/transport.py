@@ -99,6 +99,8 @@ class _MpiEnd:
         self._lost: list[Delivery] = []
         self._ended: set[int] = set()
         self._excused: set[int] = set()
+        self._dropped: set[int] = set()
+        """Peers that said what no correct one says: nothing of them is heard any more."""
         self._more = False
         self._closed = False
         self._broken = False
@@ -108,7 +110,7 @@ class _MpiEnd:
         self._watch = Watch(self._peers, self._now)
         self._beat = b""
         self.rejected = 0
-        """Messages that were dropped because no correct peer sends them."""
+        """Messages that no correct peer sends."""
 
     def poll(self) -> list[Delivery]:
         """What has arrived, at most `MAX_PER_POLL` messages (and parts of longer ones that are complete).
@@ -176,6 +178,16 @@ class _MpiEnd:
     def silence(self, peer: int) -> float | None:
         """Seconds since `peer` was last heard of; None for one that is not here."""
         return self._watch.silence(peer, self._clock())
+
+    def drop(self, peer: int, reason: str) -> None:
+        """Hear nothing more of `peer`, for whom this is the end of its part; MPI goes on with it."""
+        if peer in self._dropped or peer not in self._peers:
+            return
+        self._dropped.add(peer)
+        if peer not in self._excused:
+            self._lost.append(Delivery(peer, Lost(reason)))
+        self._tell_end(peer)
+        self._excused.add(peer)
 
     def close(self) -> None:
         """Say that nothing more will come and wait, asleep, until all peers have said so; then MPI can end.
@@ -269,6 +281,9 @@ class _MpiEnd:
         if out.in_flight < MAX_IN_FLIGHT and not out.queue:  # else it has enough to hear
             self._start(out, peer, self._beat, _TAG_BEAT)
 
+    def _tell_end(self, peer: int) -> None:
+        """A last word to one that is not heard any more."""
+
     def _part(self, peer: int) -> None:
         """A last word to one that was given up and may come to life again."""
 
@@ -346,11 +361,12 @@ class _MpiEnd:
                 taken.append(Delivery(peer, Lost(f"rank {peer} has ended")))
         elif tag != _TAG_MESSAGE:
             self._reject(peer, f"unknown tag {tag}")
-        elif not out.lost:
+        elif not out.lost and peer not in self._dropped:
             try:
                 message = self._decode(data)
             except ProtocolError as error:
-                self._reject(peer, str(error))
+                self.rejected += 1
+                self.drop(peer, str(error))
                 return
             if isinstance(message, (Bye, Leave)):
                 self._excused.add(peer)
@@ -377,6 +393,9 @@ class MpiServerEnd(_MpiEnd):
         """From now on a rank is lost after so many seconds of silence; so is rank 0 for the others."""
         self._watch.allow(silence)
         self._beat = _BEAT.pack(silence, self._world.survives)
+
+    def _tell_end(self, peer: int) -> None:
+        self.send(peer, Bye())
 
     def _part(self, peer: int) -> None:
         self._abandoned.append(self._isend(encode(Bye()), peer, _TAG_MESSAGE))
@@ -411,6 +430,12 @@ class MpiServerEnd(_MpiEnd):
             self._own.send(0, message)
         else:
             super().send(peer, message)
+
+    def drop(self, peer: int, reason: str) -> None:
+        if peer == 0 and self._own is not None:
+            self._own.drop(0, reason)
+        else:
+            super().drop(peer, reason)
 
     def wait_hint(self, now: float) -> float | None:
         if self._own is not None and self._own.wait_hint(now) == 0.0:

@@ -228,6 +228,12 @@ class Listener:
     def expect(self, soon: bool) -> None:
         """Descriptors wake us: nothing to do."""
 
+    def drop(self, peer: int, reason: str) -> None:
+        """Reject a peer that is let in."""
+        guest = self._guests.get(peer)
+        if guest is not None:
+            self._refuse(guest.connection, Code.PROTOCOL, reason)
+
     def close(self) -> None:
         """Close everything. Peers that were dismissed may hang up first (`Limits.linger`); idempotent."""
         if self._closed:

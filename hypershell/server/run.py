@@ -177,7 +177,8 @@ class Run:
             now, lost = time.monotonic(), server.losses.line()
             return make_status(facts, self._scheduler, pace, now, server.feed_complete, silence, lost)
 
-        here = Surroundings(self._ids.task, self._ids.submission, self._wall, server.hand_in, self._closing, status)
+        new = (self._ids.task, self._ids.submission, self._wall)
+        here = Surroundings(*new, server.hand_in, self._closing, status, server.boundary.is_ours)
         server.visits = Visits(source, here)
         source.hold()
         server.on_ready = source.admit
