@@ -39,7 +39,9 @@ def test_ranks_get_the_key_but_not_on_their_command_line(hs: Hs, mpi: Mpi) -> No
     door = ["-H", "localhost", "-p", "0", "--connect-file", "c.json", "-k", KEY]
     words = [program(mpi.python), "mpi", "-n", "2", "tasks.in", *door]
     environ = clean_environ(hs.environ())
-    done = subprocess.run(words, cwd=hs.folder, env=environ, capture_output=True, text=True, timeout=90, check=False)
+    done = subprocess.run(
+        words, cwd=hs.folder, env=environ, capture_output=True, text=True, timeout=90, check=False
+    )
     assert done.returncode == 0, done.stderr
     ours = [line for line in done.stdout.splitlines() if " mpi -n 2 tasks.in" in line]
     assert len(ours) >= 3, "both rank and launcher were looked at"

@@ -33,7 +33,9 @@ def program(python: str, name: str = "hs") -> str:
 
 def run(hs: Hs, words: Sequence[str | Path], **env: str) -> subprocess.CompletedProcess[str]:
     environ = clean_environ({**hs.environ(), **env})
-    return subprocess.run(words, cwd=hs.folder, env=environ, capture_output=True, text=True, check=False, timeout=90)
+    return subprocess.run(
+        words, cwd=hs.folder, env=environ, capture_output=True, text=True, check=False, timeout=90
+    )
 
 
 def assert_untouched(hs: Hs, done: subprocess.CompletedProcess[str], planted: Path) -> None:
