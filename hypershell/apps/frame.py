@@ -478,7 +478,7 @@ def _tell_oddities(config: Config, given: Given) -> None:
     for name in given.repeated:
         _logger.warning("%s is given more than once: the last one counts", name)
     for option in options_of(config.command):
-        if option.is_secret and option.dest in given:
+        if option.is_secret and option.dest in given and not option.idle:
             flags = "/".join(option.flags)
             _logger.warning("%s: ps shows it to everybody on this host; %s", flags, _SAFER)
     idle = ["/".join(option.flags) for option in options_of(config.command) if option.idle and option.dest in given]
