@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hypershell.apps.frame import parse_arguments
@@ -77,6 +77,7 @@ _FLAGS = [flag for command in ("mpi", "submit") for option in options_of(command
 _WORD = st.one_of(st.sampled_from([*_FLAGS, "--", "-", "-qFk", "--aut", "--auth=x"]), st.text(max_size=6))
 
 
+@settings(deadline=None)
 @given(st.sampled_from([command.name for command in COMMANDS]), st.lists(_WORD, max_size=8))
 def test_any_words_come_back(command: str, rest: list[str]) -> None:
     words = [command, *rest]
