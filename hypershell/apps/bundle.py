@@ -33,6 +33,8 @@ _LONGEST_FIRST_LINE = 250
 _REQUIREMENT = re.compile(r"([A-Za-z0-9._-]+)\s*(?:\[([^\]]*)\])?")
 _EXTRA = re.compile(r"""extra\s*==\s*["']([^"']+)["']""")
 _ENTRY = "apps/bundle_entry.py"
+#: At most: whoever may write a bundle runs code as everybody who starts it.
+_MODE = 0o755
 
 
 def main(argv: Sequence[str]) -> int:
@@ -76,7 +78,7 @@ def write_bundle(target: Path) -> tuple[int, list[str]]:
                 new.flush()
                 mask = os.umask(0)
                 os.umask(mask)
-                os.chmod(new.name, 0o777 & ~mask)
+                os.chmod(new.name, _MODE & ~mask)
                 os.replace(new.name, target)
             except BaseException:
                 os.unlink(new.name)

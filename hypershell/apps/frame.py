@@ -56,6 +56,9 @@ __all__ = [
 
 _logger = logging.getLogger("hypershell")
 
+#: Where a key is better than on a command line.
+_SAFER = "better is --auth-file PATH, a file of mode 0600, or HYPERSHELL_SERVER_AUTH"
+
 #: Endings of files that ``export`` writes.
 EXPORT_ENDINGS = (".h5", ".hdf5", ".csv", ".jsonl", ".ndjson", ".parquet")
 
@@ -477,6 +480,10 @@ def _tell_oddities(config: Config, given: Given) -> None:
         _logger.debug("%s", line)
     for name in given.repeated:
         _logger.warning("%s is given more than once: the last one counts", name)
+    for option in options_of(config.command):
+        if option.is_secret and option.dest in given and not option.idle:
+            flags = "/".join(option.flags)
+            _logger.warning("%s: ps shows it to everybody on this host; %s", flags, _SAFER)
     idle = ["/".join(option.flags) for option in options_of(config.command) if option.idle and option.dest in given]
     if idle:
         _logger.info("accepted without effect: %s", ", ".join(idle))

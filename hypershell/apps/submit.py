@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from hypershell.errors import ExitStatus, UsageError
 from hypershell.hosts import host_name
+from hypershell.masking import masked
 from hypershell.ostext import joined, quoted
 
 if TYPE_CHECKING:
@@ -206,7 +207,7 @@ class Opened:
             ranks=0,
             slots=0,
             job=job_id(os.environ),
-            command=joined(["hs", *self._argv]),
+            command=joined(["hs", *masked(self._argv)]),
             cwd=os.getcwd(),
             start_time=time.time(),
         )

@@ -21,6 +21,7 @@ from hypershell.data.columns import TABLES
 from hypershell.data.engine import SCHEMA_VERSION
 from hypershell.data.partitions import Tasks
 from hypershell.data.where import FIELDS, Filter
+from hypershell.masking import masked_line
 
 __all__ = ["Source", "Written", "json_lines", "rows_of", "to_hdf5", "to_parquet"]
 
@@ -113,13 +114,21 @@ def _fill(file: Any, source: Source, outputs: bool, check: Progress) -> Written:
             if files is not None:
                 files.append(block, writer.counts["tasks"])
         for table in ("submissions", "runs", "clients"):
-            for block in blocks(query.raw_rows(link, TABLES[table])):
+            rows = query.raw_rows(link, TABLES[table])
+            for block in blocks(_masked(rows) if table == "runs" else rows):
                 writer.append(table, block)
                 check(writer.counts["tasks"])
     moved = _data_version(link) != before
     writer.finish({"schema": SCHEMA_VERSION, "version": source.version, "query": source.words, "moved": int(moved)})
     read, missing = (files.read, files.missing) if files else (0, 0)
     return Written(writer.counts["tasks"], writer.keys_left_out, read, missing, moved)
+
+
+def _masked(pages: Iterable[Sequence[query.Row]]) -> Iterator[list[query.Row]]:
+    """Rows of table ``run`` without the keys that older versions recorded with the command line."""
+    place = TABLES["runs"].columns.keys().index("command")
+    for page in pages:
+        yield [(*row[:place], masked_line(row[place]), *row[place + 1 :]) for row in page]
 
 
 def _columns(tasks: Tasks, source: Source, is_shared: bool = False) -> Iterator[Sequence[Sequence[Any]]]:

@@ -22,6 +22,7 @@ from hypershell.data.engine import check_schema, explain, preflight
 from hypershell.data.files import SQL_PATH, check_file
 from hypershell.data.lease import SILENCE, Life, Owner, Watch, this_process
 from hypershell.errors import StoreError
+from hypershell.masking import masked_line
 
 __all__ = [
     "FORGET",
@@ -76,15 +77,23 @@ def opened(path: Path) -> Iterator[sqlite3.Connection]:
 def vacuum(path: Path) -> int:
     """Write the file anew without the pages that are empty; the bytes that it became smaller.
 
-    A server may work on it: its writes wait meanwhile.
+    Keys that older versions recorded with the command lines of runs are in it no more. A server may work on it:
+    its writes wait meanwhile.
 
     Raises:
         StoreError: the file cannot be used, or there is no room for the second copy that this needs.
     """
     with opened(path) as link:
         before = _size(link)
+        _mask_commands(link)
         compact(link)
         return max(before - _size(link), 0)
+
+
+def _mask_commands(link: sqlite3.Connection) -> None:
+    for run, command in link.execute("SELECT id, command FROM run").fetchall():
+        if (line := masked_line(command)) != command:
+            link.execute("UPDATE run SET command = ? WHERE id = ?", (line, run))
 
 
 def compact(link: sqlite3.Connection) -> None:

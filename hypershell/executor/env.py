@@ -103,6 +103,7 @@ def inherited(environ: Mapping[bytes, bytes], level: str = "rank") -> dict[bytes
     ``HYPERSHELL_EXPORT_NAME`` becomes ``NAME``, its value untouched. For `level` see `scrub`.
     """
     kept, removed = scrub(environ, level)
+    removed.pop(b"OMPI_ARGV", None)  # the command line of the outer program may hold a key
     result = {
         name: value
         for name, value in kept.items()

@@ -29,6 +29,7 @@ from hypershell.data.store import Fenced, Refused, describe_run
 from hypershell.data.writer import Plan, Writer, WriterLike
 from hypershell.errors import InputError, UsageError
 from hypershell.ids import IdSource
+from hypershell.masking import masked
 from hypershell.ostext import escaped, joined, quoted, to_bytes
 from hypershell.proto.messages import ClientSettings
 from hypershell.proto.visits import Status
@@ -102,7 +103,7 @@ class Run:
         self._poller = poller
         self._settings = settings
         self._place = place
-        self._argv = argv
+        self._argv = masked(argv)
         self._ids = IdSource()
         self._wall = time.time
         self.id = self._ids.task()
