@@ -34,7 +34,7 @@ __all__ = [
     "Work",
 ]
 
-PROTOCOL_VERSION = 6
+PROTOCOL_VERSION = 7
 
 
 class ClientSettings(Struct, array_like=True, frozen=True):
@@ -63,6 +63,8 @@ class ClientSettings(Struct, array_like=True, frozen=True):
     """Which cores they may use: ``none``, ``share`` or ``cores``."""
     ratelimit: float | None = None
     """Tasks that may start per second."""
+    folder_mode: int = 0o700
+    """Permissions of folders of captured files; the files have these without x."""
 
 
 class Context(Struct, array_like=True, frozen=True):
