@@ -11,7 +11,7 @@ import stat
 import time
 from contextlib import suppress
 
-__all__ = ["NO_LINK", "PRIVATE_FILE", "PRIVATE_FOLDER", "beside", "make_folder", "open_new", "set_mode",
+__all__ = ["NO_LINK", "OLD", "PRIVATE_FILE", "PRIVATE_FOLDER", "beside", "make_folder", "open_new", "set_mode",
            "sweep", "without_links"]  # fmt: skip
 
 PRIVATE_FOLDER = 0o700
@@ -25,7 +25,7 @@ NO_LINK: int = getattr(os, "O_NOFOLLOW", 0)
 #: Bytes of a name that are in the names beside it; a name may have 255.
 _NAME_MOST = 200
 #: Seconds without a change after which a file beside a name is that of a process that was killed.
-_OLD = 86_400
+OLD = 86_400.0
 
 
 def open_new(path: str, mode: int | None = PRIVATE_FILE, flags: int = os.O_RDWR) -> int:
@@ -45,17 +45,17 @@ def beside(path: str, mode: int | None = PRIVATE_FILE) -> tuple[int, str]:
     return open_new(name, mode), name
 
 
-def sweep(path: str) -> None:
-    """Remove what killed processes of ours left `beside` `path` more than a day ago; never fails."""
+def sweep(path: str, age: float = OLD) -> None:
+    """Remove what killed processes of ours left `beside` `path` at least `age` seconds ago; never fails."""
     head, tail = map(re.escape, os.path.basename(_beside(path, "\0")).split("\0"))
     pattern = re.compile(f"{head}[0-9a-f]{{16}}{tail}(-journal)?")
-    limit = time.time() - _OLD
+    limit = time.time() - age
     with suppress(OSError), os.scandir(os.path.dirname(path) or ".") as entries:
         for entry in entries:
             if pattern.fullmatch(entry.name):
                 with suppress(OSError):
                     found = entry.stat(follow_symlinks=False)
-                    if stat.S_ISREG(found.st_mode) and found.st_mtime < limit and _is_ours(found):
+                    if stat.S_ISREG(found.st_mode) and found.st_mtime <= limit and _is_ours(found):
                         os.unlink(entry.path)
 
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from hypershell.config import Config
     from hypershell.options import Option
 
-__all__ = ["main"]
+__all__ = ["main", "parse_config"]
 
 #: Keys whose value is shown to nobody; the URL of a database may hold a password.
 _SECRET = frozenset({"server.auth", "database.password", "database.url"})
@@ -31,9 +31,18 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _run(argv: Sequence[str]) -> int:
+    from hypershell.ostext import escaped
+
+    words, config = parse_config(argv)
+    lines = [_of_key(config, words[1])] if len(words) == 2 else _files(config)
+    sys.stdout.write("".join(f"{escaped(line)}\n" for line in lines))
+    return ExitStatus.SUCCESS
+
+
+def parse_config(argv: Sequence[str]) -> tuple[tuple[str, ...], Config]:
+    """The words after ``config``, and the configuration; raises as `hypershell.apps.frame.parse`."""
     from hypershell.apps.frame import EndEarly, command_entry, configure, parse_arguments
     from hypershell.apps.help import command_usage
-    from hypershell.ostext import escaped
 
     if not argv:
         raise EndEarly(command_usage(command_entry("config")), ExitStatus.USAGE)
@@ -44,10 +53,7 @@ def _run(argv: Sequence[str]) -> int:
         raise UsageError(f"hs config {first} is not there yet; today: hs config which [KEY]")
     if len(words) > 2:
         raise UsageError(f"hs config which takes one KEY, not {len(words) - 1}")
-    config = configure("config", given)
-    lines = [_of_key(config, words[1])] if len(words) == 2 else _files(config)
-    sys.stdout.write("".join(f"{escaped(line)}\n" for line in lines))
-    return ExitStatus.SUCCESS
+    return words, configure("config", given)
 
 
 def _files(config: Config) -> list[str]:
@@ -90,7 +96,7 @@ def _option(key: str) -> Option:
 
 
 def _shown(option: Option, value: object, is_hidden: bool) -> str:
-    if value is None:
+    if value is None or value == ():
         return "null"
     if is_hidden:
         return _HIDDEN

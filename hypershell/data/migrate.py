@@ -111,7 +111,7 @@ def _convert(old: sqlite3.Connection, path: Path) -> Upgraded:
     old.execute("BEGIN IMMEDIATE")
     mode = stat.S_IMODE(path.stat().st_mode)
     backup = _back_up(old, path, mode)
-    fresh = new_beside(path, mode)
+    fresh = new_beside(path, mode, alone=True)  # we have the write lock
     try:
         tasks, clients, dropped = _build(old, fresh)
         sync(fresh)

@@ -102,7 +102,7 @@ def _rotate(link: sqlite3.Connection, real: Path) -> tuple[int, Path, int] | Non
     numbers |= _settle(real, numbers)
     taken = [number for number, _ in partition_files(real)]
     number = max([0, *numbers, *taken]) + 1
-    aside = new_beside(real)
+    aside = new_beside(real, alone=True)  # we have the write lock
     target = partition_path(real, number)
     try:
         count = _build(aside, real, number)

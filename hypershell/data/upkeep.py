@@ -22,7 +22,7 @@ from hypershell.data.engine import check_schema, explain, preflight
 from hypershell.data.files import SQL_PATH, check_file
 from hypershell.data.lease import SILENCE, Life, Owner, Watch, this_process
 from hypershell.errors import StoreError
-from hypershell.making import PRIVATE_FILE, beside, sweep
+from hypershell.making import OLD, PRIVATE_FILE, beside, sweep
 from hypershell.trust import followed
 
 __all__ = [
@@ -135,9 +135,12 @@ def _refuse_existing(target: Path) -> None:
         raise StoreError(f"{target} exists already, nothing was written; name another file")
 
 
-def new_beside(path: Path, mode: int = PRIVATE_FILE) -> Path:
-    """A new empty file in the folder of `path`, for a database that is to become `path`; see ``making.beside``."""
-    sweep(str(path))
+def new_beside(path: Path, mode: int = PRIVATE_FILE, *, alone: bool = False) -> Path:
+    """A new empty file in the folder of `path`, for a database that is to become `path`; see ``making.beside``.
+
+    :param alone: nobody else can be at it just now, so that others there are left by killed processes.
+    """
+    sweep(str(path), 0.0 if alone else OLD)
     handle, name = beside(str(path), mode)
     os.close(handle)
     return Path(name)
