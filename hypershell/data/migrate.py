@@ -133,7 +133,7 @@ def _back_up(old: sqlite3.Connection, path: Path, mode: int) -> Path:
     while target.exists():
         number += 1
         target = path.with_name(f"{path.stem}.backup-{stamp}-{number}.db")
-    partial = new_beside(target, mode)
+    partial = new_beside(path, mode, alone=True)  # we have the write lock
     try:
         with closing(sqlite3.connect(path, timeout=5.0)) as source, closing(sqlite3.connect(partial)) as copy:
             source.backup(copy)

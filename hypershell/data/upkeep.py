@@ -112,7 +112,7 @@ def back_up(path: Path, target: Path) -> int:
     _refuse_existing(target)
     with opened(path) as link:
         try:
-            target = Path(followed(str(target.parent)), target.name)
+            target = Path(followed(str(target.parent)), target.name)  # through no link of another user
             aside = new_beside(target)
             try:
                 try:
