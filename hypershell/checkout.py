@@ -11,6 +11,9 @@ __all__ = ["refused_export", "refused_key"]
 #: Keys that say whom we trust: whoever has the key of a server gives commands to it, or to its clients.
 _TRUST = frozenset({"server.auth", "server.auth_file"})
 
+#: Keys that open what is ours to others, and say that what is theirs is ours too.
+_SHARING = frozenset({"site.mode", "database.mode"})
+
 #: Variables that have the loader or the shell of every task load or run something.
 _OBEYED = frozenset({"BASH_ENV", "BASHOPTS", "ENV", "IFS", "PATH", "PS4", "SHELLOPTS"})
 _OBEYED_BEGINNINGS = ("BASH_FUNC_", "DYLD_", "LD_")
@@ -22,6 +25,8 @@ def refused_key(key: str, suffix: str, raw: object) -> str:
         return "runs no command"
     if key in _TRUST:
         return "names no key"
+    if key in _SHARING:
+        return "shares nothing"
     if key == "logging.file.path" and (suffix or _is_path(raw)):
         return "names no log file"
     return ""

@@ -78,6 +78,9 @@ def test_in_the_home_directory_it_is_the_users_own(tmp_path: Path) -> None:
         ("[server]\nauth = '0123456789abcdef0123456789abcdef'\n", "server.auth", "server.auth: a file in the "
          "current directory names no key"),
         ("[server]\nauth_file = 'key'\n", "server.auth_file", "server.auth_file: a file in the current directory "),
+        ("[database]\nmode = '0660'\n", "database.mode", "database.mode: a file in the current directory shares "
+         "nothing"),
+        ("[site]\nmode = '0770'\n", "site.mode", "site.mode: a file in the current directory shares nothing"),
         ("[logging]\nfile = '{mark}'\n", "logging.file.path", "logging.file.path: a file in the current directory "
          "names no log file"),
         ("[logging]\nfile.path_env = 'HOME'\n", "logging.file.path", "logging.file.path_env: a file in "),
@@ -172,6 +175,7 @@ def test_which_tells_where_a_value_is_from(hs: Hs, here: dict[str, str]) -> None
     ("words", "status", "text"),
     [
         ([], 1, ""),
+        (["--"], 2, "required: which, and perhaps a KEY"),
         (["get", "server.auth"], 2, "hs config get is not there yet; today: hs config which [KEY]"),
         (["which", "a", "b"], 2, "hs config which takes one KEY, not 2"),
         (["which", "server.atempts"], 2, "unknown key server.atempts (did you mean server.attempts? "),

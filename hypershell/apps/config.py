@@ -48,9 +48,10 @@ def parse_config(argv: Sequence[str]) -> tuple[tuple[str, ...], Config]:
         raise EndEarly(command_usage(command_entry("config")), ExitStatus.USAGE)
     given = parse_arguments("config", argv)
     words = tuple(given.get("config_words", ()))
-    if words[:1] != ("which",):
-        first = words[0] if words else ""
-        raise UsageError(f"hs config {first} is not there yet; today: hs config which [KEY]")
+    if not words:
+        raise UsageError("the following arguments are required: which, and perhaps a KEY")
+    if words[0] != "which":
+        raise UsageError(f"hs config {words[0]} is not there yet; today: hs config which [KEY]")
     if len(words) > 2:
         raise UsageError(f"hs config which takes one KEY, not {len(words) - 1}")
     return words, configure("config", given)

@@ -28,7 +28,6 @@ def site_folder(config: Config, path: str, *, runs: bool = False) -> None:
     mode = config.folder_mode()
     if not os.path.isdir(path):
         ensure_directory(path, config.new_folder_mode())
-        return
     found = os.stat(path)
     if is_foreign(found):
         if mode is None or not mode & 0o070:

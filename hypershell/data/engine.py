@@ -80,7 +80,7 @@ def on_network(path: Path) -> bool:
 def preflight(path: Path, sharing: Sharing | None = None) -> None:
     """Make sure that the database `path` can be made or used; makes an empty file where there is none.
 
-    :param sharing: whose it may be and who may read it (`owner.look_at`); None: that is not looked at.
+    :param sharing: whose it may be and who may read it (`owner.own`); None: that is not looked at.
 
     Raises:
         StoreError: with the path, what is wrong and the way out.
