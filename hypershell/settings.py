@@ -39,6 +39,7 @@ class Placed(msgspec.Struct, frozen=True, kw_only=True):
 
     db: str = ""
     server: Address | None = None
+    db_mode: int | None = None
 
     @property
     def place(self) -> Where:
@@ -79,6 +80,7 @@ class RunSettings(Placed, frozen=True, kw_only=True):
     capture: bool = False
     keep_output: bool = False
     capture_dir: str = ""
+    site_mode: int | None = None
     idle_timeout: float | None = None
     task_timeout: float | None = None
     ratelimit: float | None = None
@@ -168,6 +170,7 @@ class JoinSettings(msgspec.Struct, frozen=True, kw_only=True):
     errors: str | None = None
     capture: bool = False
     capture_dir: str = ""
+    site_mode: int | None = None
     heartrate: float = 10.0
     reconnect: float = 600.0
     label: tuple[str, ...] = ()
@@ -226,7 +229,11 @@ class ListSettings(OrderedSelection, frozen=True, kw_only=True):
     def is_bare(self) -> bool:
         """Whether nothing was asked for but the tasks."""
         bare = ListSettings(
-            db=self.db, server=self.server, ignore_partitions=self.ignore_partitions, all_rows=self.all_rows
+            db=self.db,
+            server=self.server,
+            db_mode=self.db_mode,
+            ignore_partitions=self.ignore_partitions,
+            all_rows=self.all_rows,
         )
         return self == bare
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from hypershell.apps.bundle import parse_bundle
+from hypershell.apps.config import parse_config
 from hypershell.apps.frame import (
     parse,
     parse_export,
@@ -43,6 +44,7 @@ from hypershell.settings import (
 
 # dest: arguments, and what the setting becomes
 FLAGS: dict[str, tuple[list[str], object]] = {
+    "config_words": (["which", "task.cwd"], ("which", "task.cwd")),
     "file": (["tasks.in"], "tasks.in"),
     "ranks": (["-n", "3"], 3),
     "slots": (["--num-tasks", "0"], 0),
@@ -178,6 +180,8 @@ FLAGS: dict[str, tuple[list[str], object]] = {
 
 # dest: text of a variable, the same value in TOML, and what the setting becomes
 KEYS: dict[str, tuple[str, str, object]] = {
+    "site_mode": ("750", "0o750", 0o750),
+    "db_mode": (" 0660 ", '"0o660"', 0o660),
     "bundlesize": ("9", "9", 9),
     "bundlewait": ("2m", '"2m"', 120.0),
     "max_retries": ("4", "4", 3),
@@ -289,6 +293,8 @@ def setting(dest: str, argv: list[str]) -> object:
         return parse_client(argv)[2].value(dest)
     elif dest == "bundle":
         return parse_bundle(argv) if argv else None
+    elif dest == "config_words":
+        return parse_config(argv)[0] if argv else ()
     elif dest == "status_json":
         return parse_status(argv)[0]
     elif "mpi" in commands:

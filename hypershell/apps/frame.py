@@ -170,15 +170,15 @@ def parse_initdb(argv: Sequence[str]) -> tuple[InitSettings, Config]:
     """Settings of ``initdb``; otherwise as `parse`. Without arguments it works."""
     given = parse_arguments("initdb", argv)
     config = configure("initdb", given)
+    from hypershell.apps.folders import site_folder
     from hypershell.settings import InitSettings
-    from hypershell.site import ensure_directory
 
     site = config.sites.default
     settings = InitSettings(site=site.root, **collect(InitSettings.__struct_fields__, given, config))
     # What is not made is there.
     is_made = not (settings.upgrade or settings.vacuum or settings.backup or settings.rotate or settings.truncate)
     if is_made and settings.is_at(site.database):
-        ensure_directory(site.lib)
+        site_folder(config, site.lib)
     return settings, config
 
 
@@ -239,15 +239,15 @@ def parse_export(argv: Sequence[str]) -> tuple[ExportSettings, Config]:
 
 def parse_import(argv: Sequence[str]) -> tuple[ImportSettings, Config]:
     """Settings of ``import``; otherwise as `parse`."""
+    from hypershell.apps.folders import site_folder
     from hypershell.settings import ImportSettings
-    from hypershell.site import ensure_directory
 
     given = parse_arguments("import", argv)
     config = configure("import", given)
     settings = ImportSettings(**collect(ImportSettings.__struct_fields__, given, config))
     site = config.sites.default
     if settings.is_at(site.database):
-        ensure_directory(site.lib)
+        site_folder(config, site.lib)
     return settings, config
 
 
@@ -398,12 +398,13 @@ def _unexpected(error: Exception) -> int:
 
 def _write_traceback(details: str) -> str:
     """Write a new file; the name holds time, process and random bits, so that no crash hides another."""
+    from hypershell.making import open_new
     from hypershell.site import ensure_directory, find_sites
 
     folder = ensure_directory(find_sites().default.log)
     stamp = time.strftime("%Y%m%d-%H%M%S")
     path = os.path.join(folder, f"exception-{stamp}-{os.getpid()}-{os.urandom(4).hex()}.log")
-    with open(path, "x", encoding="utf-8", errors="backslashreplace") as target:
+    with os.fdopen(open_new(path), "w", encoding="utf-8", errors="backslashreplace") as target:
         target.write(details)
     return path
 
@@ -510,10 +511,10 @@ def collect(fields: Sequence[str], given: Mapping[str, object], config: Config) 
 
 
 def _make_directories(settings: RunSettings, config: Config) -> None:
-    from hypershell.site import ensure_directory
+    from hypershell.apps.folders import site_folder
 
     site = config.sites.default
     if not settings.no_db and settings.is_at(site.database):
-        ensure_directory(site.lib)
+        site_folder(config, site.lib, runs=True)
     if settings.capture:
-        ensure_directory(site.task)
+        site_folder(config, site.task)

@@ -114,8 +114,9 @@ def _decide(settings: SubmitSettings) -> tuple[str | None, str | None]:
 
 def prepare(settings: SubmitSettings, dial: DialSettings | None, config: Config) -> Callable[[], Asking] | None:
     """Make sure that it can work, before anything is read; what makes the connection to a server, if it is one."""
+    from hypershell.apps.folders import site_folder
+    from hypershell.data.owner import Sharing
     from hypershell.data.places import preflight
-    from hypershell.site import ensure_directory
     from hypershell.template import Template
 
     if not settings.expand.strip():
@@ -128,8 +129,8 @@ def prepare(settings: SubmitSettings, dial: DialSettings | None, config: Config)
 
         return lambda: ask(dial, config, SUBMIT, decode_answer)
     if settings.is_at(config.sites.default.database):
-        ensure_directory(config.sites.default.lib)
-    preflight(settings.place)
+        site_folder(config, config.sites.default.lib)
+    preflight(settings.place, Sharing(settings.db_mode))
     if settings.initdb:
         from hypershell.data.places import create
 

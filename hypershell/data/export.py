@@ -185,12 +185,13 @@ def to_parquet(source: Source, path: Path, progress: Progress) -> int:
             "Parquet needs pyarrow: pip install 'hypershell-mpi[parquet]', or name a .h5, .csv or .jsonl file"
         ) from None
     from hypershell.data.parquet import schema_of_tasks, table_of
+    from hypershell.making import without_links
 
     schema = schema_of_tasks(arrow)
     done = 0
     with (
         _rare_collections(),
-        path.open("wb") as target,  # pyarrow takes no path with bytes that are not UTF-8
+        open(path, "wb", opener=without_links) as target,  # pyarrow takes no path with bytes that are not UTF-8
         parquet.ParquetWriter(target, schema, compression="zstd") as writer,
     ):
         if source.tasks is not None:

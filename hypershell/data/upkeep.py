@@ -22,7 +22,9 @@ from hypershell.data.engine import check_schema, explain, preflight
 from hypershell.data.files import SQL_PATH, check_file
 from hypershell.data.lease import SILENCE, Life, Owner, Watch, this_process
 from hypershell.errors import StoreError
+from hypershell.making import OLD, PRIVATE_FILE, beside, sweep
 from hypershell.masking import masked_line
+from hypershell.trust import followed
 
 __all__ = [
     "FORGET",
@@ -30,6 +32,7 @@ __all__ = [
     "Tell",
     "back_up",
     "compact",
+    "new_beside",
     "opened",
     "place",
     "sync",
@@ -117,10 +120,9 @@ def back_up(path: Path, target: Path) -> int:
     """
     _refuse_existing(target)
     with opened(path) as link:
-        aside = target.with_name(f"{target.name}.{os.urandom(4).hex()}.partial")
         try:
-            # Nobody else may read it before it has the permissions of the database.
-            os.close(os.open(aside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+            target = Path(followed(str(target.parent)), target.name)  # through no link of another user
+            aside = new_beside(target)
             try:
                 try:
                     link.execute(f"VACUUM INTO {SQL_PATH}", (bytes(aside),))
@@ -140,6 +142,17 @@ def back_up(path: Path, target: Path) -> int:
 def _refuse_existing(target: Path) -> None:
     if os.path.lexists(target):
         raise StoreError(f"{target} exists already, nothing was written; name another file")
+
+
+def new_beside(path: Path, mode: int = PRIVATE_FILE, *, alone: bool = False) -> Path:
+    """A new empty file in the folder of `path`, for a database that is to become `path`; see ``making.beside``.
+
+    :param alone: nobody else can be at it just now, so that others there are left by killed processes.
+    """
+    sweep(str(path), 0.0 if alone else OLD)
+    handle, name = beside(str(path), mode)
+    os.close(handle)
+    return Path(name)
 
 
 def place(aside: Path, target: Path, like: Path) -> None:

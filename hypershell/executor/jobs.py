@@ -96,6 +96,7 @@ class Jobs:
         self._task_cwd = None if settings.task_cwd is None else from_bytes(settings.task_cwd)
         self._captures = settings.capture
         self._capture_dir = os.path.abspath(from_bytes(settings.capture_dir)) if settings.capture_dir else ""
+        self._folder_mode = settings.folder_mode
         self._by_pid: dict[int, Job] = {}
         self._by_id: dict[str, Job] = {}
         self._unwatched: deque[tuple[float, Job]] = deque()
@@ -212,7 +213,7 @@ class Jobs:
         """Start a task that writes to its own files."""
         paths = capture_paths(self._capture_dir, task.id)
         own = self._environment.of(task, line, command, begin, paths, place)
-        out, err = open_capture(paths, self._ceiling)
+        out, err = open_capture(paths, self._ceiling, self._folder_mode)
         files: tuple[int, int] | None = None
         try:
             files = open_again(paths, self._soft_limit) if keep else None

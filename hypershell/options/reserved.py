@@ -14,7 +14,6 @@ __all__ = ["RESERVED_COMMANDS", "RESERVED_FLAGS", "ReservedFlag"]
 #: Command that is not there yet, and what helps today.
 RESERVED_COMMANDS: dict[str, str] = {
     "doctor": "hs --version and hs status",
-    "config": "docs/configuration.md tells where the files are",
     "completion": "hs COMMAND --help lists options",
     "top": "hs status",
     "web": "hs status --json",

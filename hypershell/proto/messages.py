@@ -67,6 +67,8 @@ class ClientSettings(Struct, array_like=True, frozen=True):
     """Which cores they may use: ``none``, ``share`` or ``cores``."""
     ratelimit: Annotated[float, Meta(gt=0, le=1e18)] | None = None
     """Tasks that may start per second."""
+    folder_mode: Annotated[int, Meta(ge=0o700, le=0o770)] = 0o700
+    """Permissions of folders of captured files; the files have these without x."""
 
 
 class Context(Struct, array_like=True, frozen=True):

@@ -24,11 +24,13 @@ from hypershell.core.poison import limit_option
 from hypershell.core.scheduler import Policy, Scheduler
 from hypershell.data.how import encoded, exports_options, is_plain, plain_option
 from hypershell.data.notices import Opened, Revised
+from hypershell.data.owner import Sharing
 from hypershell.data.places import open_store, preflight
 from hypershell.data.store import Fenced, Refused, describe_run
 from hypershell.data.writer import Plan, Writer, WriterLike
 from hypershell.errors import InputError, UsageError
 from hypershell.ids import IdSource
+from hypershell.making import PRIVATE_FOLDER
 from hypershell.masking import masked
 from hypershell.ostext import escaped, joined, quoted, to_bytes
 from hypershell.proto.messages import ClientSettings
@@ -121,7 +123,7 @@ class Run:
             source = _open_source(settings)
             self._outputs.claim(Opening.APPEND if goes_on else Opening.ASIDE)
             if not settings.no_db:
-                preflight(settings.place)
+                preflight(settings.place, Sharing(settings.db_mode, runs=True))
             self._ending.begin()
         except BaseException as error:
             self._ending.failed(error)
@@ -527,6 +529,7 @@ def _client_settings(settings: RunSettings, place: Place, server_id: str) -> Cli
         capture=False,
         task_cwd=None if settings.task_cwd is None else to_bytes(settings.task_cwd),
         capture_dir=to_bytes(settings.capture_dir),
+        folder_mode=settings.site_mode or PRIVATE_FOLDER,
         log_level=settings.log_level,
         log_style=settings.log_style,
         server_id=server_id,

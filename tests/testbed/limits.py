@@ -101,7 +101,7 @@ def _reaches_its_limit(jobs: Jobs) -> None:
 
 
 def _is_stubborn(jobs: Jobs) -> None:
-    """Tasks ignore INT and TERM, and ``-S`` gives them more time than there is: all is committed before the limit."""
+    """Tasks ignore INT and TERM, and ``-S`` gives them too much time: all is committed before the limit."""
     jobs.hs.file([":"] * 3 + ["trap '' INT TERM; while :; do sleep 1; done"] * 3)
     begin = "date +%s >begin"
     ended = "status=$?; date +%s >end; exit $status"
