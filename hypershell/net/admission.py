@@ -6,7 +6,7 @@ first from an address is served first. Where places are few, the address that ha
 once to an address that has fewer, to its own newcomers after a while.
 
 How long that while is, is learnt from a sample that always gets the whole of it: where hardly anybody of the sample
-proves the key, the others get an eighth. A crowd of ours on a slow machine so has its time, and a flood has not.
+proves the key, the others get a sixth. A crowd of ours on a slow machine so has its time, and a flood has not.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from typing import Generic, TypeVar
 
 __all__ = ["Admission", "Stage"]
 
-#: Of so many that are served one is of the sample.
-_SAMPLE = 4
-#: What a single one of the sample weighs, and how many of it must have proved the key for all to have the whole while.
+#: The part of those that are served which is the sample.
+_SAMPLE = 1 / 4
+#: What one of the sample weighs, and what part of it must have proved the key for all to have the whole while.
 _WEIGHT = 1 / 16
 _ENOUGH = 0.1
 #: The part of the while that the others have else.
-_LITTLE = 1 / 8
+_LITTLE = 1 / 6
 
 Who = TypeVar("Who", bound=Hashable)
 
@@ -111,7 +111,7 @@ class Admission(Generic[Who]):
         """Those of each address at each stage, the first first."""
         self._present = _Ranking()
         self._served = _Ranking()
-        self._serving = self._begun = 0
+        self._serving = self._sampled = 0
         self._turns: dict[str, None] = {}
         """Addresses from which somebody waits; the first is next."""
         self._dues: list[tuple[float, int, Who]] = []
@@ -140,9 +140,9 @@ class Admission(Generic[Who]):
         self._present.change(address, 1)
         self._expect(who, due)
         if self._present.count(address) > self._quota:
-            return self._least_of(address)
+            return self._least_of(address, now)
         if len(self._all) > self._places and (crowded := self._present.top()) is not None:
-            return self._least_of(crowded)
+            return self._least_of(crowded, now)
         return None
 
     def speak(self, who: Who, now: float) -> None:
@@ -166,6 +166,7 @@ class Admission(Generic[Who]):
             self._serving -= 1
             self._served.change(address, -1)
         if stranger.stage is Stage.SAMPLED:
+            self._sampled -= 1
             self._luck += _WEIGHT * (proved - self._luck)
         if not stages[Stage.WAITING]:
             self._turns.pop(address, None)
@@ -183,8 +184,9 @@ class Admission(Generic[Who]):
         address, loser = chosen
         who = next(iter(self._of[address][Stage.WAITING]))
         stranger = self._all[who]
-        self._begun += 1
-        self._move(who, stranger, Stage.SERVED if self._begun % _SAMPLE else Stage.SAMPLED)
+        sampled = self._sampled < self._most_served * _SAMPLE
+        self._sampled += sampled
+        self._move(who, stranger, Stage.SAMPLED if sampled else Stage.SERVED)
         self._serving += 1
         self._served.change(address, 1)
         stranger.due += now - stranger.spoke  # that it waited is our doing
@@ -225,13 +227,16 @@ class Admission(Generic[Who]):
 
     # -- inside ------------------------------------------------------------------------------------------
 
-    def _least_of(self, address: str) -> Who:
-        """Who of an address costs us, and itself, least by leaving."""
+    def _least_of(self, address: str, now: float) -> Who:
+        """Who of an address gives way to a newcomer: who had time to say something and did not, else the last."""
         stages = self._of[address]
         if stages[Stage.SILENT]:
-            return next(iter(stages[Stage.SILENT]))
-        if stages[Stage.WAITING]:
-            return next(reversed(stages[Stage.WAITING]))
+            oldest = next(iter(stages[Stage.SILENT]))
+            if now - self._all[oldest].since >= self._young * _LITTLE:
+                return oldest
+        for stage in (Stage.SILENT, Stage.WAITING):
+            if stages[stage]:
+                return next(reversed(stages[stage]))
         return next(iter(stages[Stage.SERVED] or stages[Stage.SAMPLED]))
 
     def _next(self, now: float) -> tuple[str, Who | None] | None:

@@ -1,7 +1,7 @@
 """The server's end over TCP: takes connections in, lets authenticated peers through, tells their loss.
 
-Nobody waits for anybody: a stranger has a deadline, a place (``door``), and a few KiB; a peer that does not read has
-a bounded queue. The peers of role ``client`` are those of ``poll``; other roles come out of ``visits``.
+Nobody waits for anybody: a stranger has a deadline, a place (``door``) and a few KiB; a peer that does not read has
+a bounded queue. The peers of role ``client`` are those of ``poll``; those of other roles come out of ``visits``.
 """
 
 from __future__ import annotations
@@ -59,8 +59,8 @@ class Limits(Struct, frozen=True):
     """Connections that are not authenticated yet, at a time; at most a quarter of the descriptors."""
     handshakes: int = 256
     """Strangers at a time whose handshake has begun; the others wait for their turn."""
-    young: float = 2.0
-    """A handshake of this age gives way to another one of its address; in a flood most do so at an eighth of it."""
+    young: float = 1.5
+    """A handshake of this age gives way to another one of its address; in a flood most do so at a sixth of it."""
     handshake: float = 10.0
     """From accepting to authentication, without the time in which a stranger waits for its turn."""
     peers: int = 20_000
@@ -122,6 +122,7 @@ class Listener:
         self.port = int(sockets[0].getsockname()[1])
         self.limits = limits or Limits()
         self._poller = poller
+        key.stretch()
         self._prove = key.prove
         self._tls = tls
         self._binding = Binding.none() if tls is None else Binding(True, tls.digest)
@@ -144,7 +145,7 @@ class Listener:
         self._door = Door(
             poller,
             sockets,
-            self._quiet,
+            Quiet(_log, clock=clock),  # its lines are not lost among those about strangers
             most=self.limits.strangers,
             served=self.limits.handshakes,
             young=self.limits.young,

@@ -34,7 +34,7 @@ __all__ = [
     "Work",
 ]
 
-PROTOCOL_VERSION = 6
+PROTOCOL_VERSION = 7
 
 
 class ClientSettings(Struct, array_like=True, frozen=True):
