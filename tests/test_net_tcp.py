@@ -505,6 +505,24 @@ def test_a_storm_of_200_clients() -> None:
         wire.until(lambda: all(wire.heard[dialer] for dialer in dialers))
 
 
+def test_a_server_that_hangs_up_before_it_lets_us_in_is_tried_again() -> None:
+    """It may have too many strangers; a client that would wait for no server at all still gets in."""
+    with net() as wire, socket.create_server(("127.0.0.1", 0)) as rude:
+        calls = 0
+
+        def target() -> Target:
+            nonlocal calls
+            calls += 1
+            return wire.target(port=rude.getsockname()[1]) if calls == 1 else wire.target()
+
+        dialer = wire.dial(target=target)
+        rude.setblocking(False)
+        wire.poller.add(rude.fileno(), lambda: rude.accept()[0].close())
+        wire.until(lambda: dialer.connected)
+        wire.poller.remove(rude.fileno())
+        assert calls == 2 and dialer.connections == 1
+
+
 def test_no_more_peers_than_allowed_and_those_who_wait_get_in_later() -> None:
     with net(limits=Limits(peers=2, linger=0.0)) as wire:
         first, _ = wire.join("a")

@@ -83,6 +83,7 @@ class _Stranger:
         self.address = address
         self.stage = Stage.SILENT
         self.since = self.spoke = now
+        """Since when it is here; once it is served, since then."""
         self.due = due
         """When it is too late; while it waits for us, never."""
 
@@ -119,9 +120,6 @@ class Admission(Generic[Who]):
 
     def __len__(self) -> int:
         return len(self._all)
-
-    def __contains__(self, who: object) -> bool:
-        return who in self._all
 
     def all(self) -> list[Who]:
         """The strangers, in the order in which they came."""
