@@ -7,6 +7,7 @@ took and how it ended. Exit status 1 if one failed. Here nothing is measured: si
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import random
 import sqlite3
@@ -290,10 +291,7 @@ def crowd(clients: int) -> str:
         process = hs.start("server", "tasks.in", "--port", "0", "--connect-file", "c.json")
         assert process.stderr is not None
         try:
-            while not (folder / "c.json").exists():
-                if process.poll() is not None:
-                    raise Failed(process.stderr.read().decode()[-_TAIL:])
-                time.sleep(0.02)
+            _wait_for(folder / "c.json", process)
             before = _resident(process.pid)
             status, said = _finish(_start(["-m", "tests.testbed.crowd", str(folder / "c.json"), str(clients)]))
             if status:
@@ -312,6 +310,71 @@ def crowd(clients: int) -> str:
         f"{joined:,} clients welcomed in {seconds} s, {tasks:,} tasks; {each[0]:.0f} KiB and {each[1]:.1f} ms of "
         "the server for each"
     )
+
+
+def flood(connections: int) -> str:
+    """Hostile connections of each kind, each opened again when it is closed; a command asks how the server is.
+
+    It is answered within 2 s where they come from another address, within 5 s where from its own.
+    """
+    from tests.testbed.flood import KINDS
+
+    told = []
+    with _folder() as folder:
+        hs = Hs(folder)
+        process = hs.start("server", "--forever", "--port", "0", "--connect-file", "c.json")
+        try:
+            _wait_for(folder / "c.json", process)
+            port = str(json.loads((folder / "c.json").read_text())["port"])
+            for kind in KINDS:
+                for source, limit in (("127.0.0.2", 2.0), ("127.0.0.1", 5.0)):
+                    slowest = _slowest([port, str(connections), source, kind], folder / "c.json")
+                    told.append(f"{kind} {source} {slowest:.2f} s")
+                    if slowest > limit:
+                        raise Failed(", ".join(told))
+        finally:
+            process.kill()
+            process.communicate()
+    return ", ".join(told)
+
+
+def _slowest(words: Sequence[str], connect_file: Path) -> float:
+    """The longest of five answers of a server under a flood."""
+    from hypershell.net.asking import Asking
+    from hypershell.net.connectfile import read_connect_file
+    from hypershell.net.dialer import Target
+    from hypershell.net.tls import client_tls
+    from hypershell.proto.session import STATUS
+    from hypershell.proto.visits import decode_answer
+
+    info = read_connect_file(str(connect_file))
+    target = Target(("127.0.0.1",), info.port, info.key, client_tls(pin=info.certificate))
+    hostile = subprocess.Popen(
+        [sys.executable, "-m", "tests.testbed.flood", *words], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
+    times = []
+    try:
+        assert hostile.stdout is not None
+        if hostile.stdout.readline() != "up\n":
+            raise Failed("the flood did not begin")
+        for number in range(5):
+            begin = time.monotonic()
+            with Asking(target, f"soak {number}", STATUS, decode_answer) as asking:
+                asking.connect()
+            times.append(time.monotonic() - begin)
+    finally:
+        hostile.kill()
+        hostile.communicate()
+    return max(times)
+
+
+def _wait_for(path: Path, process: subprocess.Popen[bytes]) -> None:
+    """Until a server has written its connect file."""
+    assert process.stderr is not None
+    while not path.exists():
+        if process.poll() is not None:
+            raise Failed(process.stderr.read().decode()[-_TAIL:])
+        time.sleep(0.02)
 
 
 def time_limits(wheel: str) -> Callable[[int], str]:
@@ -372,6 +435,7 @@ CHECKS: Sequence[Check] = (
     Check("submit", "lines of one FILE", 1_000_000, 10_000, submitted),
     Check("export", "export to HDF5 and import", 1_000_000, 5_000, export_rows),
     Check("crowd", "clients over TLS at once", 2_000, 20, crowd),
+    Check("flood", "hostile connections that come again", 2_000, 50, flood),
     Check("hosts", "hosts crash or are cut off under MPI", 5, 1, lost_hosts),
     Check("signals", "two signals to an MPI job", 500, 4, two_signals),
     Check("short", "few descriptors under load", 120, 6, short_of_descriptors),

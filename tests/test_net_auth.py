@@ -7,11 +7,15 @@ import hmac
 import io
 import os
 import pickle
+import subprocess
 import traceback
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from hypershell.apps.find_key import BETTER, find_key
+from hypershell.config import Config
 from hypershell.errors import ConfigError
 from hypershell.keys import check_key
 from hypershell.net.auth import Key, generate_key, key_from_stream, read_key_file
@@ -29,7 +33,7 @@ def private(path: Path, content: str | bytes, mode: int = 0o600) -> str:
 
 def test_a_key_proves_and_does_not_show() -> None:
     key = Key(SECRET)
-    assert key.prove(b"x") == hmac.digest(SECRET.encode(), b"x", "sha256")
+    assert key.prove(b"x") != hmac.digest(SECRET.encode(), b"x", "sha256"), "a typed key is stretched"
     assert key.reveal() == SECRET
     for text in (repr(key), str(key), f"{key}", repr([key]), repr({"k": key})):
         assert SECRET not in text
@@ -64,6 +68,54 @@ def test_generated_keys_have_256_bits_and_typed_ones_may_be_weak() -> None:
     first, second = generate_key(), generate_key()
     assert first != second and len(bytes.fromhex(first.reveal())) == 32
     assert not first.weak and Key("sixteen-letters.").weak
+
+
+def test_a_guess_at_a_typed_key_costs_a_scrypt_and_a_random_one_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both sides see from the key itself which it is; each process pays once."""
+    paid: list[dict[str, Any]] = []
+    whole = hashlib.scrypt
+
+    def scrypt(password: bytes, **cost: Any) -> bytes:
+        paid.append(cost)
+        return whole(password, **cost)
+
+    monkeypatch.setattr(hashlib, "scrypt", scrypt)
+    random = generate_key()
+    assert random.prove(b"x") == hmac.digest(random.reveal().encode(), b"x", "sha256") and paid == []
+    for text in ("sixteen-letters.", SECRET, "A" * 64, "0" * 63):
+        key = Key(text)
+        assert paid == [], "not before it is needed"
+        first = key.prove(b"x")
+        assert key.prove(b"x") == first == Key(text).prove(b"x") != hmac.digest(text.encode(), b"x", "sha256")
+        assert len(paid) == 2 and all(one["n"] * one["r"] * 128 == 32 << 20 for one in paid)
+        paid.clear()
+
+
+def test_a_library_without_scrypt_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbidden(*_: object, **__: object) -> bytes:
+        raise ValueError("unsupported")
+
+    monkeypatch.setattr(hashlib, "scrypt", forbidden)
+    generate_key().stretch()
+    with pytest.raises(ConfigError, match=r"no scrypt .* openssl rand -hex 32") as caught:
+        Key(SECRET).stretch()
+    assert SECRET not in str(caught.value)
+
+
+@pytest.mark.parametrize(("length", "lines"), [(16, 1), (31, 1), (32, 0)])
+def test_a_short_key_is_warned_of_once_with_a_line_that_makes_a_better_one(
+    length: int, lines: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The line is run, and what it makes is a random key."""
+    path = private(tmp_path / "key", "k" * length)
+    found = find_key(Config.load("server", {}, environ={}), path)
+    assert found is not None and found.weak is bool(lines)
+    said = [one for one in caplog.messages if "key is short" in one]
+    assert len(said) == lines and all(BETTER in one for one in said)
+    command = BETTER.partition(", then")[0].replace("KEYFILE", "better")
+    subprocess.run(["/bin/sh", "-c", command], cwd=tmp_path, check=True)
+    better = read_key_file(str(tmp_path / "better"))
+    assert not better.weak and better.prove(b"x") == hmac.digest(better.reveal().encode(), b"x", "sha256")
 
 
 def test_a_key_file(tmp_path: Path) -> None:

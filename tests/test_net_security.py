@@ -29,7 +29,8 @@ from hypershell.proto.codec import decode_client, encode
 from hypershell.proto.framing import HANDSHAKE, HANDSHAKE_LIMIT, MAX_FRAME, MESSAGE, Frame, FrameDecoder, frame
 from hypershell.proto.messages import Hello, Leave, Output, OutputTaken, Results
 from hypershell.transport import SERVER, Cut, Lost
-from tests.testbed.net import KEY, Net, client_side, hello, net, server_side, welcome
+from tests.testbed.flood import KINDS, Flood, first_word
+from tests.testbed.net import KEY, LONG, Net, client_side, hello, net, server_side, welcome
 from tests.testbed.relay import Relay
 
 
@@ -476,15 +477,40 @@ class Bare(Raw):
 
 
 def test_peers_that_say_nothing_shut_nobody_out(wire: Net) -> None:
-    """Slow loris: more silent connections than there are places; a client gets in among them."""
-    limits = Limits(strangers=8, young=0.05, handshake=60.0, linger=0.0)
+    """Slow loris: more silent connections than an address has places; a client gets in among them."""
+    limits = Limits(strangers=16, handshake=60.0, young=0.06, linger=0.0)
     with net(secure=wire.secure, limits=limits) as crowded:
         silent = [socket.create_connection(("127.0.0.1", crowded.port)) for _ in range(40)]
-        crowded.until(lambda: crowded.listener.strangers == 8)
+        crowded.until(lambda: crowded.listener.rejected == 32)
+        assert crowded.listener.strangers == 8, "half of the places"
+        assert len(crowded.listener._door.strangers) == 0, "and no handshake has begun"
         crowded.join("honest")
-        assert crowded.listener.rejected > 0
         for sock in silent:
             sock.close()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("source", ["127.0.0.2", "127.0.0.1"])
+def test_a_flood_keeps_nobody_out(source: str, kind: str) -> None:
+    """From another address a client is in after a few turns, from its own soon; turns are counted, not seconds."""
+    with net(limits=Limits(strangers=128, handshakes=24, young=0.5, linger=0.0)) as wire:
+        flood = Flood(wire.port, 200, source, first_word(kind))
+        wire.until(lambda: flood.turn(0) or flood.opened > 250)
+        patience = Patience(reconnect=0.0, linger=0.0, busy=LONG, hung_up=LONG, shortest=0.01, longest=0.05)
+        dialer = wire.dial("honest", patience=patience)
+        turns = 0
+
+        def is_in() -> bool:
+            nonlocal turns
+            turns += 1
+            flood.turn(0)
+            return dialer.connected
+
+        wire.until(is_in)
+        assert wire.listener.strangers <= 128 and len(wire.listener._door.strangers) <= 24
+        if source == "127.0.0.2":
+            assert turns < 60 and dialer._rounds == 0, "at the first attempt"
+        flood.close()
 
 
 def test_a_byte_now_and_then_does_not_keep_a_stranger(wire: Net) -> None:

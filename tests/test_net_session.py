@@ -197,6 +197,9 @@ def test_another_version_is_refused_by_name() -> None:
     assert f"client speaks protocol {PROTOCOL_VERSION + 1} (hypershell 9.9), we speak" in str(refusal)
     later = msgspec.msgpack.encode([1, PROTOCOL_VERSION + 1, "9.9", "client", "me", 0, nonce(), "new", [1, 2]])
     assert refused(server(), Frame(HANDSHAKE, later)).code == s.Code.VERSION
+    older = s.Greet(6, "0.6", s.CLIENT, "me", 0, nonce())
+    refusal = refused(server(), Frame(HANDSHAKE, msgspec.msgpack.encode(older)))
+    assert "client speaks protocol 6 (hypershell 0.6), we speak" in str(refusal), "not a wrong key"
     challenge = s.Challenge(PROTOCOL_VERSION - 1, "0.1", nonce())
     refusal = refused(client(), Frame(HANDSHAKE, msgspec.msgpack.encode(challenge)))
     assert "server speaks protocol" in str(refusal) and "same version on both" in str(refusal)

@@ -484,24 +484,43 @@ def test_a_role_that_nobody_serves_is_refused(wire: Net) -> None:
 
 
 def test_a_storm_of_200_clients() -> None:
-    """All at once, with places for 16 strangers: the kernel holds the others, and all get in."""
-    with net(limits=Limits(strangers=16, handshake=60.0, young=60.0, linger=0.0)) as wire:
+    """All at once, with 16 handshakes at a time: the others wait, nobody is turned away, and all get in."""
+    with net(limits=Limits(handshakes=16, handshake=60.0, young=60.0, linger=0.0)) as wire:
         dialers = [wire.dial(f"client {number}", patience=STUBBORN) for number in range(200)]
         for number, dialer in enumerate(dialers):
             dialer.send(SERVER, hello(f"client {number}"))
-        most = 0
+        most = served = 0
 
         def all_in() -> bool:
-            nonlocal most
+            nonlocal most, served
             most = max(most, wire.listener.strangers)
+            served = max(served, len(wire.listener._door.strangers))
             return sum(isinstance(d.message, Hello) for d in wire.got) == 200
 
         wire.until(all_in)
         assert len(wire.listener) == 200 and wire.listener.rejected == 0
-        assert 1 < most <= 16
+        assert 1 < served <= 16 < most <= 200
         for peer in sorted({delivery.peer for delivery in wire.got}):
             wire.listener.send(peer, welcome())
         wire.until(lambda: all(wire.heard[dialer] for dialer in dialers))
+
+
+def test_a_server_that_hangs_up_before_it_lets_us_in_is_tried_again() -> None:
+    """It may have too many strangers; a client that would wait for no server at all still gets in."""
+    with net() as wire, socket.create_server(("127.0.0.1", 0)) as rude:
+        calls = 0
+
+        def target() -> Target:
+            nonlocal calls
+            calls += 1
+            return wire.target(port=rude.getsockname()[1]) if calls == 1 else wire.target()
+
+        dialer = wire.dial(target=target)
+        rude.setblocking(False)
+        wire.poller.add(rude.fileno(), lambda: rude.accept()[0].close())
+        wire.until(lambda: dialer.connected)
+        wire.poller.remove(rude.fileno())
+        assert calls == 2 and dialer.connections == 1
 
 
 def test_no_more_peers_than_allowed_and_those_who_wait_get_in_later() -> None:

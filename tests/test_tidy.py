@@ -24,7 +24,7 @@ LEVEL = {name: level for level, names in enumerate(LAYERS, 1) for name in names}
 #: Modules that decide, and so neither block, nor tell time, nor draw, nor read or write.
 PURE = ["core", "proto", "executor/machine.py", "executor/vocabulary.py", "executor/held.py", "executor/ladder.py",
         "executor/packing.py", "executor/unconfirmed.py", "executor/unseen.py", "executor/headroom.py",
-        "executor/reports.py",
+        "executor/reports.py", "net/admission.py",
         "units.py", "tags.py", "lines.py", "ostext.py", "template.py", "shellplaces.py", "shellwords.py",
         "cmdplaces.py", "errors.py"]  # fmt: skip
 PURE_IMPORTS = {"__future__", "collections", "collections.abc", "dataclasses", "enum", "functools", "heapq",

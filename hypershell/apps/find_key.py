@@ -12,7 +12,10 @@ if TYPE_CHECKING:
     from hypershell.config import Config
     from hypershell.net.auth import Key
 
-__all__ = ["find_key"]
+__all__ = ["BETTER", "find_key"]
+
+#: Makes a better key than one that was typed.
+BETTER = "(umask 77; openssl rand -hex 32 >KEYFILE), then --auth-file KEYFILE on both sides"
 
 log = logging.getLogger("hypershell.net")
 
@@ -21,12 +24,21 @@ _PLACEHOLDER = "<not-secure>"
 
 
 def find_key(config: Config, auth_file: str | None) -> Key | None:
-    """The key by option, file, variable or configuration; None where there is none.
+    """The key by option, file, variable or configuration; None where there is none. A short one is warned of.
 
     Raises:
         UsageError: a key on the command line that cannot be one.
         ConfigError: the same from elsewhere, or a file that others may read.
     """
+    key = _find(config, auth_file)
+    if key is not None and key.weak:
+        log.warning(
+            "The key is short: whoever takes the place of the server may guess it in the end. Better: %s", BETTER
+        )
+    return key
+
+
+def _find(config: Config, auth_file: str | None) -> Key | None:
     from hypershell.net.auth import Key, key_from_stream, read_key_file
 
     if auth_file is not None and config.which("server.auth").layer != "cli":
@@ -45,8 +57,4 @@ def find_key(config: Config, auth_file: str | None) -> Key | None:
         if origin.layer == "cli":
             raise UsageError(f"argument -k/--auth: {error}") from None
         raise ConfigError(f"{origin}: server.auth: {error}") from None
-    if key.weak:
-        log.warning(
-            "The key is short: who records a connection might guess it (hs makes good ones: --connect-file)"
-        )
     return key

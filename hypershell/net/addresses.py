@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from hypershell.errors import TransportError
 from hypershell.ostext import raw_of
 
-__all__ = ["Address", "advertised", "bind", "is_loopback", "numeric", "resolve", "shown"]
+__all__ = ["Address", "advertised", "bind", "is_loopback", "numeric", "origin", "resolve", "shown"]
 
 #: Connections that the kernel holds for us.
 _BACKLOG = 4096
@@ -137,6 +137,22 @@ def _outward(family: int) -> list[str]:
 def is_loopback(host: str) -> bool:
     """Whether `host`, a name or number, is this machine only."""
     return host.lower() == "localhost" or host == "::1" or host.startswith("127.")
+
+
+def origin(host: str) -> str:
+    """What counts as one place that connections come from: an IPv4 address, the network of an IPv6 one.
+
+    Whoever has one IPv6 address commonly has all of its /64.
+    """
+    if ":" not in host:
+        return host
+    try:
+        packed = socket.inet_pton(socket.AF_INET6, host.partition("%")[0])
+    except OSError:
+        return host
+    if packed[:12] == bytes(10) + b"\xff\xff":
+        return socket.inet_ntop(socket.AF_INET, packed[12:])
+    return socket.inet_ntop(socket.AF_INET6, packed[:8] + bytes(8))
 
 
 def numeric(host: str, port: int) -> list[Address] | None:

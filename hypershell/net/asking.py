@@ -26,7 +26,7 @@ class Asking:
         self._poller = Poller()
         self._found: deque[Any] = deque()
         self._target = target
-        rules = Patience(reconnect=0.0, connect=patience, handshake=patience, first=0.0)
+        rules = Patience(reconnect=0.0, connect=patience, handshake=patience, hung_up=patience, first=0.0)
         self._end = Dialer(self._poller, lambda: target, ident, role=role, decode=decode, patience=rules)
 
     def __enter__(self) -> Asking:

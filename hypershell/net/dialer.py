@@ -77,6 +77,8 @@ class Patience(Struct, frozen=True):
     """Without anything to say for this long, a sign of life is sent."""
     busy: float = 600.0
     """For a server that is there and has no room for us, from the start."""
+    hung_up: float = 15.0
+    """For a server that hangs up before it has let us in, from the start: it may have too many at its door."""
     silence: float = 60.0
     """A server that is not heard of for this long is lost."""
     shortest: float = 0.2
@@ -130,7 +132,8 @@ class Dialer:
         """The server has let us in."""
         self._due: float | None = clock() + delay
         """When the pause, or the time of a handshake, is over; None: nothing is to be done any more."""
-        self._until = clock() + delay + self._patience.first
+        self._begun = clock() + delay
+        self._until = self._begun + self._patience.first
         self._rounds = 0
         self._rejections = 0
         self.pause = 0.0
@@ -266,12 +269,16 @@ class Dialer:
     def _begin_round(self, now: float) -> bool:
         self._final = False
         try:
-            self._target = self._find()
+            found, known = self._find(), self._target
+            if known is not None and known.key == found.key:
+                found = found._replace(key=known.key)  # it is stretched already
+            self._target = found
         except HyperShellError as error:
             self._reason, self._final = str(error), True
             self._round_over(now)
             return False
         target = self._target
+        target.key.stretch()  # before the server waits for it
         try:
             self._round = Round(self._poller, target.hosts, target.port, self._patience.connect, self._wake)
         except (OSError, RuntimeError) as error:  # no descriptor or thread to look names up
@@ -389,6 +396,8 @@ class Dialer:
             self._drop(f"rejected: {error}", now, final=not passing)
         except TransportError as error:
             self._deliver(connection, now)
+            if not self._in and self.connections == 0 and not isinstance(error, TlsError):
+                self._until = max(self._until, self._begun + self._patience.hung_up)
             self._drop(str(error), now, final=isinstance(error, TlsError))
         else:
             self._ready = self._ready or connection.more

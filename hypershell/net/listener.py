@@ -1,11 +1,12 @@
 """The server's end over TCP: takes connections in, lets authenticated peers through, tells their loss.
 
-Nobody waits for anybody: a stranger has a deadline, a place among few, and a few KiB; a peer that does not read has
-a bounded queue. The peers of role ``client`` are those of ``poll``; other roles come out of ``visits``.
+Nobody waits for anybody: a stranger has a deadline, a place (``door``) and a few KiB; a peer that does not read has
+a bounded queue. The peers of role ``client`` are those of ``poll``; those of other roles come out of ``visits``.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import secrets
 import socket
@@ -20,7 +21,7 @@ from hypershell.errors import ProtocolError, TransportError
 from hypershell.net.addresses import advertised
 from hypershell.net.auth import Key
 from hypershell.net.connection import Connection
-from hypershell.net.door import Door
+from hypershell.net.door import Caller, Door
 from hypershell.net.link import Link
 from hypershell.net.parting import Parting
 from hypershell.net.quiet import Quiet
@@ -54,12 +55,14 @@ _TLS_HERE = "this server speaks TLS: --no-tls must be said on both sides, or on 
 class Limits(Struct, frozen=True):
     """Bounds of a listener; times in seconds."""
 
-    strangers: int = 128
-    """Connections that are not authenticated yet, at a time; more wait in the kernel."""
-    young: float = 2.0
-    """A stranger of this age gives way to a newcomer when there are too many."""
+    strangers: int = 4096
+    """Connections that are not authenticated yet, at a time; at most a quarter of the descriptors."""
+    handshakes: int = 256
+    """Strangers at a time whose handshake has begun; the others wait for their turn."""
+    young: float = 1.5
+    """A handshake of this age gives way to another one of its address; in a flood most do so at a sixth of it."""
     handshake: float = 10.0
-    """From accepting to authentication."""
+    """From accepting to authentication, without the time in which a stranger waits for its turn."""
     peers: int = 20_000
     beat: float = 10.0
     """Without anything to say for this long, a sign of life is sent."""
@@ -119,6 +122,7 @@ class Listener:
         self.port = int(sockets[0].getsockname()[1])
         self.limits = limits or Limits()
         self._poller = poller
+        key.stretch()
         self._prove = key.prove
         self._tls = tls
         self._binding = Binding.none() if tls is None else Binding(True, tls.digest)
@@ -141,8 +145,9 @@ class Listener:
         self._door = Door(
             poller,
             sockets,
-            self._quiet,
+            Quiet(_log, clock=clock),  # its lines are not lost among those about strangers
             most=self.limits.strangers,
+            served=self.limits.handshakes,
             young=self.limits.young,
             patience=self.limits.handshake,
             make=self._make,
@@ -271,7 +276,7 @@ class Listener:
     @property
     def strangers(self) -> int:
         """Connections that are not let in yet."""
-        return len(self._door.strangers)
+        return len(self._door)
 
     # -- what comes in -----------------------------------------------------------------------------------
 
@@ -351,24 +356,32 @@ class Listener:
         before = self._clients.get(peer.ident) if peer.role == CLIENT else None
         if before is not None:
             self._lose(before.connection, "it came back over a new connection")
+        caller = self._door.let_in(connection)
         guest = _Guest(self._next, connection, peer)
         self._next += 1
-        where = self._door.strangers.pop(connection, "")
         self._guests[guest.number] = self._by_connection[connection] = guest
         if peer.role == CLIENT:
             self._clients[peer.ident] = guest
         self.admitted += 1
-        _log.debug("Peer %d from %s is %s %s", guest.number, where, peer.role, peer.ident)
+        _log.debug("Peer %d, %s, is %s %s", guest.number, _from(caller), peer.role, peer.ident)
         return guest
 
     # -- turning away and losing -------------------------------------------------------------------------
 
-    def _send_away(self, connection: Connection, late: bool) -> None:
+    def _send_away(self, caller: Caller, late: bool) -> None:
         """A stranger is too slow, or has to give way."""
+        code, reason = Code.BUSY, "too many connections that are not authenticated"
         if late:
-            self._refuse(connection, Code.LATE, f"not authenticated within {self.limits.handshake:g} seconds")
-        else:
-            self._refuse(connection, Code.BUSY, "too many connections that are not authenticated")
+            code, reason = Code.LATE, f"not authenticated within {self.limits.handshake:g} seconds"
+        if caller.connection is not None:
+            self._refuse(caller.connection, code, reason)
+            return
+        self.rejected += 1
+        self._quiet.log(logging.WARNING, "Rejected %s: %s", _from(caller), reason)
+        with contextlib.suppress(OSError):
+            if self._tls is None:  # nothing can be said before the TLS handshake is over
+                caller.sock.send(reject_frame(code, reason))
+        caller.sock.close()
 
     def _refuse(self, connection: Connection, code: int, reason: str) -> None:
         """It is told why, and gone."""
@@ -418,7 +431,7 @@ class Listener:
 
     def _forget(self, connection: Connection) -> _Guest | None:
         """Strike it from all lists; the guest that it was."""
-        self._door.strangers.pop(connection, None)
+        self._door.forget(connection)
         self._ready.pop(connection, None)
         self._dirty.pop(connection, None)
         guest = self._by_connection.pop(connection, None)
@@ -433,7 +446,7 @@ class Listener:
         guest = self._by_connection.get(connection)
         if guest is not None:
             return f"{guest.peer.role} {guest.number} ({guest.peer.ident})"
-        return f"connection from {self._door.strangers.get(connection, 'somewhere')}"
+        return _from(self._door.strangers.get(connection))
 
     # -- signs of life -----------------------------------------------------------------------------------
 
@@ -453,3 +466,8 @@ class Listener:
                     connection.beat(now)
                 except TransportError as error:
                     self._lose(connection, str(error))
+
+
+def _from(caller: Caller | None) -> str:
+    """A stranger, for log lines."""
+    return f"connection from {'somewhere' if caller is None else caller.where}"
