@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from hypershell.errors import ExitStatus
+from hypershell.ostext import one_line
 
 __all__ = ["main"]
 
@@ -38,11 +40,12 @@ def _info(argv: list[str]) -> int:
 
 
 def _field(task: dict[str, Any], field: str, form: str | None) -> str:
-    """The value alone; text is exactly what is stored."""
+    """The value alone; text is exactly what is stored, but on a terminal one line."""
     from hypershell.apps.formats import tags_text, value_text
     from hypershell.apps.one import value_as
 
     value = task[field]
     if form in ("json", "yaml"):
         return value_as(value, form)
-    return (tags_text(value) if isinstance(value, dict) else value_text(value)) + "\n"
+    text = tags_text(value) if isinstance(value, dict) else value_text(value)
+    return (one_line(text) if sys.stdout.isatty() else text) + "\n"

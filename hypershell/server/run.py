@@ -29,7 +29,7 @@ from hypershell.data.store import Fenced, Refused, describe_run
 from hypershell.data.writer import Plan, Writer, WriterLike
 from hypershell.errors import InputError, UsageError
 from hypershell.ids import IdSource
-from hypershell.ostext import escaped, joined, quoted, to_bytes
+from hypershell.ostext import escaped, joined, one_line, quoted, to_bytes
 from hypershell.proto.messages import ClientSettings
 from hypershell.proto.visits import Status
 from hypershell.reactor import Part, Poller
@@ -241,11 +241,11 @@ class Run:
             line = None  # the tasks are another server's, which tells how they end; or nothing was begun
         for told in (self.server.losses.line(), set_aside_line(*self._scheduler.set_aside()), line):
             if told is not None:
-                sys.stderr.write(f"hs: {escaped(told)}\n")
+                sys.stderr.write(f"hs: {one_line(told)}\n")
         if lost:
             sys.stderr.write(
-                f"hs: no space left for the rest of what tasks printed to {' and '.join(lost)}; it is lost, "
-                "their results are not\n"
+                f"hs: no space left for the rest of what tasks printed to {one_line(' and '.join(lost))}; "
+                "it is lost, their results are not\n"
             )
             return 5
         return exit_status(finish, complete, self._settings.allow_failures, self.server.was_interrupted)
