@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Any
 
-from hypershell.transport import SERVER, Delivery
+from hypershell.transport import SERVER, Delivery, Lost
 
 __all__ = ["LoopbackEnd", "loopback"]
 
@@ -20,16 +20,19 @@ class LoopbackEnd:
         self._inbox = inbox
         self._outbox = outbox
         self._peer = peer
+        self._dropped = False
 
     def poll(self) -> list[Delivery]:
         inbox, peer = self._inbox, self._peer
         taken = []
         while inbox:
             taken.append(Delivery(peer, inbox.popleft()))
+        if self._dropped:
+            return [one for one in taken if isinstance(one.message, Lost)]
         return taken
 
     def send(self, peer: int, message: Any) -> None:
-        if peer == self._peer:
+        if peer == self._peer and not self._dropped:
             self._outbox.append(message)
 
     def flush(self) -> bool:
@@ -43,6 +46,14 @@ class LoopbackEnd:
 
     def silence(self, peer: int) -> float | None:
         return None
+
+    def drop(self, peer: int, reason: str) -> None:
+        """Both sides hear of it."""
+        if peer == self._peer and not self._dropped:
+            self._dropped = True
+            self._inbox.clear()
+            self._inbox.append(Lost(reason))
+            self._outbox.append(Lost(reason))
 
     def close(self) -> None:
         self._inbox.clear()

@@ -54,6 +54,11 @@ class Several:
         number, place = divmod(peer, len(self._ends))
         return self._ends[place].silence(number)
 
+    def drop(self, peer: int, reason: str) -> None:
+        """Passed on."""
+        number, place = divmod(peer, len(self._ends))
+        self._ends[place].drop(number, reason)
+
     def close(self) -> None:
         """Close all; idempotent."""
         for end in self._ends:

@@ -59,5 +59,8 @@ class Endpoint(Protocol):
     def silence(self, peer: int) -> float | None:
         """Seconds since `peer` was last heard of; None where that is not measured."""
 
+    def drop(self, peer: int, reason: str) -> None:
+        """Give up a peer that said what no correct one says: it hears nothing more, and its loss is delivered."""
+
     def close(self) -> None:
         """Release everything; idempotent."""

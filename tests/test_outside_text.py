@@ -28,11 +28,10 @@ from hypershell.server.startup import Rank, report
 from tests.test_log import Captured, logger, stderr  # noqa: F401 - fixtures
 from tests.test_query import fill
 from tests.testbed.cli import Hs
+from tests.testbed.hostile import FORGED, HOSTILE, OBEYED
 
-FORGED = "2026-01-01 00:00:00.000 host CRITICAL [hypershell] all is lost"
-#: Everything that ends a line somewhere, or is obeyed by a terminal; a lone half is a byte that is not UTF-8.
-HOSTILE = f"a\n{FORGED}\r\n\x1b]0;title\x07\x1b[2J\x9b31m\u2028{FORGED}\u202e\u2066\x85\x0b\udc9b\ud800"
-OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+#: With a byte that is not UTF-8, and half of a pair.
+BYTES = HOSTILE + "\udc9b\ud800"
 
 
 def test_a_part_of_a_line() -> None:
@@ -60,10 +59,10 @@ def test_no_message_is_more_than_a_line(style: str, stderr: Captured, tmp_path: 
     setup(LogSettings(style=name, format=layout, file=str(path), file_style=name, file_format=layout))
     log = logging.getLogger("hypershell.server")
     for number in range(3):
-        log.warning("Client %s: %s", number, HOSTILE)
-        log.warning(HOSTILE)
-    log.error("%s", {"tag": HOSTILE})
-    log.error("%s", ValueError(HOSTILE))
+        log.warning("Client %s: %s", number, BYTES)
+        log.warning(BYTES)
+    log.error("%s", {"tag": BYTES})
+    log.error("%s", ValueError(BYTES))
     for text in (stderr.getvalue(), path.read_text(encoding="utf-8")):
         lines = text.split("\n")
         assert len(lines) == 9 and lines[-1] == "" and len(text.splitlines()) == 8
@@ -74,7 +73,7 @@ def test_no_message_is_more_than_a_line(style: str, stderr: Captured, tmp_path: 
 def test_a_traceback_stands_behind_a_margin(stderr: Captured) -> None:  # noqa: F811
     setup(LogSettings())
     try:
-        raise ValueError(HOSTILE)
+        raise ValueError(BYTES)
     except ValueError:
         logging.getLogger("hypershell").exception("failed")
     first, *rest, last = stderr.getvalue().split("\n")
@@ -144,11 +143,10 @@ def hostile(hs: Hs) -> Hs:
     """A database in which each text that comes from outside is hostile."""
     hs.db.parent.mkdir(parents=True)
     fill(hs.db)
-    text = HOSTILE.replace("\udc9b", "").replace("\ud800", "")
     with sqlite3.connect(hs.db) as link:
         for column in ("args", "command", "error", "submit_host", "server_host", "client_host", "outpath"):
-            link.execute(f"UPDATE task SET {column} = ?", [text])
-        link.execute("UPDATE task SET tag = ?", [json.dumps({"a": text})])
+            link.execute(f"UPDATE task SET {column} = ?", [HOSTILE])
+        link.execute("UPDATE task SET tag = ?", [json.dumps({"a": HOSTILE})])
     link.close()
     return hs
 
@@ -164,23 +162,22 @@ def on_terminal(hs: Hs, *args: str) -> str:
 
 
 def test_lists_and_tasks_on_a_terminal_and_in_a_pipe(hostile: Hs) -> None:
-    text = HOSTILE.replace("\udc9b", "").replace("\ud800", "")
     fields = ["error", "submit_host", "client_host", "args", "tag"]
     for form in ("plain", "table", "csv", "json"):
         shown = on_terminal(hostile, "list", "-l1", "-f", form, *fields)
         assert not OBEYED.search(re.sub("\r+\n", "", shown)), form
         assert form == "csv" or not re.search("(?m)^2026-01-01", shown), form
         if form == "json":
-            assert json.loads(shown.replace("\r\n", "\n"))[0]["error"] == text, "its escapes are those of JSON"
+            assert json.loads(shown.replace("\r\n", "\n"))[0]["error"] == HOSTILE, "its escapes are those of JSON"
     done = subprocess.run(hostile.command("list", "-l1", "--csv", *fields), capture_output=True,
                           env=hostile.environ(), cwd=hostile.folder, timeout=60)  # fmt: skip
     rows = list(csv.reader(io.StringIO(done.stdout.decode(), newline="")))
-    assert rows[1][:4] == [text] * 4, "exact where it is data"
+    assert rows[1][:4] == [HOSTILE] * 4, "exact where it is data"
     key = hostile.run("list", "id", "-l1").out.strip()
-    assert on_terminal(hostile, "info", key, "-x", "error") == one_line(text) + "\r\n"
+    assert on_terminal(hostile, "info", key, "-x", "error") == one_line(HOSTILE) + "\r\n"
     raw = subprocess.run(hostile.command("info", key, "-x", "error"), capture_output=True, env=hostile.environ(),
                          cwd=hostile.folder, timeout=60)  # fmt: skip
-    assert raw.stdout.decode() == text + "\n"
+    assert raw.stdout.decode() == HOSTILE + "\n"
     assert not OBEYED.search(re.sub("\r+\n", "", on_terminal(hostile, "info", key)))
 
 

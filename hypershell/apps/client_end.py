@@ -90,6 +90,10 @@ class ClientEnd:
         """As the connection says."""
         return self._inner.silence(peer)
 
+    def drop(self, peer: int, reason: str) -> None:
+        """Passed on."""
+        self._inner.drop(peer, reason)
+
     def close(self) -> None:
         """Hang up."""
         self._inner.close()

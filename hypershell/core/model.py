@@ -13,6 +13,9 @@ from msgspec import Meta, Struct
 __all__ = [
     "CANCELLED_BY_USER",
     "KEPT_MOST",
+    "KEPT_WINDOW",
+    "OUTPUT_OVERDRAFT",
+    "OUTPUT_WINDOW",
     "TIMED_OUT",
     "UPDATING",
     "WINDOWS_STATUS",
@@ -35,6 +38,15 @@ Size = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 #: Bytes of each stream of a task that come back with its result; a peer that sends more is refused.
 KEPT_MOST = 1 << 20
 KeptBytes = Annotated[bytes, Meta(max_length=KEPT_MOST)]
+#: Bytes of kept output that are not durable yet, at which a client starts no task; each of those that run then may
+#: add those of both its streams.
+KEPT_WINDOW = 16 << 20
+
+#: Bytes of what tasks print that a client may have on their way to the server: it reads no more from its tasks.
+OUTPUT_WINDOW = 1 << 20
+#: Bytes that may come on top: a read that began before, and the unfinished lines of tasks that are stopped. A peer
+#: that sends more is given up.
+OUTPUT_OVERDRAFT = 1 << 20
 
 Scalar: TypeAlias = bool | int | float | str | None
 

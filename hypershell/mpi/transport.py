@@ -30,6 +30,8 @@ __all__ = ["MAX_IN_FLIGHT", "MAX_MESSAGE", "MAX_PER_POLL", "MAX_QUEUED", "MpiCli
 
 #: Messages taken per poll, so that one turn of rank 0 stays short.
 MAX_PER_POLL = 256
+#: Bytes of them: what ranks send without a pause waits with MPI and with its senders, not with us.
+MAX_BYTES_PER_POLL = 16 << 20
 #: Sends that MPI holds at a time for one peer; more wait here, encoded.
 MAX_IN_FLIGHT = 32
 #: Bytes that may wait for one peer; a peer that lets more pile up is given up as lost.
@@ -99,6 +101,8 @@ class _MpiEnd:
         self._lost: list[Delivery] = []
         self._ended: set[int] = set()
         self._excused: set[int] = set()
+        self._dropped: set[int] = set()
+        """Peers that said what no correct one says: nothing of them is heard any more."""
         self._more = False
         self._closed = False
         self._broken = False
@@ -118,6 +122,7 @@ class _MpiEnd:
         taken: list[Delivery] = []
         self._now = self._clock()
         seen = 0
+        room = MAX_BYTES_PER_POLL
         try:
             if self._requests:
                 self._sweep(_SWEEP)
@@ -125,12 +130,16 @@ class _MpiEnd:
                 self._collect(taken)
             iprobe, status, source, tag = self._comm.Iprobe, self._status, self._source, self._tag
             # Both MPIs report a message only in the call after the one that moved it, hence the second probe.
-            while seen < MAX_PER_POLL and (iprobe(source, tag, status) or iprobe(source, tag, status)):
+            while (
+                seen < MAX_PER_POLL
+                and room > 0
+                and (iprobe(source, tag, status) or iprobe(source, tag, status))
+            ):
                 seen += 1
-                self._take(taken)
+                room -= self._take(taken)
         except self._error as error:
             self._failed(error)
-        self._more = seen >= MAX_PER_POLL
+        self._more = seen >= MAX_PER_POLL or room <= 0
         self._look_around()
         if self._lost:
             taken += self._lost
@@ -177,6 +186,16 @@ class _MpiEnd:
     def silence(self, peer: int) -> float | None:
         """Seconds since `peer` was last heard of; None for one that is not here."""
         return self._watch.silence(peer, self._clock())
+
+    def drop(self, peer: int, reason: str) -> None:
+        """Hear nothing more of `peer`, for whom this is the end of its part; MPI goes on with it."""
+        if peer in self._dropped or peer not in self._peers:
+            return
+        self._dropped.add(peer)
+        if peer not in self._excused:
+            self._lost.append(Delivery(peer, Lost(reason)))
+        self._tell_end(peer)
+        self._excused.add(peer)
 
     def close(self) -> None:
         """Say that nothing more will come and wait, asleep, until all peers have said so; then MPI can end.
@@ -270,6 +289,9 @@ class _MpiEnd:
         if out.in_flight < MAX_IN_FLIGHT and not out.queue:  # else it has enough to hear
             self._start(out, peer, self._beat, _TAG_BEAT)
 
+    def _tell_end(self, peer: int) -> None:
+        """A last word to one that is not heard any more."""
+
     def _part(self, peer: int) -> None:
         """A last word to one that was given up and may come to life again."""
 
@@ -304,8 +326,8 @@ class _MpiEnd:
                 out.queued -= len(data)
                 self._start(out, peer, data)
 
-    def _take(self, taken: list[Delivery]) -> None:
-        """Receive the message that the last probe reported."""
+    def _take(self, taken: list[Delivery]) -> int:
+        """Receive the message that the last probe reported; its size."""
         status = self._status
         peer, tag, size = status.Get_source(), status.Get_tag(), status.Get_count(self._byte)
         if self._watch.heard(peer, self._now):
@@ -314,15 +336,16 @@ class _MpiEnd:
         if size <= _WHOLE and waiting is None:
             self._comm.Recv([self._view, size, self._byte], peer, tag)
             self._deliver(peer, tag, self._view[:size], taken)
-            return
+            return size
         buffer = bytearray(size)
         request = self._comm.Irecv([buffer, self._byte], peer, tag)
         if waiting is None:
             if request.Test():
                 self._deliver(peer, tag, memoryview(buffer), taken)
-                return
+                return size
             waiting = self._arriving[peer] = deque()
         waiting.append((request, buffer, tag))
+        return size
 
     def _collect(self, taken: list[Delivery]) -> None:
         """Deliver the long messages that have come in meanwhile, in the order of each peer."""
@@ -347,7 +370,7 @@ class _MpiEnd:
                 taken.append(Delivery(peer, Lost(f"rank {peer} has ended")))
         elif tag != _TAG_MESSAGE:
             self._reject(peer, f"unknown tag {tag}")
-        elif not out.lost:
+        elif not out.lost and peer not in self._dropped:
             try:
                 message = self._decode(data)
             except ProtocolError as error:
@@ -378,6 +401,9 @@ class MpiServerEnd(_MpiEnd):
         """From now on a rank is lost after so many seconds of silence; so is rank 0 for the others."""
         self._watch.allow(silence)
         self._beat = _BEAT.pack(silence, self._world.survives)
+
+    def _tell_end(self, peer: int) -> None:
+        self.send(peer, Bye())
 
     def _part(self, peer: int) -> None:
         self._abandoned.append(self._isend(encode(Bye()), peer, _TAG_MESSAGE))
@@ -412,6 +438,12 @@ class MpiServerEnd(_MpiEnd):
             self._own.send(0, message)
         else:
             super().send(peer, message)
+
+    def drop(self, peer: int, reason: str) -> None:
+        if peer == 0 and self._own is not None:
+            self._own.drop(0, reason)
+        else:
+            super().drop(peer, reason)
 
     def wait_hint(self, now: float) -> float | None:
         if self._own is not None and self._own.wait_hint(now) == 0.0:

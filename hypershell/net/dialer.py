@@ -215,6 +215,14 @@ class Dialer:
         """Not measured here."""
         return None
 
+    def drop(self, peer: int, reason: str) -> None:
+        """Reject the server; we come back later, for it may be another one then."""
+        connection = self._connection
+        if connection is not None and self._in:
+            connection.put(reject_frame(Code.PROTOCOL, reason))
+            connection.leave()
+            self._drop(reason, self._clock(), final=True)
+
     def close(self) -> None:
         """Hang up; the server may do so first (`Patience.linger`), so that our last word arrives. Idempotent."""
         if self._closed:

@@ -23,8 +23,9 @@ from hypershell.errors import HyperShellError, InputError
 from hypershell.ostext import to_bytes
 from hypershell.proto import messages as msg
 from hypershell.reactor import Poller
+from hypershell.server.credit import OutputCredit, Printed
 from hypershell.server.feed import Feed
-from hypershell.server.kept import KeptCredit
+from hypershell.server.kept import KeptCredit, kept_size
 from hypershell.server.losses import Losses
 from hypershell.server.output import OutputPatience, Sink
 from hypershell.server.report import Reporter
@@ -32,7 +33,7 @@ from hypershell.server.signals import DRAIN_FOR, INTERRUPT, ROTATE, STORE_GRACE,
 from hypershell.server.terms import Wishes
 from hypershell.server.visits import Visits
 from hypershell.server.words import words_for
-from hypershell.transport import Delivery, Endpoint, Lost
+from hypershell.transport import Endpoint, Lost
 
 __all__ = ["Server"]
 
@@ -78,6 +79,8 @@ class Server:
         self._waited_for: set[int] = set()
         """Submissions of which each result is committed at once."""
         self.out, self.err = out, err
+        self.credit = OutputCredit()
+        self._printed = Printed(out, err, self.credit, endpoint.drop)
         self.losses = Losses()
         self._poller = poller
         self._scheduler = scheduler
@@ -131,7 +134,7 @@ class Server:
             return True
         self._hear_writer()
         deliveries = self._endpoint.poll()
-        if self._take_output(deliveries):
+        if self._printed.take(deliveries):
             self._pump(now)  # before the results of the same tasks can be recorded: a kill must not lose it
         for peer, message in deliveries:
             if not isinstance(message, msg.Output):
@@ -341,22 +344,15 @@ class Server:
             else:
                 self._tell(ev.FeedOpened())
 
-    def _take_output(self, deliveries: Iterable[Delivery]) -> bool:
-        """Queue what tasks have printed; whether there was any."""
-        found = False
-        for peer, message in deliveries:
-            if isinstance(message, msg.Output):
-                found = True
-                self.out.put(message.out, peer)
-                self.err.put(message.err, peer)
-        return found
-
     def _from_client(self, peer: int, message: object) -> None:
         if isinstance(message, msg.Results):
+            size = kept_size(message.results)
+            if size and self._overdraws_kept(peer, size):
+                return
             self._tell(
                 ev.ResultsReceived(peer, message.results, message.returned, message.leaving, message.room)
             )
-            self._kept.received(peer, message.results, self._seq)
+            self._kept.received(peer, size, self._seq)
             if not self._scheduler.inflight():
                 self._writer.hurry()  # no other result will share the commit, and somebody may wait for this one
         elif isinstance(message, msg.Hello):
@@ -368,11 +364,20 @@ class Server:
             log.debug("Client %s left: %s", peer, message.reason)
             self._tell(ev.ClientLeft(peer))
         elif isinstance(message, Lost):
+            self.credit.lost(peer)
             self.losses.note(peer, self._scheduler.client(peer), message.reason)
             self._early.pop(peer, None)
             self._tell(ev.ClientLost(peer, message.reason, message.outside))
         else:
             log.warning("Client %s sent a message that is not for a server (%s)", peer, type(message).__name__)
+
+    def _overdraws_kept(self, peer: int, size: int) -> bool:
+        """Whether a client sends more kept output than one of ours does; it is given up then."""
+        client = self._scheduler.client(peer)
+        if self._kept.may_send(peer, size, 0 if client is None else client.info.slots):
+            return False
+        self._endpoint.drop(peer, f"it sends {size:,} bytes of kept output although too much of it waits")
+        return True
 
     def _hello(self, peer: int, message: msg.Hello) -> None:
         if message.protocol != msg.PROTOCOL_VERSION:
@@ -499,6 +504,7 @@ class Server:
 
     def taken(self, peer: int, size: int) -> None:
         """Output of `peer` has been written: it may send as much again."""
+        self.credit.taken(peer, size)
         self._endpoint.send(peer, msg.OutputTaken(size))
 
     def _pump(self, now: float) -> None:
@@ -534,7 +540,7 @@ class Server:
             self._writer_told = True
             self._writer.finish(self.finish)
         deliveries = self._endpoint.poll()
-        self._take_output(deliveries)
+        self._printed.take(deliveries)
         for peer, message in deliveries:
             if isinstance(message, msg.Hello):
                 self._endpoint.send(peer, msg.Bye())

@@ -144,6 +144,10 @@ class Tapped:
     def silence(self, peer: int) -> float | None:
         return self._endpoint.silence(peer)
 
+    def drop(self, peer: int, reason: str) -> None:
+        self._waiting.pop(peer, None)
+        self._endpoint.drop(peer, reason)
+
     def close(self) -> None:
         self._endpoint.close()
 

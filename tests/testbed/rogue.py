@@ -29,6 +29,7 @@ class Rogue:
         target = Target(info.addresses, info.port, info.key, client_tls(pin=info.certificate))
         self.info = ClientInfo(ident, "host", 1, 1, "1.0", sys.platform)
         self.heard: list[Any] = []
+        self._was_in = False
         self._poller = Poller()
         self._dialer = Dialer(self._poller, lambda: target, ident, patience=Patience(reconnect=0.0, linger=0.0))
 
@@ -49,16 +50,22 @@ class Rogue:
         """Why the server ended the connection, if it did."""
         return next((message.reason for message in self.heard if isinstance(message, Lost)), None)
 
+    @property
+    def is_gone(self) -> bool:
+        """Whether it was let in and is not there any more."""
+        return self._was_in and not self._dialer.connected
+
     def turn(self) -> None:
         """Send and receive what can be sent and received."""
         self.heard += [delivery.message for delivery in self._dialer.poll()]
         self._dialer.flush()
+        self._was_in |= self._dialer.connected
 
     def until(self, done: Callable[[], Any]) -> None:
         """Take turns until `done`, or the connection has ended."""
         end = time.monotonic() + _PATIENCE
         self.turn()
-        while not done() and self.lost is None:
+        while not done() and self.lost is None and not self.is_gone:
             assert time.monotonic() < end, self.heard
             self._poller.wait(min(1.0, self._dialer.wait_hint(time.monotonic()) or 0.0))
             self.turn()
