@@ -15,7 +15,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hypershell.apps.status import to_lines
@@ -42,6 +42,7 @@ def test_a_part_of_a_line() -> None:
     assert behind_margin(f"a\n{FORGED}") == f"  | a\n  | {FORGED}"
 
 
+@settings(deadline=None)
 @given(st.text(st.characters(codec=None, categories=None)))
 def test_no_text_is_obeyed(text: str) -> None:
     shown = one_line(text)

@@ -6,7 +6,7 @@ import os
 import tracemalloc
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hypershell.core.model import OUTPUT_OVERDRAFT, OUTPUT_WINDOW
@@ -44,6 +44,7 @@ def test_output_that_nobody_takes_keeps_new_clients_out() -> None:
     assert credit.crowded() is None
 
 
+@settings(deadline=None)
 @given(
     st.lists(
         st.tuples(st.sampled_from(STEPS), st.integers(0, 3), st.integers(1, 3)),
@@ -113,10 +114,10 @@ def test_unfinished_lines_of_many_tasks_are_cut_where_nothing_is_taken(caplog: p
 
 
 def test_memory_stays_where_it_is_whatever_a_peer_sends() -> None:
-    credit = OutputCredit()
-    sinks = [Sink(None, name, Poller(), credit.taken) for name in ("stdout", "stderr")]
+    out, err = (Sink(None, name, Poller(), lambda peer, size: None) for name in ("stdout", "stderr"))
     dropped: list[int] = []
-    printed = Printed(*sinks, credit, lambda peer, reason: dropped.append(peer))
+    printed = Printed(out, err, lambda peer, reason: dropped.append(peer))
+    credit = printed.credit
     assert not printed.take([Delivery(1, Leave("done"))])
     tracemalloc.start()
     try:

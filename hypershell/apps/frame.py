@@ -22,7 +22,7 @@ from hypershell.apps.given import Given, add_reserved, command_line_library, onc
 from hypershell.apps.stdout import checked_stdout, is_stdout_closed, silence_stdout
 from hypershell.errors import ExitStatus, HyperShellError, UsageError
 from hypershell.options import COMMANDS, Command, Option, options_of
-from hypershell.ostext import behind_margin
+from hypershell.ostext import behind_margin, printable
 from hypershell.room import lack, limit_behind
 
 if TYPE_CHECKING:
@@ -399,7 +399,7 @@ def _write_traceback(details: str) -> str:
     stamp = time.strftime("%Y%m%d-%H%M%S")
     path = os.path.join(folder, f"exception-{stamp}-{os.getpid()}-{os.urandom(4).hex()}.log")
     with open(path, "x", encoding="utf-8", errors="backslashreplace") as target:
-        target.write(details)
+        target.write(printable(details))
     return path
 
 

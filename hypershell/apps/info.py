@@ -20,17 +20,19 @@ def main(argv: list[str]) -> int:
 
 def _info(argv: list[str]) -> int:
     from hypershell.apps import one
+    from hypershell.apps.captured import Captured
     from hypershell.apps.list import prepare_stdout
     from hypershell.apps.parse_task import parse_info
     from hypershell.apps.streams import print_stream
 
-    settings, _ = parse_info(argv)
+    settings, config = parse_info(argv)
     one.full_form(settings.task_id)
     with one.open_tasks(settings.place, settings.task_id, settings.ignore_partitions) as tasks:
         task = one.read_task(tasks, one.find(tasks, settings.task_id, settings.place), settings.place)
         prepare_stdout()
         if settings.show_stdout or settings.show_stderr:
-            print_stream(tasks, task, "stdout" if settings.show_stdout else "stderr")
+            stream = "stdout" if settings.show_stdout else "stderr"
+            print_stream(tasks, task, stream, Captured.of(config.sites))
             return ExitStatus.SUCCESS
     if settings.extract is not None:
         print(_field(task, settings.extract, settings.info_format), end="")

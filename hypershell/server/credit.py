@@ -63,10 +63,10 @@ class Printed:
     `drop` gives up a client that sends more, with the reason.
     """
 
-    def __init__(self, out: Sink, err: Sink, credit: OutputCredit, drop: Callable[[int, str], None]) -> None:
+    def __init__(self, out: Sink, err: Sink, drop: Callable[[int, str], None]) -> None:
+        self.credit = OutputCredit()
         self._out = out
         self._err = err
-        self._credit = credit
         self._drop = drop
 
     def take(self, deliveries: Iterable[Delivery]) -> bool:
@@ -75,7 +75,7 @@ class Printed:
         for peer, message in deliveries:
             if isinstance(message, Output):
                 found = True
-                if self._credit.came(peer, len(message.out) + len(message.err)):
+                if self.credit.came(peer, len(message.out) + len(message.err)):
                     self._out.put(message.out, peer)
                     self._err.put(message.err, peer)
                 else:  # what it sent before stays: a client of ours may send as much

@@ -23,7 +23,7 @@ from hypershell.errors import HyperShellError, InputError
 from hypershell.ostext import to_bytes
 from hypershell.proto import messages as msg
 from hypershell.reactor import Poller
-from hypershell.server.credit import OutputCredit, Printed
+from hypershell.server.credit import Printed
 from hypershell.server.feed import Feed
 from hypershell.server.kept import KeptCredit, kept_size
 from hypershell.server.losses import Losses
@@ -79,8 +79,7 @@ class Server:
         self._waited_for: set[int] = set()
         """Submissions of which each result is committed at once."""
         self.out, self.err = out, err
-        self.credit = OutputCredit()
-        self._printed = Printed(out, err, self.credit, endpoint.drop)
+        self._printed = Printed(out, err, endpoint.drop)
         self.losses = Losses()
         self._poller = poller
         self._scheduler = scheduler
@@ -364,7 +363,7 @@ class Server:
             log.debug("Client %s left: %s", peer, message.reason)
             self._tell(ev.ClientLeft(peer))
         elif isinstance(message, Lost):
-            self.credit.lost(peer)
+            self._printed.credit.lost(peer)
             self.losses.note(peer, self._scheduler.client(peer), message.reason)
             self._early.pop(peer, None)
             self._tell(ev.ClientLost(peer, message.reason, message.outside))
@@ -502,9 +501,13 @@ class Server:
             else:  # after it had joined before, under the same number
                 self._told.setdefault(change.client, set())
 
+    def crowded(self) -> str | None:
+        """Why no client more can come now."""
+        return self._printed.credit.crowded()
+
     def taken(self, peer: int, size: int) -> None:
         """Output of `peer` has been written: it may send as much again."""
-        self.credit.taken(peer, size)
+        self._printed.credit.taken(peer, size)
         self._endpoint.send(peer, msg.OutputTaken(size))
 
     def _pump(self, now: float) -> None:

@@ -180,7 +180,7 @@ class Run:
         here = Surroundings(self._ids.task, self._ids.submission, self._wall, server.hand_in, self._closing, status)
         server.visits = Visits(source, here)
         source.hold()
-        source.crowded = server.credit.crowded
+        source.crowded = server.crowded
         server.on_ready = source.admit
 
     def _closing(self) -> str | None:
