@@ -63,7 +63,7 @@ class Shape(NamedTuple):
 class Rank:
     """One worker rank: the real machine, virtual processes."""
 
-    __slots__ = ("backoff", "due", "fleet", "free_at", "inbox", "machine", "number")
+    __slots__ = ("backoff", "due", "fleet", "free_at", "inbox", "machine", "number", "soon")
 
     def __init__(self, fleet: Fleet, number: int) -> None:
         self.fleet = fleet
@@ -73,6 +73,7 @@ class Rank:
         self.machine: Machine | None = None
         self.inbox: deque[bytes] = deque()
         self.free_at = 0.0
+        self.soon = True
 
     def hello(self) -> None:
         host = f"node-{self.number // 128}"
@@ -87,6 +88,7 @@ class Rank:
             clock.after(self.fleet.random.random() * self.backoff.wait(clock.now), self._look)
 
     def _look(self) -> None:
+        """Nothing is left where the end of a task made it look before its time."""
         self.backoff.near()
         while self.inbox:
             self._hear(decode_server(self.inbox.popleft()))
@@ -122,6 +124,9 @@ class Rank:
             elif isinstance(action, End):
                 self.machine = None
                 return
+        if machine.expectant != self.soon:
+            self.soon = not self.soon
+            self.backoff.expect(self.soon)
         due = machine.deadline()
         if due is not None and (self.due is None or due < self.due):
             self.due = due
@@ -140,6 +145,7 @@ class Rank:
 
     def _end(self, id: str, start: float) -> None:
         self.fleet.ended()
+        self._look()
         self._tell(Exited(id, 0, start, self.fleet.clock.now))
 
 
@@ -225,6 +231,8 @@ class Fleet:
 
     def silence(self, peer: int) -> float | None:
         return None
+
+    def drop(self, peer: int, reason: str) -> None: ...
 
     def close(self) -> None: ...
 

@@ -3,11 +3,27 @@
 ``mpi`` goes straight to its module: a worker rank must reach MPI without argparse, configuration or help texts.
 """
 
-from __future__ import annotations
-
+import os
 import sys
 
-from hypershell.room import lack
+
+def _leave_current_folder() -> None:
+    """Import nothing from where ``python -m`` looks first; ``hs`` and ``python -P -m`` do not look there.
+
+    To be called before other imports: `os` and `sys` are there already, whatever lies in that folder.
+    """
+    try:
+        here = os.getcwd()
+    except OSError:  # gone, so nothing is in it
+        return
+    if sys.path[:1] == [here]:
+        del sys.path[0]
+
+
+if __name__ == "__main__" and not sys.flags.safe_path:
+    _leave_current_folder()
+
+from hypershell.room import lack  # noqa: E402
 
 __all__ = ["main", "main_cluster"]
 
@@ -81,10 +97,8 @@ def _begin_in_utf8() -> None:
     is_utf8 = sys.getfilesystemencoding() == "utf-8" or sys.flags.utf8_mode
     if is_utf8 or sys.platform == "win32" or not sys.executable:
         return
-    import os
-
     try:
-        os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
+        os.execv(sys.executable, [sys.executable, "-P", "-X", "utf8", *sys.orig_argv[1:]])
     except OSError:  # in an odd place, where only names in that encoding will do
         return
 

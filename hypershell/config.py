@@ -13,14 +13,16 @@ from dataclasses import dataclass
 from cmdkit.config import Configuration, Namespace
 
 from hypershell import values
+from hypershell.checkout import refused_export, refused_key
 from hypershell.configfile import read_toml
 from hypershell.errors import ConfigError
 from hypershell.log import LogSettings
+from hypershell.making import PRIVATE_FOLDER
 from hypershell.options import COMMANDS, ENV_PREFIX, EXPORT_PREFIX, OPTIONS, Option, find_option
 from hypershell.ostext import from_bytes
 from hypershell.site import Sites, find_sites
 
-__all__ = ["Config", "Origin"]
+__all__ = ["Config", "ConfigFile", "Origin"]
 
 _VARIANTS = ("", "_env", "_eval")
 _PATHS = frozenset(f"path{suffix}" for suffix in _VARIANTS)
@@ -38,12 +40,21 @@ class Origin:
         return f"{self.layer}: {self.source}" if self.source else self.layer
 
 
+@dataclass(frozen=True, slots=True)
+class ConfigFile:
+    """A file that was looked for; `state` is ``read``, ``not there``, or ``not read`` with the reason."""
+
+    layer: str
+    path: str
+    state: str
+
+
 class Config:
     """The merged configuration of one command.
 
     `warnings` are lines for the log: unknown keys and variables, files that were passed over; `notes` are of less
     weight: keys without effect.
-    `layers` is the cmdkit object, whose namespaces are the layers as they were read.
+    `layers` is the cmdkit object, whose namespaces are the layers as they were read; `files` tells which they are.
     """
 
     def __init__(self, command: str, sites: Sites, environ: Mapping[str, str]) -> None:
@@ -53,6 +64,7 @@ class Config:
         self._environ = environ
         self.warnings: list[str] = []
         self.notes: list[str] = []
+        self.files: list[ConfigFile] = []
         self._sources: dict[str, str] = {}
         self._env_sources: dict[str, str] = {}
         self._level = next(entry.log_level for entry in COMMANDS if entry.name == command)
@@ -102,6 +114,7 @@ class Config:
                 continue
             name, raw = found
             try:
+                self._check_place(label, key, name, raw)
                 resolved = _resolve(name.removeprefix(key), raw, self._environ)
                 if values.is_null(resolved):
                     return self._built_in(option)
@@ -119,6 +132,27 @@ class Config:
                 return Origin(label, self._source(label, found[0]))
         return Origin("default", "")
 
+    def form(self, key: str) -> tuple[str, object]:
+        """The form of a key that counts (plain, ``_env``, ``_eval``) and its raw value, without computing it.
+
+        Raises `KeyError` for an unknown key.
+        """
+        _by_key(key)
+        found = (self._variant(label, key) for label in self._labels())
+        return next(filter(None, found), (key, None))
+
+    def _check_place(self, label: str, key: str, name: str, raw: object) -> None:
+        """Raises `ValueError` where the form `name` of a key does not count in the file of this layer."""
+        if self._may_be_foreign(label):
+            self._refuse(refused_key(key, name.removeprefix(key), raw))
+
+    def _may_be_foreign(self, label: str) -> bool:
+        return label == "local" and not self.sites.chosen
+
+    def _refuse(self, reason: str) -> None:
+        if reason:
+            raise ValueError(f"a file in the current directory {reason}: put this into {self.sites.user.config}")
+
     def exports(self) -> dict[str, str]:
         """What ``[export]`` and HYPERSHELL_EXPORT_* add to the environment of every task.
 
@@ -134,10 +168,21 @@ class Config:
             for path, value in _leaves(table):
                 name = "_".join(path).upper()
                 try:
+                    if self._may_be_foreign(label):
+                        self._refuse(refused_export(name))
                     result[name] = _exported(name, value)
                 except ValueError as error:
                     raise ConfigError(f"{self._sources[label]}: export.{'.'.join(path)}: {error}") from None
         return result
+
+    def folder_mode(self) -> int | None:
+        """The mode that ``site.mode`` names for the folders of the site; raises `ConfigError`."""
+        mode = self.value("site_mode")
+        return mode if isinstance(mode, int) else None
+
+    def new_folder_mode(self) -> int:
+        """The mode of such a folder that is made now; raises `ConfigError`."""
+        return self.folder_mode() or PRIVATE_FOLDER
 
     def logging(self) -> LogSettings:
         """How to log; raises `ConfigError`."""
@@ -154,6 +199,7 @@ class Config:
             file_level=str(self.value("log_file_level")),
             file_style=str(self.value("log_file_style")),
             file_format=_text(self.value("log_file_format")),
+            folder_mode=self.new_folder_mode(),
         )
 
     def _add(self, label: str, source: str, tree: Mapping[str, object]) -> None:
@@ -164,6 +210,8 @@ class Config:
         tree, refusal = read_toml(path, required=label == "file", guarded=guarded)
         if refusal:
             self.warnings.append(refusal)
+        state = refusal.removeprefix(f"{path}: ") or ("not there" if tree is None else "read")
+        self.files.append(ConfigFile(label, path, state))
         if tree is None:
             return
         _normalize(tree, path)
@@ -245,7 +293,15 @@ def _files(environ: Mapping[str, str], sites: Sites) -> Iterator[tuple[str, str,
     yield "system", sites.system.config, False
     yield "user", sites.user.config, False
     # A file that merely lies where the user happens to be may be a trap; a site that was named is not.
-    yield "local", sites.local.config, not sites.chosen
+    if not _is_same_file(sites.local.config, sites.user.config):  # in the home directory
+        yield "local", sites.local.config, not sites.chosen
+
+
+def _is_same_file(one: str, other: str) -> bool:
+    try:
+        return os.path.samefile(one, other)
+    except (OSError, ValueError):
+        return one == other
 
 
 def _default_layer(level: str) -> dict[str, object]:

@@ -13,4 +13,5 @@ def own_words() -> list[str]:
     """The words before the name of a command."""
     spec = hypershell.__spec__
     archive = getattr(spec.loader, "archive", None) if spec is not None else None
-    return [sys.executable, *(["-m", "hypershell"] if archive is None else [str(archive)])]
+    # Without -P it would import first what somebody left in the current folder.
+    return [sys.executable, "-P", *(["-m", "hypershell"] if archive is None else [str(archive)])]

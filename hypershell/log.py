@@ -18,8 +18,10 @@ from typing import Any, Protocol, TextIO
 
 from hypershell.color import wants_color
 from hypershell.errors import ConfigError
+from hypershell.making import NO_LINK, PRIVATE_FOLDER, make_folder, open_new
 from hypershell.ostext import behind_margin, escaped, in_quotes, one_line
 from hypershell.room import Spare, reason
+from hypershell.trust import followed
 
 __all__ = ["DEVEL", "STYLES", "TRACE", "LogSettings", "rotate", "setup", "share_terminal"]
 
@@ -80,6 +82,8 @@ class LogSettings:
     file_style: str = "system"
     file_format: str | None = None
     app_id: str = ""
+    folder_mode: int = PRIVATE_FOLDER
+    """Permissions of a folder that is made; a file has these without x."""
 
 
 class HasLogFields(Protocol):
@@ -166,7 +170,8 @@ class _Stderr(logging.StreamHandler[TextIO]):
 class _LogFile(logging.FileHandler):
     """Appends to a file that can be rotated; a line that cannot be written is dropped."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, mode: int) -> None:
+        self._permissions = mode
         super().__init__(path, encoding="utf-8", errors="backslashreplace")
         self._spare = Spare(1)  # to rotate when no other descriptor is left
 
@@ -174,6 +179,22 @@ class _LogFile(logging.FileHandler):
         """Close the file."""
         super().close()
         self._spare.give()
+
+    def _open(self) -> Any:  # as of FileHandler, but for the opener
+        return open(
+            self.baseFilename, self.mode, encoding=self.encoding, errors=self.errors, opener=self._descriptor
+        )
+
+    def _descriptor(self, path: str, flags: int) -> int:
+        """The file, made for us alone whatever the umask, where no link of another user leads to it."""
+        real = followed(path)
+        if os.path.exists(path) and not os.path.exists(real):  # a descriptor (/dev/stderr)
+            return os.open(path, flags)
+        flags &= ~os.O_CREAT
+        try:
+            return open_new(real, self._permissions, flags)
+        except FileExistsError:
+            return os.open(real, flags | NO_LINK)
 
     def rotate(self) -> None:
         """Move the file away, if it is still ours, and open a new one; on failure go on with the old one."""
@@ -265,8 +286,8 @@ def _file_handler(values: LogSettings, app_id: str) -> _LogFile:
     name = f"{values.role}-{_hostname()}.log" if values.role else "main.log"
     path = os.path.abspath(values.file or os.path.join(values.directory, name))
     try:
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        handler = _LogFile(path)
+        make_folder(os.path.dirname(path), values.folder_mode)
+        handler = _LogFile(path, values.folder_mode & 0o666)
     except OSError as error:
         raise ConfigError(f"logging.file: cannot open {path}: {error.strerror}") from None
     handler.setLevel(_level(values.file_level))

@@ -39,6 +39,7 @@ class Placed(msgspec.Struct, frozen=True, kw_only=True):
 
     db: str = ""
     server: Address | None = None
+    db_mode: int | None = None
 
     @property
     def place(self) -> Where:
@@ -64,6 +65,9 @@ class RunSettings(Placed, frozen=True, kw_only=True):
     slots: int = 1
     slots_given: bool = False
     template: str = "{}"
+    """Where `quote` is wished, every pattern of it quotes already."""
+    quote: bool = False
+    plain_lines: bool = False
     bundlesize: int | None = None
     bundlewait: float = 5.0
     max_retries: int = 0
@@ -76,6 +80,7 @@ class RunSettings(Placed, frozen=True, kw_only=True):
     capture: bool = False
     keep_output: bool = False
     capture_dir: str = ""
+    site_mode: int | None = None
     idle_timeout: float | None = None
     task_timeout: float | None = None
     ratelimit: float | None = None
@@ -149,6 +154,8 @@ class JoinSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     slots: int = 1
     template: str = "{}"
+    """Where `quote` is wished, every pattern of it quotes already."""
+    quote: bool = False
     client_bundlesize: int | None = None
     client_bundlewait: float | None = None
     delay_start: float = 0.0
@@ -163,6 +170,7 @@ class JoinSettings(msgspec.Struct, frozen=True, kw_only=True):
     errors: str | None = None
     capture: bool = False
     capture_dir: str = ""
+    site_mode: int | None = None
     heartrate: float = 10.0
     reconnect: float = 600.0
     label: tuple[str, ...] = ()
@@ -221,7 +229,11 @@ class ListSettings(OrderedSelection, frozen=True, kw_only=True):
     def is_bare(self) -> bool:
         """Whether nothing was asked for but the tasks."""
         bare = ListSettings(
-            db=self.db, server=self.server, ignore_partitions=self.ignore_partitions, all_rows=self.all_rows
+            db=self.db,
+            server=self.server,
+            db_mode=self.db_mode,
+            ignore_partitions=self.ignore_partitions,
+            all_rows=self.all_rows,
         )
         return self == bare
 
@@ -237,6 +249,9 @@ class SubmitSettings(Placed, frozen=True, kw_only=True):
     is_command: bool = False
     task_file: str | None = None
     expand: str = "{}"
+    """Where `quote_inserted` is wished, every pattern of it quotes already."""
+    quote_inserted: bool = False
+    plain_lines: bool = False
     tag: tuple[str, ...] = ()
     task_group: int = 0
     cores: int | None = None

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from hypershell.errors import HyperShellError
+from hypershell.making import PRIVATE_FOLDER, make_folder
 
 __all__ = ["Site", "SiteError", "Sites", "ensure_directory", "find_sites", "working_directory"]
 
@@ -80,10 +81,13 @@ def find_sites(
     return Sites(system, user, local, default, bool(chosen))
 
 
-def ensure_directory(path: str) -> str:
-    """Make `path` and what is above it where missing, and return it; raises `SiteError`."""
+def ensure_directory(path: str, mode: int = PRIVATE_FOLDER) -> str:
+    """Make `path` and what is above it where missing, each with just this `mode`, and return it.
+
+    Raises `SiteError`.
+    """
     try:
-        os.makedirs(path, exist_ok=True)
+        make_folder(path, mode)
     except OSError as error:
         reason = error.strerror or str(error)
         raise SiteError(f"cannot make directory {path}: {reason} (HYPERSHELL_SITE names another place)") from error

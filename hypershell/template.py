@@ -1,8 +1,9 @@
 """Templates: from the arguments of a task to its command.
 
-Owns the patterns, their errors and the safe placing of arguments into the commands of ``{% %}``. Runs no
-command and reads no file: the executor runs ``commands(args)`` and hands their output to ``expand``. Called by
-the executor (one template per submission) and by whatever checks a template before work begins.
+Owns the patterns and their errors; how text is quoted for its place is the business of ``shellplaces`` and
+``cmdplaces``. Runs no command and reads no file: the executor runs ``commands(args)`` and hands their output to
+``expand``. Called by the executor (one template per submission) and by whatever checks a template before work
+begins.
 """
 
 from __future__ import annotations
@@ -10,14 +11,17 @@ from __future__ import annotations
 import os.path
 import re
 from collections.abc import Callable, Sequence
-from enum import Enum
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
 from hypershell.errors import HyperShellError, UsageError
 from hypershell.ostext import in_quotes
 
-__all__ = ["ExpansionError", "Slot", "Template", "TemplateError"]
+if TYPE_CHECKING:
+    from hypershell.shellplaces import Place, Unsafe
+
+__all__ = ["ExpansionError", "Slot", "Template", "TemplateError", "with_quotes"]
 
 
 class Slot(Struct, frozen=True, gc=False):
@@ -42,20 +46,29 @@ class Template:
     """A template, parsed once and expanded for every task.
 
     ``docs/templates.md`` describes the patterns. Only the template is scanned, never the arguments.
-    `needs_slot` says that it can be expanded only where the task runs.
+    `needs_slot` says that it can be expanded only where the task runs, `quotes` that it is to be expanded there,
+    since it quotes for the shell of that system.
 
-    :raises TemplateError: a pattern that is never closed, or braces that can only be a mistyped pattern.
+    :param windows: the commands are for cmd.exe, not for sh.
+    :raises TemplateError: a pattern that is never closed, braces that can only be a mistyped pattern, or a place
+        where arguments cannot be quoted safely.
     """
 
-    __slots__ = ("_commands", "_parts", "_seams", "needs_slot", "text", "trivial")
+    __slots__ = ("_commands", "_output_places", "_parts", "_seams", "needs_slot", "quotes", "text", "trivial")
 
-    def __init__(self, text: str) -> None:
-        parts, commands = _parse(text)
+    def __init__(self, text: str, *, windows: bool = False) -> None:
+        found = _parse(text)
+        insertions = [one for one in found if not isinstance(one, str)]
         self.text = text
+        self.quotes = any(one.quoted for one in insertions)
+        self.needs_slot = any(isinstance(one.part, _OfSlot) for one in insertions)
+        places = _places(text, found, windows) if self.quotes else {}
+        parts = [one if isinstance(one, str) else _placed(one, places) for one in found]
+        outputs = [one for one in insertions if one.part is None]
         self.trivial = parts == [_all_args]
-        self.needs_slot = any(isinstance(part, _OfSlot) for part in parts)
         self._parts = parts
-        self._commands = commands
+        self._commands = [_parse_command(one.source, one.quoted, windows) for one in outputs]
+        self._output_places = [places.get(one.start) for one in outputs]
         self._seams = _seams(parts)
 
     def commands(self, args: str) -> tuple[str, ...]:
@@ -65,7 +78,7 @@ class Template:
     def expand(self, args: str, outputs: Sequence[str] = (), slot: Slot = _FIRST) -> str:
         """The command of a task.
 
-        :param args: the arguments; they appear as they are.
+        :param args: the arguments; they appear as they are where the pattern does not quote.
         :param outputs: for each of ``commands(args)`` its standard output without blanks at the ends.
         :param slot: where the task runs.
         :raises ExpansionError: an index out of range, a failing ``{= =}``, or another number of outputs.
@@ -76,15 +89,42 @@ class Template:
             raise ExpansionError(
                 f"template {_shown(self.text)}: {len(outputs)} command outputs given, {len(self._commands)} needed"
             )
-        remaining = iter(outputs)
+        remaining = iter(self._quoted(outputs) if self.quotes else outputs)
         return "".join(
             part if isinstance(part, str) else next(remaining) if part is None else part(args, slot)
             for part in self._parts
         )
 
+    def _quoted(self, outputs: Sequence[str]) -> list[str]:
+        both = zip(outputs, self._output_places, strict=True)
+        return [output if place is None else place((output,)) for output, place in both]
+
+
+def with_quotes(text: str) -> str:
+    """The template with ``:q`` in every pattern: what ``-q`` makes of it.
+
+    :raises TemplateError: as of `Template`.
+    """
+    for one in reversed(_parse(text)):
+        if not isinstance(one, str) and not one.quoted:
+            text = f"{text[: one.end]}:q{text[one.end :]}"
+    return text
+
 
 _Pattern = Callable[[str, Slot], str]
 _Part = str | _Pattern | None  # None: the place of a {% %} output
+
+
+class _Insertion(Struct, frozen=True, gc=False):
+    """A pattern. `source` is what stands between its marks, ``:q`` would stand at `end`."""
+
+    part: _Pattern | None
+    start: int
+    end: int
+    source: str
+    quoted: bool = False
+    words: Callable[[str], list[str]] | None = None
+    """Of a slice: what is quoted word by word."""
 
 
 def _all_args(args: str, slot: Slot) -> str:
@@ -148,17 +188,17 @@ _SLOTS = {
 # Possessive repeats (*+): many blanks after a brace must not cost their square.
 _NUMBER = r"[ \t]*+(-?[0-9]{1,18})?[ \t]*+"
 _BRACE = r"\{\{|\}\}|\{"
-_SLOT = r"\{[ \t]*+(slot(?:_count)?)[ \t]*+\}"
-_PATH = r"\{[ \t]*+([./+-]*+)[ \t]*+\}"
-_SLICE = rf"\{{[ \t]*+\[{_NUMBER}(?:(:){_NUMBER}(?::{_NUMBER})?)?\][ \t]*+\}}"
-_MISTYPED = r"\{\[[^}]*+\}?|\{[./+-]++[ \t]*+\}"
+_QUOTED = r"[ \t]*+(:q[ \t]*+)?\}"
+_SLOT = rf"\{{[ \t]*+(slot(?:_count)?){_QUOTED}"
+_PATH = rf"\{{[ \t]*+([./+-]*+){_QUOTED}"
+_SLICE = rf"\{{[ \t]*+\[{_NUMBER}(?:(:){_NUMBER}(?::{_NUMBER})?)?\]{_QUOTED}"
+_MISTYPED = rf"\{{\[[^}}]*+\}}?|\{{[./+-]++{_QUOTED}"
 
 _HINTS = {"{//}": "{.} is the directory", "{/.}": "{/-} is the name without extension"}
 
 
-def _parse(text: str) -> tuple[list[_Part], list[tuple[_Piece, ...]]]:
-    parts: list[_Part] = []
-    commands: list[tuple[_Piece, ...]] = []
+def _parse(text: str) -> list[str | _Insertion]:
+    parts: list[str | _Insertion] = []
     doubled = 0  # how many {{ still wait for their }}
     position = 0
     while brace := re.compile(_BRACE).search(text, position):
@@ -175,50 +215,58 @@ def _parse(text: str) -> tuple[list[_Part], list[tuple[_Piece, ...]]]:
             doubled = max(doubled - 1, 0)
         elif text.endswith("$", 0, start):
             parts.append("{")  # the shell's: ${slot}, ${#}, ${-}
-        elif text.startswith("%", position):
-            body, position = _enclosed(text, start, "%}")
-            commands.append(_parse_command(body))
-            parts.append(None)
-        elif text.startswith("=", position):
-            body, position = _enclosed(text, start, "=}")
-            parts.append(_expression(body))
+        elif text.startswith(("%", "="), position):
+            found, position = _enclosed(text, start)
+            parts.append(found)
         else:
             part, position = _short_pattern(text, start)
             parts.append(part)
     parts.append(text[position:])
-    return [part for part in parts if part != ""], commands
+    return [part for part in parts if part != ""]
 
 
-def _enclosed(text: str, start: int, closing: str) -> tuple[str, int]:
-    end = text.find(closing, start + 2)
-    opening = text[start : start + 2]
+def _enclosed(text: str, start: int) -> tuple[_Insertion, int]:
+    """The command or expression that begins at the brace, and where it ends."""
+    opening, mark = text[start : start + 2], text[start + 1]
+    end, quoted = text.find(mark + "}", start + 2), False
+    if (earlier := text.find(mark + ":q}", start + 2)) >= 0 and (end < 0 or earlier < end):
+        end, quoted = earlier, True
     if end < 0:
-        raise _unusable(text, start, f"{opening} is never closed: expected {closing}")
+        raise _unusable(text, start, f"{opening} is never closed: expected {mark}}}")
     body = text[start + 2 : end].strip()
     if not body:
-        raise _unusable(text, start, f"nothing between {opening} and {closing}")
-    return body, end + 2
+        raise _unusable(text, start, f"nothing between {opening} and {mark}}}")
+    part = _expression(body) if mark == "=" else None
+    return _Insertion(part, start, end + 1, body, quoted), end + (4 if quoted else 2)
 
 
-def _short_pattern(text: str, start: int) -> tuple[_Part, int]:
+def _short_pattern(text: str, start: int) -> tuple[str | _Insertion, int]:
     """The path, slot or slice pattern that begins at the brace, else the brace itself as a literal."""
     path = re.compile(_PATH).match(text, start)
     if path and path[1] in _PATHS:
-        return _PATHS[path[1]], path.end()
+        return _short(_PATHS[path[1]], path, 2), path.end()
     slot = re.compile(_SLOT).match(text, start)
     if slot:
-        return _SLOTS[slot[1]], slot.end()
+        return _short(_SLOTS[slot[1]], slot, 2), slot.end()
     words = re.compile(_SLICE).match(text, start)
     if words and (words[1] or words[2]):
         if words[4] and int(words[4]) == 0:
             raise _unusable(text, start, f"the step of {words[0]} is 0")
-        return (_slice(words) if words[2] else _index(words)), words.end()
+        return _slice(words) if words[2] else _short(_index(words), words, 5), words.end()
     mistyped = re.compile(_MISTYPED).match(text, start)
     if mistyped:
         pattern = mistyped[0]
         hint = f" ({_HINTS[pattern]})" if pattern in _HINTS else ""
         raise _unusable(text, start, f"unknown template pattern {_shown(pattern)[1:-1]}{hint}")
     return "{", start + 1
+
+
+def _short(
+    part: _Pattern, found: re.Match[str], group: int, words: Callable[[str], list[str]] | None = None
+) -> _Insertion:
+    """What a match stands for; `group` holds its ``:q``."""
+    quoted = found[group] is not None
+    return _Insertion(part, found.start(), found.end() - 1, found[0][1:-1], quoted, words)
 
 
 def _unusable(text: str, start: int, reason: str) -> TemplateError:
@@ -238,10 +286,14 @@ def _index(words: re.Match[str]) -> _Pattern:
     return pick
 
 
-def _slice(words: re.Match[str]) -> _Pattern:
-    first, last, step = (int(number) if number else None for number in words.group(1, 3, 4))
+def _slice(found: re.Match[str]) -> _Insertion:
+    first, last, step = (int(number) if number else None for number in found.group(1, 3, 4))
     part = slice(first, last, step)
-    return lambda args, _: " ".join(args.split()[part])
+
+    def words(args: str) -> list[str]:
+        return args.split()[part]
+
+    return _short(lambda args, _: " ".join(words(args)), found, 5, words)
 
 
 # ----------------------------------------------------------------------------------------------------
@@ -301,113 +353,101 @@ def _reason(error: BaseException) -> str:
 
 
 # ----------------------------------------------------------------------------------------------------
+# Quoting
+
+_WAY_OUT = "put the command in a script that takes the line as an argument"
+
+
+def _places(text: str, found: list[str | _Insertion], windows: bool) -> dict[int, Place]:
+    """How what is quoted is written: by the start of each such pattern. The others count as a letter."""
+    from hypershell.shellplaces import HOLE, Unsafe
+
+    if HOLE in text:
+        raise TemplateError(f"template {_shown(text)}: it holds a NUL byte")
+    quoted = [one for one in found if not isinstance(one, str) and one.quoted]
+    command = "".join(one if isinstance(one, str) else HOLE if one.quoted else "x" for one in found)
+    try:
+        pieces = _cut(command, windows)
+    except Unsafe as error:
+        raise _unsafe(text, quoted if error.hole is None else [quoted[error.hole]], error) from None
+    places = [piece for piece in pieces if not isinstance(piece, str)]
+    return {
+        one.start: _named(place, _pattern(one)) if windows else place
+        for one, place in zip(quoted, places, strict=True)
+    }
+
+
+def _cut(command: str, windows: bool) -> list[str | Place]:
+    if windows:
+        from hypershell.cmdplaces import find_places as find_places_of_cmd
+
+        return find_places_of_cmd(command)
+    from hypershell.shellplaces import find_places
+
+    return find_places(command)
+
+
+def _pattern(one: _Insertion) -> str:
+    """An insertion as the user wrote it, with or without ``:q``."""
+    if one.part is None:
+        return f"{{% {one.source} %}}"
+    text = one.source.rstrip().removesuffix(":q").rstrip()
+    return f"{{{text}}}"
+
+
+def _unsafe(text: str, insertions: list[_Insertion], error: Unsafe) -> TemplateError:
+    names = " and ".join(_shown(_pattern(one))[1:-1] for one in insertions)
+    return TemplateError(f"template {_shown(text)}: {names} cannot be quoted safely: {error}; {_WAY_OUT}")
+
+
+def _named(place: Place, pattern: str) -> Place:
+    """What cannot be quoted for cmd.exe fails the task, with the name of its pattern."""
+    from hypershell.cmdplaces import Unquotable
+
+    def placed(words: Sequence[str]) -> str:
+        try:
+            return place(words)
+        except Unquotable as error:
+            raise ExpansionError(f"{_shown(pattern)[1:-1]}: {error}") from None
+
+    return placed
+
+
+def _placed(one: _Insertion, places: dict[int, Place]) -> _Part:
+    """What an insertion is replaced by; what a ``{% %}`` printed is placed later."""
+    part, words = one.part, one.words
+    if part is None or not one.quoted:
+        return part
+    place = places[one.start]
+    if words is not None:
+        return lambda args, _: place(words(args))
+    return lambda args, slot: place((part(args, slot),))
+
+
+# ----------------------------------------------------------------------------------------------------
 # {% command %}
 
 
-class _Hole(Enum):
-    """A place of ``@`` by the quoting around it."""
+def _parse_command(command: str, strict: bool, windows: bool) -> Sequence[str | Place]:
+    """The command cut at each ``@``, with how the line is written there.
 
-    ALONE = 1  # a word of its own
-    GLUED = 2  # part of an unquoted word or next to an operator: 2 in 2>x would become a descriptor
-    SINGLE = 3  # between '...'
-    DOUBLE = 4  # between "..."
-
-
-_Piece = str | _Hole
-
-_ENDS = " \t\n"
-_SAFE = r"[A-Za-z0-9_@%+=:,./-]+"
-_ACTIVE = r'[\\"$`]'
-
-# What matters to a reader of sh in each context. Substitutions other than $( ) are taken whole and only if simple.
-_WHOLE = r"`[^`\\@]*`|\$\(\([^()'\"\\`@]*\)\)|\$\{[^{}()'\"\\`@]*\}"
-_ACTIVE_IN_DOUBLE = rf"\\.|{_WHOLE}|`|\$\(\(|\$[({{\[]|\$@(?!@)|\"|@@?"
-_UNQUOTED = rf"{_ACTIVE_IN_DOUBLE}|\$'|<<|\(\(|[()']|(?<![^ \t\n;&|()<>])#[^\n]*"
-_SINGLE = r"'|@@?"
-_CASE = r"\bcase\b"
-
-_TOKENS = {"": _UNQUOTED, "(": _UNQUOTED, "$(": _UNQUOTED, '"': _ACTIVE_IN_DOUBLE, "'": _SINGLE}
-_CLOSING = {"": "", "(": ")", "$(": ")", '"': '"', "'": "'"}
-
-# Signs after which quoting is not that of a plain command, so that arguments could leave their place.
-_REFUSED = {
-    "`": "@ or \\ between back quotes (use $( ) instead)",
-    "$((": "@ or nesting in $(( )) (use {= =} instead)",
-    "((": "(( )) (use {= =} instead)",
-    "$[": "$[ ] (use {= =} instead)",
-    "${": "@ or quotes in ${ }",
-    "$@": "$@, which is empty here",
-    "$'": "$'...', which is not sh",
-    "<<": "a here-document",
-}
-
-
-def _parse_command(command: str) -> tuple[_Piece, ...]:
-    """The command cut at each ``@``, with the quoting at that place (POSIX, "Shell Command Language", 2.2 to 2.6).
-
-    Arguments must not be able to leave their place, so a command with ``@`` that we cannot follow is refused.
+    A command with ``@`` that we cannot follow is refused. `strict`: also where it is the name of a command.
     """
     if "@" not in command:
         return (command,)
-    if "$(" in command and re.search(_CASE, command):
-        raise _unsafe(command, "'case' beside $( )")
-    pieces: list[_Piece] = []
-    contexts = [""]  # what opened each of the nested contexts
-    position = 0
-    joined = -1  # end of the last quoted piece: a # right after it is inside a word
-    while token := re.compile(_TOKENS[contexts[-1]], re.DOTALL).search(command, position):
-        start, sign = token.start(), token.group()
-        pieces.append(command[position:start])
-        position = token.end()
-        if sign in _REFUSED:
-            raise _unsafe(command, _REFUSED[sign])
-        if sign == "@":
-            pieces.append(_hole(command, start, contexts[-1]))
-            continue
-        if sign == "@@":
-            sign = "@"
-        elif sign[0] == "#":
-            if start == joined:
-                sign, position = "#", start + 1
-            elif "@" in sign:
-                raise _unsafe(command, "@ in a comment")
-        elif sign == _CLOSING[contexts[-1]]:
-            if contexts.pop() != "(":
-                joined = position
-        elif sign in _CLOSING:
-            contexts.append(sign)
-        elif sign != ")":
-            joined = position
-        pieces.append(sign)
-    if len(contexts) > 1:
-        raise _unsafe(command, f"{contexts[-1]} is never closed")
-    pieces.append(command[position:])
-    return tuple(piece for piece in pieces if piece)
+    from hypershell.shellplaces import HOLE, Unsafe, find_places
+
+    try:
+        if not windows:
+            return find_places(command, at=True, strict=strict)
+        plain = re.sub("@@?", lambda found: HOLE if found[0] == "@" else "@", command)
+        return [piece if isinstance(piece, str) else _named(piece, "@") for piece in _cut(plain, windows)]
+    except Unsafe as error:
+        way_out = "write @@ for a plain @, or put the command in a script"
+        raise TemplateError(
+            f"template command {_shown(command)} cannot take @ safely: {error}; {way_out}"
+        ) from None
 
 
-def _unsafe(command: str, reason: str) -> TemplateError:
-    way_out = "write @@ for a plain @, or put the command in a script"
-    return TemplateError(f"template command {_shown(command)} cannot take @ safely: {reason}; {way_out}")
-
-
-def _hole(command: str, start: int, context: str) -> _Hole:
-    if context == "'":
-        return _Hole.SINGLE
-    if context == '"':
-        return _Hole.DOUBLE
-    before, after = command[max(start - 1, 0) : start], command[start + 1 : start + 2]
-    alone = before in _ENDS and after in _ENDS  # '' at an end of the command is in it, too
-    return _Hole.ALONE if alone else _Hole.GLUED
-
-
-def _render_command(pieces: tuple[_Piece, ...], args: str) -> str:
-    return "".join(piece if isinstance(piece, str) else _placed(piece, args) for piece in pieces)
-
-
-def _placed(hole: _Hole, args: str) -> str:
-    if hole is _Hole.DOUBLE:
-        return re.sub(_ACTIVE, r"\\\g<0>", args)
-    inner = args.replace("'", "'\"'\"'")
-    if hole is _Hole.SINGLE or (hole is _Hole.ALONE and re.fullmatch(_SAFE, args)):
-        return inner
-    return f"'{inner}'"
+def _render_command(pieces: Sequence[str | Place], args: str) -> str:
+    return "".join(piece if isinstance(piece, str) else piece((args,)) for piece in pieces)

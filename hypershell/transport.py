@@ -60,7 +60,7 @@ class Endpoint(Protocol):
         """Seconds since `peer` was last heard of; None where that is not measured."""
 
     def drop(self, peer: int, reason: str) -> None:
-        """Give up a peer that said what no correct one says: it hears nothing more, and its loss is delivered."""
+        """Give up a peer that said what no correct one says; ``Lost`` comes (``Cut``), and nothing more of it."""
 
     def close(self) -> None:
         """Release everything; idempotent."""

@@ -299,6 +299,27 @@ def choice(*names: str) -> Callable[[object], str]:
     return load
 
 
+def mode(*modes: int) -> Callable[[object], int]:
+    """A loader of the permissions of files, one of `modes`: octal digits as text, or an octal number of TOML."""
+
+    def load(value: object) -> int:
+        number = value
+        if isinstance(value, str):
+            digits = value.strip().lower().removeprefix("0o")
+            number = int(digits, 8) if digits and set(digits) <= set("01234567") else None
+        if isinstance(number, bool) or number not in modes:
+            raise ValueError(f"expected one of {', '.join(f'{one:04o}' for one in modes)}, not {_shown(value)}")
+        assert isinstance(number, int)
+        return number
+
+    return load
+
+
+def octal(value: object) -> object:
+    """Permissions as `mode` reads them."""
+    return f"{value:04o}" if isinstance(value, int) else value
+
+
 def signal_name(value: object) -> str:
     """The name of a signal, without ``SIG``."""
     from hypershell.signal_names import signal_name

@@ -116,6 +116,20 @@ def _pytest(folder: Path, words: Sequence[str], environ: dict[str, str], prefix:
         raise Failed(f"{prefix}{said}")
 
 
+def fuzz(cases: int) -> str:
+    """Messages and rows with one wrong field: in memory, and a hundredth of them over TCP and over each MPI."""
+    for mpi in environments():
+        if mpi.missing:
+            raise Absent(mpi.missing)
+    seed, over_wires = time.time_ns() % 10**6, max(20, cases // 100)
+    with _folder() as folder:
+        tests = [f"tests/{name}.py" for name in ("test_fuzz", "test_rows", "conformance/test_transport")]
+        tests += ["-k", "not mpi or junk"]
+        sizes = {"HS_TEST_FUZZ": str(cases), "HS_TEST_BROKEN": str(over_wires), "HS_TEST_SEED": str(seed)}
+        _pytest(folder, tests, sizes, f"seed {seed}: ")
+    return f"{cases:,} messages in memory, {over_wires:,} from each peer over TCP and both MPIs"
+
+
 def second_starts(rounds: int) -> str:
     """Commands that are started again while they run."""
     return _kept(lambda folder, draw: f"{kept.second_starts(folder, rounds, draw)} second starts refused")
@@ -351,6 +365,7 @@ CHECKS: Sequence[Check] = (
     Check("large", "simulation of many clients", 10_000, 200, simulation_large),
     Check("kills", "kill -9 of the server, restart", 300, 3, kill_rounds),
     Check("postgres", "the same on PostgreSQL", 300, 3, kill_rounds_postgres),
+    Check("fuzz", "messages and rows with a wrong field", 1_000_000, 2_000, fuzz),
     Check("starts", "second starts while the first runs", 100, 2, second_starts),
     Check("restarts", "restarts with output files", 100, 4, restarts),
     Check("rows", "server alone, null clients", 1_000_000, 10_000, many_rows),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import marshal
 import os
+import stat
 import subprocess
 import sys
 import zipfile
@@ -113,6 +114,18 @@ def test_a_file_that_is_no_bundle_is_left_alone(hs: Hs) -> None:
     assert sorted(path.name for path in hs.folder.iterdir()) == ["notes"]
 
 
+@pytest.mark.parametrize("umask", [0o000, 0o002, 0o022, 0o077], ids=oct)
+def test_nobody_else_may_write_a_bundle(hs: Hs, umask: int) -> None:
+    """Also in a folder that hands its group down; a stricter umask counts."""
+    hs.folder.chmod(0o2775)
+    before = os.umask(umask)
+    try:
+        write_bundle(hs.folder / "hs.pyz")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((hs.folder / "hs.pyz").stat().st_mode) == 0o755 & ~umask
+
+
 # Reports every file that the process opens, through open(), os.open() or an import.
 _COUNTER = """
 import atexit, json, os, sys
@@ -173,4 +186,4 @@ def test_hs_mpi_from_a_bundle_starts_its_ranks_from_it(
     env = {"OMPI_MCA_btl": "^ofi", "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
     done = run([path, "mpi", "-n", "2", "tasks.in"], hs.folder, env)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split()[1:3] == [str(path), "mpi"]
+    assert done.stdout.split()[1:4] == ["-P", str(path), "mpi"]

@@ -49,6 +49,25 @@ def test_a_queue_is_filled_up_when_half_of_it_is_gone() -> None:
     assert made.size(1, 13, 10_000, 1) == 13
 
 
+def test_clients_that_run_dry_get_more_ahead() -> None:
+    """A server that answers late: two seconds of work at most, and a quarter of one when it is quick again."""
+    made = sizer(mean=0.01)
+    for _ in range(200):
+        made.found(1, 0)
+    assert made.size(1, 0, 100_000, 1) == 1 + 200
+    for _ in range(2000):
+        made.found(1, 100)
+    assert made.size(1, 0, 100_000, 1) == 1 + 25
+
+
+def test_the_slot_of_a_long_task_is_empty_when_the_next_one_comes() -> None:
+    made = sizer(mean=1.0)
+    for _ in range(200):
+        made.found(1, 0)
+    made.observe(10_000.0, 1_000_000)
+    assert made.size(1, 0, 100_000, 1) == 1 + 24  # as ever
+
+
 def test_a_fixed_size_is_the_size_of_each_message() -> None:
     made = sizer(fixed=10)
     assert made.size(4, 0, 100, 4) == 10

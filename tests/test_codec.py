@@ -16,26 +16,30 @@ from hypershell.proto import messages as msg
 from hypershell.proto.codec import decode_client, decode_server, encode
 
 text = st.text(st.characters(codec="utf-8"), max_size=30)
+name = st.text(st.sampled_from("aZ0 _-.:äß漢"), max_size=30)
 integer = st.integers(-(2**63), 2**63 - 1)
 narrow = st.integers(-(2**31), 2**31 - 1)
-real = st.floats(allow_nan=False)
-scalar = st.none() | st.booleans() | integer | real | text
+natural = st.integers(0, 2**31 - 1)
+slots = st.integers(1, 2**31 - 1)
+real = st.floats(-1e18, 1e18)
+seconds = st.floats(0, 1e18)
+scalar = st.none() | st.booleans() | integer | st.floats(allow_nan=False) | text
 tags = st.none() | st.dictionaries(text, scalar, max_size=4)
-identity = st.tuples(text, integer)
+identity = st.tuples(text, narrow)
+sizes = st.integers(0, 2**63 - 1)
 
 tasks = st.builds(
-    Task, text, text, integer, integer, integer, integer, st.none() | st.binary(max_size=30), st.none() | real,
-    tags, real, real, st.none() | text, st.none() | integer, st.none() | integer,
+    Task, text, text, integer, narrow, narrow, natural, st.none() | st.binary(max_size=30), st.none() | real,
+    tags, real, real, st.none() | text, st.none() | natural, st.none() | sizes,
 )  # fmt: skip
-sizes = st.integers(0, 2**63 - 1)
 kept = st.builds(Kept, st.binary(max_size=30), st.binary(max_size=30), sizes, sizes)
 results = st.builds(
     Result, text, narrow, narrow, real, real, st.none() | text, st.none() | text, st.none() | text,
     st.none() | text, st.none() | real, st.none() | real, st.none() | real, st.none() | kept,
 )  # fmt: skip
 infos = st.builds(
-    ClientInfo, text, text, integer, integer, text, text, integer, st.booleans(),
-    st.lists(text, max_size=3).map(tuple),
+    ClientInfo, name, name, natural, natural, name, name, narrow, st.booleans(),
+    st.lists(name, max_size=3).map(tuple),
 )  # fmt: skip
 bytes_ = st.binary(max_size=30)
 contexts = st.builds(
@@ -43,12 +47,13 @@ contexts = st.builds(
     st.dictionaries(bytes_, bytes_, max_size=3),
 )  # fmt: skip
 settings = st.builds(
-    msg.ClientSettings, integer, st.none() | integer, real, real, st.none() | real, st.none() | real,
-    st.none() | bytes_, st.booleans(), bytes_, text, text, text, text,
+    msg.ClientSettings, slots, st.none() | slots, seconds, seconds, st.none() | seconds, st.none() | real,
+    st.none() | bytes_, st.booleans(), bytes_, name, name, name, name, st.sampled_from(["rank", "job", "none"]),
+    st.sampled_from(["none", "share", "cores"]), st.none() | st.floats(0, 1e18, exclude_min=True),
 )  # fmt: skip
 
 CLIENT: dict[type, Any] = {
-    msg.Hello: st.builds(msg.Hello, integer, infos, st.lists(st.tuples(text, narrow), max_size=4)),
+    msg.Hello: st.builds(msg.Hello, narrow, infos, st.lists(st.tuples(text, narrow), max_size=4)),
     msg.Results: st.builds(
         msg.Results, st.lists(results, max_size=4), st.lists(identity, max_size=4), st.booleans()
     ),
@@ -58,13 +63,13 @@ CLIENT: dict[type, Any] = {
 SERVER: dict[type, Any] = {
     msg.Welcome: st.builds(msg.Welcome, settings),
     msg.Work: st.builds(msg.Work, st.lists(tasks, max_size=4), st.lists(contexts, max_size=2)),
-    msg.OutputTaken: st.builds(msg.OutputTaken, integer),
+    msg.OutputTaken: st.builds(msg.OutputTaken, sizes),
     msg.Drain: st.just(msg.Drain()),
-    msg.Interrupt: st.builds(msg.Interrupt, real),
+    msg.Interrupt: st.builds(msg.Interrupt, seconds),
     msg.Bye: st.just(msg.Bye()),
     msg.Cancel: st.builds(msg.Cancel, st.lists(identity, max_size=4)),
-    msg.KeptTaken: st.builds(msg.KeptTaken, integer),
-    msg.Acknowledged: st.builds(msg.Acknowledged, integer),
+    msg.KeptTaken: st.builds(msg.KeptTaken, sizes),
+    msg.Acknowledged: st.builds(msg.Acknowledged, sizes),
     msg.Recall: st.builds(msg.Recall, st.lists(identity, max_size=4)),
 }
 SIDES: list[tuple[Callable[[bytes], Any], dict[type, Any]]] = [(decode_client, CLIENT), (decode_server, SERVER)]

@@ -146,7 +146,7 @@ def test_a_repeated_option_is_told(hs: Hs) -> None:
     assert done.err.count("WARNING") == 1 and "a.db does not exist" in done.err
     done = run_inside(hs, "server", "--bind", "localhost", "nothere", "--bind", "::1")
     assert "-H/--bind is given more than once: the last one counts" in done.err
-    done = run_inside(hs, "submit", "-t", "a", "-t", "b", "true")
+    done = run_inside(hs, "submit", "-t", "a", "-t", "b", "--", "true")
     assert (done.status, "more than once" in done.err) == (0, False)
 
 

@@ -261,7 +261,7 @@ def test_file_of_the_current_directory_of_another_user(tmp_path: Path, monkeypat
     monkeypatch.setattr(os, "geteuid", lambda: os.stat(path).st_uid + 1)
     config = load(tmp_path)
     assert config.get("server.attempts") == 0
-    assert config.warnings == [f"{path}: not read: it belongs to another user (uid {os.stat(path).st_uid})"]
+    assert config.warnings == [f"{path}: not read: its folder belongs to another user (uid {os.stat(path).st_uid})"]
 
 
 def test_site_that_was_named_is_trusted(tmp_path: Path) -> None:

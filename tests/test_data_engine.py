@@ -36,8 +36,13 @@ def write(path: Path, *statements: str) -> None:
         link.commit()
 
 
-def test_a_new_file_in_a_new_folder_is_fine(tmp_path: Path) -> None:
-    path = tmp_path / "a" / "b" / "main.db"
+def test_no_folder_is_made_for_it(tmp_path: Path) -> None:
+    refused(tmp_path / "a" / "b" / "main.db", f"folder {tmp_path / 'a' / 'b'}: No such file or directory; make it")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_new_file_is_fine(tmp_path: Path) -> None:
+    path = tmp_path / "main.db"
     preflight(path)
     store = sqlite_store(path)()
     store.open()
@@ -62,7 +67,7 @@ def test_preflight_imports_no_sqlalchemy(tmp_path: Path) -> None:
 
 def test_a_file_in_the_way_of_the_folder(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    refused(tmp_path / "file" / "main.db", "cannot be made", "--db")
+    refused(tmp_path / "file" / "main.db", f"folder {tmp_path / 'file'}: Not a directory", "--db")
 
 
 def test_a_directory_in_the_way_of_the_file(tmp_path: Path) -> None:

@@ -174,19 +174,29 @@ def test_a_page_of_a_failed_read_is_read_again(store: SqlStore, database: Watche
     tasks = work(store)
     second = _submission()
     store.add_submission(second)
-    broken = Task(IDS.task(), "true", second.id, submit_time=NOW)
-    store.apply([Record(9, inserted=[broken])])
-    with closing(sqlite3.connect(database.path)) as link:
-        link.execute("UPDATE task SET tag = 'no json' WHERE id = ?", (broken.id,))
-        link.commit()
-    with pytest.raises(Exception, match="malformed JSON"):
-        store.load(0, 1000)
-    with closing(sqlite3.connect(database.path)) as link:
-        link.execute("UPDATE task SET tag = '{}' WHERE id = ?", (broken.id,))
-        link.commit()
+    last = Task(IDS.task(), "true", second.id, submit_time=NOW)
+    store.apply([Record(9, inserted=[last])])
+    for renamed in ("task RENAME TO gone", "gone RENAME TO task"):
+        with closing(sqlite3.connect(database.path)) as link:
+            link.execute(f"ALTER TABLE {renamed}")
+        if renamed.startswith("task"):
+            with pytest.raises(StoreError, match="no such table"):
+                store.load(0, 1000)
     found, exhausted = store.load(0, 1000)
     assert exhausted
-    assert [task.id for task in found] == [*(task.id for task in tasks[100:]), broken.id]
+    assert [task.id for task in found] == [*(task.id for task in tasks[100:]), last.id]
+
+
+def test_a_row_that_cannot_be_read_has_failed_and_is_not_loaded(store: SqlStore, database: Watched) -> None:
+    tasks = work(store)
+    with closing(sqlite3.connect(database.path)) as link:
+        link.execute("UPDATE task SET tag = 'no json' WHERE id = ?", (tasks[150].id,))
+        link.commit()
+    found, exhausted = store.load(0, 1000)
+    assert exhausted and tasks[150].id not in [task.id for task in found] and len(found) == len(tasks) - 101
+    ((task, reason),) = store.unfit()
+    assert (task.id, reason.partition(": ")[0]) == (tasks[150].id, "this row cannot be run")
+    assert store.unfit() == []
 
 
 @pytest.mark.parametrize("replace", [False, True])

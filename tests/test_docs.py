@@ -18,7 +18,7 @@ from hypershell.options.reserved import RESERVED_FLAGS
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
-PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *DOCS.rglob("*.md")])
+PAGES = sorted([*(ROOT / f"{name}.md" for name in ("README", "CHANGELOG", "SECURITY")), *DOCS.rglob("*.md")])
 NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
 
 PROGRAMS = frozenset({"hs", "hsx", "hyper-shell"})

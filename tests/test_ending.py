@@ -169,7 +169,7 @@ def test_the_status_file_tells_how_it_stands_and_how_it_ended(hs: Hs) -> None:
     assert told["run"] == hs.rows("SELECT id FROM run")[0][0]
     # One line each, for scripts that have no parser of JSON.
     assert '\n  "exit_status": 7,\n' in (hs.folder / "status.json").read_text()
-    assert [path.name for path in hs.folder.iterdir() if path.name.endswith(".part")] == []
+    assert [path.name for path in hs.folder.iterdir() if path.name.endswith(".partial")] == []
 
 
 def test_a_killed_run_leaves_no_exit_status(hs: Hs) -> None:

@@ -37,7 +37,7 @@ def environ_of(task: Task, line: bytes = b"x", command: bytes = b"y", **exports:
     "name",
     [
         *("PMI_FD", "PMI_RANK", "HYDI_CONTROL_FD", "MPI_LOCALRANKID", "GFORTRAN_UNBUFFERED_PRECONNECTED"),
-        *("PMIX_SERVER_URI41", "PRTE_LAUNCHED", "OMPI_COMM_WORLD_RANK", "OMPI_ARGV", "OMPI_MCA_PREFIXES"),
+        *("PMIX_SERVER_URI41", "PRTE_LAUNCHED", "OMPI_COMM_WORLD_RANK", "OMPI_COMMAND", "OMPI_MCA_PREFIXES"),
         *("OMPI_MCA_ess", "OMPI_MCA_ess_base_vpid", "OMPI_MCA_orte_ess_num_procs", "OMPI_MCA_pmix"),
         *("I_MPI_HYDRA_X", "HYDRA_BSTRAP_XTERM", "MV2_COMM_WORLD_RANK", "PALS_RANKID", "FLUX_TASK_RANK"),
         *("SLURM_STEP_ID", "SLURM_STEPID", "SLURM_PROCID", "SLURM_MPI_TYPE", "SLURM_CPU_BIND_LIST", "SLURM_PMIXP"),
@@ -103,6 +103,12 @@ def test_steps_inside_a_slurm_job_may_overlap() -> None:
     assert inherited({b"SLURM_JOB_ID": b"7"})[b"SLURM_OVERLAP"] == b"1"
     assert inherited({b"SLURM_JOB_ID": b"7", b"SLURM_OVERLAP": b"0"})[b"SLURM_OVERLAP"] == b"0"
     assert b"SLURM_OVERLAP" not in inherited({})
+
+
+def test_the_command_line_of_the_rank_is_not_kept_aside() -> None:
+    """It may hold a key."""
+    passed = inherited({b"OMPI_ARGV": b"mpi -k secret", b"OMPI_COMMAND": b"hs"})
+    assert json.loads(passed[b"HS_LAUNCHER_ENV"]) == {"OMPI_COMMAND": "hs"}
 
 
 def test_secrets_do_not_pass_and_exports_pass_verbatim() -> None:

@@ -8,13 +8,15 @@ import select
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from hypershell.core.model import Special
 from hypershell.proto import messages
 from hypershell.transport import Lost
-from tests.test_executor_rig import rig, run_tasks
+from tests.test_executor_rig import make_tasks, rig, run_tasks
 
 
 def gone(pid: int) -> bool:
@@ -325,3 +327,54 @@ def test_an_ended_client_asks_for_no_further_turn() -> None:
         both.run()
         both.executor._reaper.pending = True
         assert both.executor.deadline(1e9) is None
+
+
+@pytest.mark.parametrize(
+    ("context", "reason"),
+    [
+        ({"submit_id": "a\0b"}, "bad variable 'TASK_SUBMIT_ID': a NUL byte"),
+        ({"submit_host": "a\0b"}, "bad variable 'TASK_SUBMIT_HOST': a NUL byte"),
+        ({"cwd": b"/a\0b"}, "cannot start a process: ValueError"),
+        ({"exports": {b"A\0": b"x"}}, "bad variable 'A\\x00': a NUL byte"),
+    ],
+)
+def test_what_a_submission_says_fails_its_tasks_and_never_the_client(
+    context: dict[str, Any], reason: str
+) -> None:
+    """A row may say anything; the tasks of the next submission run."""
+    with rig(["echo bad"]) as both:
+        both.server._context = replace(both.server._context, **context)
+        good = replace(make_tasks(["echo good"])[0], id="good", submission=2)
+        both.server._tasks.append(good)
+        send = both.server.send
+
+        def with_other(message: messages.ServerMessage) -> None:
+            if isinstance(message, messages.Work):
+                other = messages.Context(2, b"{}", os.fsencode(os.getcwd()), "me", "here")
+                message = messages.Work(message.tasks, [*message.contexts, other])
+            send(message)
+
+        both.server.send = with_other  # type: ignore[method-assign]
+        server = both.run()
+    assert server.result().exit_status == Special.NOT_STARTED
+    assert str(server.result().error).startswith(reason)
+    assert server.results["good"].exit_status == 0
+
+
+@pytest.mark.parametrize(
+    ("task", "reason"),
+    [
+        ({"id": "a\nb"}, "the id of the task is empty, too long or not printable"),
+        ({"tag": {"a": "b\0"}}, "bad tag 'a': a NUL byte"),
+        ({"tag": {"a\0": 1}}, "bad tag 'a\\x00': a NUL byte"),
+        ({"args": "a\0b"}, "the command contains a NUL byte"),
+        ({"args": "\udc80"}, "cannot start a process: UnicodeEncodeError"),
+    ],
+)
+def test_what_a_task_says_fails_it_and_never_the_client(task: dict[str, Any], reason: str) -> None:
+    with rig(["echo bad", "echo good"]) as both:
+        both.server._tasks[0] = bad = replace(both.server._tasks[0], **task)
+        server = both.run()
+    assert server.results[bad.id].exit_status == Special.NOT_STARTED
+    assert str(server.results[bad.id].error).startswith(reason)
+    assert server.result(1).exit_status == 0

@@ -224,6 +224,21 @@ def test_a_template_makes_the_command() -> None:
     assert isinstance(start, Start) and start.command == "./x run a >run a.out"
 
 
+@pytest.mark.parametrize(("windows", "command"), [(False, "./x 'run a&b'"), (True, './x "run a&b"')])
+def test_a_template_quotes_for_the_shell_of_the_client(windows: bool, command: str) -> None:
+    machine = Machine(ClientSettings(**SETTINGS), windows=windows)
+    [start] = machine.handle(work("a&b", template="./x {:q}"), 0.0)
+    assert isinstance(start, Start) and start.command == command
+
+
+def test_a_line_that_cannot_be_quoted_for_cmd_fails_its_task() -> None:
+    machine = Machine(ClientSettings(**SETTINGS), windows=True)
+    actions = machine.handle(work("%PATH%", template="./x {:q}"), 0.0)
+    (result,) = [result for action in actions if isinstance(action, Report) for result in action.results]
+    assert (result.id, result.exit_status) == ("%PATH%", Special.TEMPLATE_FAILED)
+    assert "{}: a per cent sign in the text cannot be quoted for cmd.exe" in (result.error or "")
+
+
 def test_a_slot_that_is_free_again_is_given_out_again_the_lowest_first() -> None:
     machine = make(slots=3)
     actions = machine.handle(work("a", "b", "c", "d", "e", template="{slot} of {slot_count}"), 0.0)

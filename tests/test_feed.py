@@ -6,6 +6,7 @@ import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -17,16 +18,17 @@ from hypershell.errors import InputError
 from hypershell.ids import IdSource
 from hypershell.reactor import Poller
 from hypershell.server.feed import MAX_LINE, Feed, open_file
+from hypershell.tags import Directives
 
 Make = Callable[..., Feed]
 
 
 @pytest.fixture
 def make(tmp_path: Path) -> Make:
-    def build(data: bytes, name: str = "tasks.in") -> Feed:
+    def build(data: bytes, name: str = "tasks.in", **more: Any) -> Feed:
         path = tmp_path / name
         path.write_bytes(data)
-        return Feed(open_file(str(path)), str(path), 7, IdSource().task, lambda: 1000.0)
+        return Feed(open_file(str(path)), str(path), 7, IdSource().task, lambda: 1000.0, **more)
 
     return build
 
@@ -58,6 +60,31 @@ def test_directives_and_global_directive(make: Make) -> None:
     assert (a.tag, a.group, a.timeout) == ({"x": 1}, 0, None)
     assert (b.tag, b.group, b.timeout) == ({"site": "b"}, 2, 600.0)
     assert (c.tag, c.group, c.timeout) == ({"site": "c"}, 3, 600.0)
+
+
+def test_plain_lines_are_data_whole(make: Make) -> None:
+    lines = ["# HYPERSHELL: site:b", "a # HYPERSHELL: bad:tag:x", " b #1 ", "it's \t", "x\r", " ", "\ufeffend"]
+    data = "\n".join(["\ufefffirst", "", *lines]).encode() + b"\xff"
+    tasks, rejected, _ = drain(make(data, plain=True))
+    assert [task.args for task in tasks] == ["\ufefffirst", *lines[:-1], lines[-1] + "\\xff"]
+    assert tasks[-1].raw == lines[-1].encode() + b"\xff"
+    assert not rejected and {(task.tag, task.group, task.timeout) for task in tasks} == {(None, 0, None)}
+
+
+def test_plain_lines_have_what_options_say_and_no_nul(make: Make) -> None:
+    feed = make(b"x" * 9000 + b"\n\0\n #\n", plain=True, defaults=Directives({"a": 1}, 3))
+    tasks, rejected, _ = drain(feed)
+    assert [(task.args[:2], task.tag, task.group) for task in tasks] == [("xx", {"a": 1}, 3), (" #", {"a": 1}, 3)]
+    assert [reason for _, reason in rejected] == ["the line holds a NUL byte"]
+
+
+def test_a_restart_learns_nothing_from_plain_lines(make: Make) -> None:
+    data = b"# HYPERSHELL: site:b\nx\n"
+    first = make(data, plain=True)
+    first.read(1)
+    rest = make(data, plain=True)
+    rest.resume(first.mark())
+    assert [(task.args, task.tag) for task in drain(rest)[0]] == [("x", None)]
 
 
 def test_byte_order_mark_is_no_part_of_the_first_line(make: Make) -> None:

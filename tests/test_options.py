@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from hypershell.apps.bundle import parse_bundle
+from hypershell.apps.config import parse_config
 from hypershell.apps.frame import (
     parse,
     parse_export,
@@ -43,10 +44,14 @@ from hypershell.settings import (
 
 # dest: arguments, and what the setting becomes
 FLAGS: dict[str, tuple[list[str], object]] = {
+    "config_words": (["which", "task.cwd"], ("which", "task.cwd")),
     "file": (["tasks.in"], "tasks.in"),
     "ranks": (["-n", "3"], 3),
     "slots": (["--num-tasks", "0"], 0),
     "template": (["-t", "echo {}"], "echo {}"),
+    "quote": (["-t", "echo {}", "-q"], True),
+    "quote_inserted": (["--template", "echo {}", "--quote"], True),
+    "plain_lines": (["--plain-lines"], True),
     "bundlesize": (["-b7"], 7),
     "bundlewait": (["-w", "1.5"], 1.5),
     "max_retries": (["-r", "2"], 2),
@@ -175,10 +180,14 @@ FLAGS: dict[str, tuple[list[str], object]] = {
 
 # dest: text of a variable, the same value in TOML, and what the setting becomes
 KEYS: dict[str, tuple[str, str, object]] = {
+    "site_mode": ("750", "0o750", 0o750),
+    "db_mode": (" 0660 ", '"0o660"', 0o660),
     "bundlesize": ("9", "9", 9),
     "bundlewait": ("2m", '"2m"', 120.0),
     "max_retries": ("4", "4", 3),
     "eager": ("true", "true", True),
+    "quote": ("true", "true", True),
+    "plain_lines": ("true", "true", True),
     "task_timeout": ("1h", "3600", 3600.0),
     "signalwait": ("3", "3", 3.0),
     "idle_timeout": ("8.5", "8.5", 8.5),
@@ -284,6 +293,8 @@ def setting(dest: str, argv: list[str]) -> object:
         return parse_client(argv)[2].value(dest)
     elif dest == "bundle":
         return parse_bundle(argv) if argv else None
+    elif dest == "config_words":
+        return parse_config(argv)[0] if argv else ()
     elif dest == "status_json":
         return parse_status(argv)[0]
     elif "mpi" in commands:
@@ -573,3 +584,17 @@ def test_reference_page_is_current() -> None:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     assert source.with_name("reference.md").read_text() == module.render(), "run: python docs/generate.py"
+
+
+def test_quote_is_written_into_the_template(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert parse_client(["-t", "wc {} {/}", "-q"])[0].template == "wc {:q} {/:q}"
+    assert parse("cluster", ["-", "-t", "wc {}", "--quote"])[0].template == "wc {:q}"
+    assert parse_submit(["-", "--template", "wc {}", "--quote"])[0].expand == "wc {:q}"
+    for words in (["-q"], ["-q", "-t", "{}"]):
+        with pytest.raises(UsageError, match="--quote requires a template"):
+            parse("cluster", ["-", *words])
+    monkeypatch.setenv("HYPERSHELL_TASK_QUOTE", "true")
+    assert parse("cluster", ["-", "-t", "wc {}"])[0].template == "wc {:q}"
+    assert parse_submit(["-", "--template", "wc {}"])[0].expand == "wc {:q}"
+    assert parse("cluster", ["-"])[0].template == "{}", "lines that are commands are left alone"
+    assert parse_server(["-"])[0].template == "{}"

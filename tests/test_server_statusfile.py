@@ -113,5 +113,5 @@ def test_runs_that_begin_together_do_not_share_what_they_write_beside_it(
         bench = Bench(tmp_path / run / "status.json")
         bench.told = replace(NOTHING, run=run)
         bench.file.begin()
-    parts = [os.path.basename(path) for path in opened if path.endswith(".part")]
+    parts = [os.path.basename(path) for path in opened if path.endswith(".partial")]
     assert len(parts) == 2 and parts[0] != parts[1]

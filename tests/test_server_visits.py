@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
 import pytest
 
 from hypershell.core.model import FeedMark, Submission, Task
-from hypershell.proto.visits import HandIn, Line, Lines, Refused
+from hypershell.errors import ProtocolError
+from hypershell.proto.visits import HandIn, Line, Lines, Refused, decode_submitter
 from hypershell.server.terms import Terms, Wishes
 from hypershell.server.visits import Surroundings, Visits
 
@@ -25,6 +27,13 @@ class Door:
 
     def send(self, peer: int, message: Any) -> None:
         self.answers.append(message)
+
+    def hold(self) -> None: ...
+
+    def admit(self) -> None: ...
+
+    def drop(self, peer: int, reason: str) -> None:
+        self.answers.append(reason)
 
 
 def hand_in(options: str) -> tuple[list[Any], list[tuple[Submission, list[Task]]]]:
@@ -56,3 +65,36 @@ def test_options_that_are_none_are_refused(options: str) -> None:
     answers, taken = hand_in(options)
     assert taken == [] and len(answers) == 2 and all(isinstance(answer, Refused) for answer in answers)
     assert "options that cannot be read" in answers[0].reason
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "reason"),
+    [
+        ("options", "[]", "options: Expected `object`, got `array`"),
+        ("options", '{"exports": 3}', "options: Expected `object`, got `int` - at `exports`"),
+        ("options", '{"exports": {"A": 1}}', "options: Expected `str`, got `int` - at `exports[...]`"),
+        ("options", '{"task_timeout": "x"}', "options: Expected `float | null`, got `str` - at `task_timeout`"),
+        ("options", '{"again": [["a"]]}', "options: Expected `array` of length 2 - at `again[0]`"),
+        ("options", '{"x": ' + "[" * 9999, "options: "),
+        ("submit_id", "a\0b", "submit_id: Expected `str` that is printable"),
+        ("submit_id", "", "submit_id: Expected `str` that is printable"),
+        ("submit_host", "a\nb", "submit_host: Expected `str` that is printable"),
+        ("cwd", b"/a\0b", "cwd: Expected `bytes` without NUL"),
+    ],
+)
+def test_what_is_wrong_with_a_hand_in_is_refused_by_name(field: str, value: Any, reason: str) -> None:
+    good = HandIn(b"stdin", "{}", b"/", "me", "host")
+    assert decode_submitter(msgspec.msgpack.encode(good)) == good
+    with pytest.raises(ProtocolError) as caught:
+        decode_submitter(msgspec.msgpack.encode(msgspec.structs.replace(good, **{field: value})))
+    assert str(caught.value).startswith(f"bad message: HandIn.{reason}")
+
+
+def test_an_error_that_nobody_foresaw_ends_the_visit_and_nothing_else() -> None:
+    def submit(submission: Submission, tasks: list[Task], mark: FeedMark) -> int:
+        raise KeyError("nobody foresaw this")
+
+    door = Door(HandIn(b"stdin", "{}", b"/", "me", "host"), Lines(1, [Line("x")]), Lines(2, [Line("y")]))
+    here = Surroundings(lambda: "id", lambda: 7, lambda: 0.0, submit, lambda: None, lambda: pytest.fail("asked"))
+    Visits(door, here).turn()
+    assert door.answers == ["unexpected KeyError with its Lines"]

@@ -7,7 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from hypershell.apps import folders
+from hypershell.apps.folders import site_folder
+from hypershell.config import Config
 from hypershell.site import SiteError, ensure_directory, find_sites
+from tests.testbed.neighbour import give_away
 
 
 def test_linux() -> None:
@@ -81,6 +85,56 @@ def test_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:
         ensure_directory(path)
     assert str(caught.value).startswith(f"cannot make directory {path}: Not a directory (HYPERSHELL_SITE")
     assert caught.value.exit_status == 5
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    """The configuration with a named site, whose folders are open to others as those of older versions are."""
+    environ = {"HYPERSHELL_SITE": str(tmp_path / "site")}
+    (tmp_path / "site" / "lib").mkdir(parents=True)
+    (tmp_path / "site" / "lib").chmod(0o755)
+    return Config.load("cluster", environ=environ, sites=find_sites(environ))
+
+
+def test_folder_that_is_open_to_others_is_named_and_left_so(
+    config: Config, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    lib = config.sites.default.lib
+    site_folder(config, lib)
+    assert caplog.messages == []  # nobody else gets as far
+    monkeypatch.setattr(folders, "is_exposed", lambda path: True)
+    site_folder(config, lib)
+    assert caplog.messages == [
+        f"folder {lib} of the site is open to other users (mode 0755): chmod 700 it, or set site.mode to share it"
+    ]
+    assert os.stat(lib).st_mode & 0o777 == 0o755
+
+
+@pytest.mark.parametrize("mode", [0o700, 0o750, 0o770])
+def test_a_mode_that_is_said_holds_for_folders_that_are_there(
+    config: Config, mode: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    said = Config.load("cluster", environ={"HYPERSHELL_SITE_MODE": f"{mode:o}"}, sites=config.sites)
+    root = os.stat(config.sites.default.root).st_mode
+    for path in (config.sites.default.lib, config.sites.default.task):
+        site_folder(said, path)
+        assert os.stat(path).st_mode & 0o777 == mode
+    assert os.stat(config.sites.default.root).st_mode == root  # the user named it, and may have more in it
+    assert caplog.messages == []
+
+
+def test_folder_of_another_user_is_named_where_nothing_runs(
+    config: Config, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    lib = Path(config.sites.default.lib)
+    give_away(lib, monkeypatch)
+    site_folder(config, str(lib))
+    (told,) = caplog.messages
+    assert told.startswith(f"folder {lib} of the site belongs to another user")
+    with pytest.raises(SiteError, match="who could have any command run as you"):
+        site_folder(config, str(lib), runs=True)
+    shared = Config.load("cluster", environ={"HYPERSHELL_SITE_MODE": "0770"}, sites=config.sites)
+    site_folder(shared, str(lib), runs=True)
 
 
 def test_vanished_current_directory_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -163,9 +163,44 @@ def test_standard_input(hs: Hs, argv: list[str]) -> None:
 
 
 def test_words_after_tags_that_could_be_tags_are_tags(hs: Hs) -> None:
-    """As documented: without -- the words of the command are taken, and the lines come from stdin."""
-    hs.run("submit", "-t", "a:1", "echo", "hi", input="true\n")
-    assert hs.rows("SELECT args, tag FROM task") == [("true", '{"a":1,"echo":"","hi":""}')]
+    """As documented: without -- they are taken, and the lines come from stdin."""
+    hs.run("submit", "-t", "a:1", "nightly", "hi", input="true\n")
+    assert hs.rows("SELECT args, tag FROM task") == [("true", '{"a":1,"nightly":"","hi":""}')]
+
+
+def test_a_program_behind_a_tag_is_not_taken_for_one_where_nothing_else_is_to_be_submitted(hs: Hs) -> None:
+    """It was: no task, and status 0."""
+    refused = bad(hs, 2, "-t", "id:5", "echo", "a")
+    assert "echo behind -t/--tag is a tag, and a program too: for a command write -- before it" in refused
+    good(hs, "-t", "id:5", "--", "echo", "a")
+    hs.run("submit", "-t", "id:6", "echo", "-", input="true\n")
+    (hs.folder / "list.in").write_text("x\n")
+    good(hs, "list.in", "-t", "id:7", "echo")
+    assert hs.rows("SELECT args, tag FROM task ORDER BY id") == [
+        ("echo a", '{"id":5}'),
+        ("true", '{"id":6,"echo":""}'),
+        ("x", '{"id":7,"echo":""}'),
+    ]
+
+
+def test_a_template_that_quotes_is_for_the_client(hs: Hs) -> None:
+    """It alone knows its shell; stored is the line, which may hold blanks only."""
+    lines = "a # b\n \n\n$(touch canary)\r\n x # HYPERSHELL: y:1"
+    hs.run("submit", "--quote", "--plain-lines", "--template", "printf '[%s]\n' {}", input=lines)
+    assert args_of(hs) == ["a # b", " ", "$(touch canary)\r", " x # HYPERSHELL: y:1"]
+    assert hs.rows("SELECT DISTINCT template FROM submission") == [("printf '[%s]\n' {:q}",)]
+    done = hs.run("cluster", "--restart")
+    assert sorted(done.out.split("\n")) == ["", "[ ]", "[ x # HYPERSHELL: y:1]", "[$(touch canary)\r]", "[a # b]"]
+    assert not (hs.folder / "canary").exists()
+
+
+def test_plain_lines_are_other_work(hs: Hs) -> None:
+    (hs.folder / "list.in").write_text("a #b\n")
+    good(hs, "list.in", "--plain-lines")
+    told = good(hs, "list.in", "--update").err
+    assert "with --plain-lines; that is other work" in told
+    good(hs, "list.in", "--update", "--plain-lines")
+    assert args_of(hs) == ["a #b", "a"]
 
 
 def test_a_template_expands_now_and_sees_neither_directives_nor_blank_lines(hs: Hs) -> None:

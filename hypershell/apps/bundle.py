@@ -10,7 +10,6 @@ import marshal
 import os
 import re
 import sys
-import tempfile
 import zipfile
 from collections.abc import Iterator, Sequence
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
@@ -20,6 +19,8 @@ from typing import IO
 
 from hypershell.apps import bundle_entry
 from hypershell.errors import ExitStatus, UsageError
+from hypershell.making import beside, sweep
+from hypershell.trust import SHARED_WRITE, followed
 
 __all__ = ["collect_files", "main", "parse_bundle", "write_bundle"]
 
@@ -70,16 +71,18 @@ def write_bundle(target: Path) -> tuple[int, list[str]]:
         raise UsageError(f"{target} is there and no bundle: choose another name, or remove it")
     files, paths = collect_files()
     try:
-        with tempfile.NamedTemporaryFile(dir=target.parent, prefix=f".{target.name}-", delete=False) as new:
+        place = os.path.join(followed(str(target.parent)), target.name)
+        sweep(place)
+        descriptor, name = beside(place, None)
+        with os.fdopen(descriptor, "w+b") as new:
             try:
                 modules = _write(new, files, paths, os.path.abspath(target))
                 new.flush()
-                mask = os.umask(0)
-                os.umask(mask)
-                os.chmod(new.name, 0o777 & ~mask)
-                os.replace(new.name, target)
+                mode = os.fstat(descriptor).st_mode
+                os.chmod(name, (mode | (mode & 0o444) >> 2) & ~SHARED_WRITE)  # who may read it may run it
+                os.replace(name, place)
             except BaseException:
-                os.unlink(new.name)
+                os.unlink(name)
                 raise
     except OSError as error:
         raise UsageError(f"cannot write {target}: {error.strerror or error}") from None

@@ -33,9 +33,10 @@ def main(argv: list[str]) -> int:
 
 def _client(argv: list[str]) -> int:
     from hypershell.apps.cluster import available_cores
+    from hypershell.apps.folders import site_folder
     from hypershell.apps.parse_net import parse_client
+    from hypershell.executor.system import IS_WINDOWS
     from hypershell.limits import ENOUGH, raise_descriptors, require_descriptors
-    from hypershell.site import ensure_directory
     from hypershell.template import Template
 
     soft_limit = raise_descriptors()
@@ -43,9 +44,9 @@ def _client(argv: list[str]) -> int:
     settings, dial, config = parse_client(argv)
     if not settings.template.strip():
         raise UsageError("the template is empty: '{}' stands for the line itself")
-    Template(settings.template)
+    Template(settings.template, windows=IS_WINDOWS)
     if settings.capture:
-        ensure_directory(config.sites.default.task)
+        site_folder(config, config.sites.default.task)
     _delay(settings.delay_start)
     return _run(settings, dial, config, settings.slots or available_cores(), soft_limit)
 
@@ -114,6 +115,7 @@ def _adapting(own: JoinSettings) -> Callable[[ClientSettings], ClientSettings]:
     """What holds here: our own words go before the server's."""
     from msgspec.structs import replace
 
+    from hypershell.making import PRIVATE_FOLDER
     from hypershell.ostext import to_bytes
 
     def adapt(given: ClientSettings) -> ClientSettings:
@@ -129,6 +131,7 @@ def _adapting(own: JoinSettings) -> Callable[[ClientSettings], ClientSettings]:
             given,
             capture=own.capture,
             capture_dir=to_bytes(own.capture_dir),
+            folder_mode=own.site_mode or PRIVATE_FOLDER,
             # The server's directories need not exist here.
             task_cwd=to_bytes(own.task_cwd or os.getcwd()),
             task_env=own.task_env,

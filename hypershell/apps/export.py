@@ -136,13 +136,14 @@ def _to_file(
     name: str, source: Source, path: Path, outputs: Open | None, progress: Callable[[int], None]
 ) -> Written:
     from hypershell.data import export
+    from hypershell.making import without_links
 
     if name == "hdf5":
         return export.to_hdf5(source, path, outputs, progress)
     if name == "parquet":
         return export.Written(export.to_parquet(source, path, progress))
     counted = _Counted(progress)
-    with open(path, "wb") as target:
+    with open(path, "wb", opener=without_links) as target:
         _to_stream(name, source, target, counted)
     return export.Written(counted.tasks)
 

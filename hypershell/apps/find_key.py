@@ -45,8 +45,6 @@ def find_key(config: Config, auth_file: str | None) -> Key | None:
         if origin.layer == "cli":
             raise UsageError(f"argument -k/--auth: {error}") from None
         raise ConfigError(f"{origin}: server.auth: {error}") from None
-    if origin.layer == "cli":
-        log.warning("Everybody on this host can read the key on the command line: better HYPERSHELL_SERVER_AUTH")
     if key.weak:
         log.warning(
             "The key is short: who records a connection might guess it (hs makes good ones: --connect-file)"

@@ -149,15 +149,20 @@ def _after(field: str, name: str, other: str, text: Callable[[float], str]) -> C
 
     def joined(task: _Task) -> str:
         value = task[field]
-        extra = "null" if task[other] is None else text(task[other])
-        shown = format_size(value) if field == "memory" and value is not None else value_text(value)
+        extra = _number(task[other], text)
+        shown = _number(value, format_size) if field == "memory" else value_text(value)
         return f"{shown} ({name}: {extra})"
 
     return joined
 
 
 def _max_rss(task: _Task) -> str:
-    return "null" if task["max_rss"] is None else format_size(task["max_rss"])
+    return _number(task["max_rss"], format_size)
+
+
+def _number(value: Any, text: Callable[[float], str]) -> str:
+    """A number as `text` shows it; what SQLite keeps in its place as it is."""
+    return text(value) if isinstance(value, (int, float)) else value_text(value)
 
 
 def tags_text(tags: dict[str, Any]) -> str:

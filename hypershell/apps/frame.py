@@ -57,6 +57,9 @@ __all__ = [
 
 _logger = logging.getLogger("hypershell")
 
+#: Where a key is better than on a command line.
+_SAFER = "better is --auth-file PATH, a file of mode 0600, or HYPERSHELL_SERVER_AUTH"
+
 #: Endings of files that ``export`` writes.
 EXPORT_ENDINGS = (".h5", ".hdf5", ".csv", ".jsonl", ".ndjson", ".parquet")
 
@@ -116,11 +119,14 @@ def parse(command: str, argv: Sequence[str]) -> tuple[RunSettings, Config]:
 
 def run_settings(command: str, given: Mapping[str, object], config: Config) -> RunSettings:
     """Settings of a command that schedules tasks, from its arguments and configuration; see `parse`."""
+    from hypershell.apps.quoting import quoted
     from hypershell.settings import RunSettings
     from hypershell.site import working_directory
 
     working_directory()
     values = collect(RunSettings.__struct_fields__, given, config)
+    if command != "server":  # it has no template: clients and hs submit have
+        values = quoted(values, given, "template", "quote")
     site = config.sites.default
     settings = RunSettings(
         command=command,
@@ -165,15 +171,15 @@ def parse_initdb(argv: Sequence[str]) -> tuple[InitSettings, Config]:
     """Settings of ``initdb``; otherwise as `parse`. Without arguments it works."""
     given = parse_arguments("initdb", argv)
     config = configure("initdb", given)
+    from hypershell.apps.folders import site_folder
     from hypershell.settings import InitSettings
-    from hypershell.site import ensure_directory
 
     site = config.sites.default
     settings = InitSettings(site=site.root, **collect(InitSettings.__struct_fields__, given, config))
     # What is not made is there.
     is_made = not (settings.upgrade or settings.vacuum or settings.backup or settings.rotate or settings.truncate)
     if is_made and settings.is_at(site.database):
-        ensure_directory(site.lib)
+        site_folder(config, site.lib)
     return settings, config
 
 
@@ -234,15 +240,15 @@ def parse_export(argv: Sequence[str]) -> tuple[ExportSettings, Config]:
 
 def parse_import(argv: Sequence[str]) -> tuple[ImportSettings, Config]:
     """Settings of ``import``; otherwise as `parse`."""
+    from hypershell.apps.folders import site_folder
     from hypershell.settings import ImportSettings
-    from hypershell.site import ensure_directory
 
     given = parse_arguments("import", argv)
     config = configure("import", given)
     settings = ImportSettings(**collect(ImportSettings.__struct_fields__, given, config))
     site = config.sites.default
     if settings.is_at(site.database):
-        ensure_directory(site.lib)
+        site_folder(config, site.lib)
     return settings, config
 
 
@@ -393,12 +399,13 @@ def _unexpected(error: Exception) -> int:
 
 def _write_traceback(details: str) -> str:
     """Write a new file; the name holds time, process and random bits, so that no crash hides another."""
+    from hypershell.making import open_new
     from hypershell.site import ensure_directory, find_sites
 
     folder = ensure_directory(find_sites().default.log)
     stamp = time.strftime("%Y%m%d-%H%M%S")
     path = os.path.join(folder, f"exception-{stamp}-{os.getpid()}-{os.urandom(4).hex()}.log")
-    with open(path, "x", encoding="utf-8", errors="backslashreplace") as target:
+    with os.fdopen(open_new(path), "w", encoding="utf-8", errors="backslashreplace") as target:
         target.write(printable(details))
     return path
 
@@ -475,6 +482,10 @@ def _tell_oddities(config: Config, given: Given) -> None:
         _logger.debug("%s", line)
     for name in given.repeated:
         _logger.warning("%s is given more than once: the last one counts", name)
+    for option in options_of(config.command):
+        if option.is_secret and option.dest in given and not option.idle:
+            flags = "/".join(option.flags)
+            _logger.warning("%s: ps shows it to everybody on this host; %s", flags, _SAFER)
     idle = ["/".join(option.flags) for option in options_of(config.command) if option.idle and option.dest in given]
     if idle:
         _logger.info("accepted without effect: %s", ", ".join(idle))
@@ -501,10 +512,10 @@ def collect(fields: Sequence[str], given: Mapping[str, object], config: Config) 
 
 
 def _make_directories(settings: RunSettings, config: Config) -> None:
-    from hypershell.site import ensure_directory
+    from hypershell.apps.folders import site_folder
 
     site = config.sites.default
     if not settings.no_db and settings.is_at(site.database):
-        ensure_directory(site.lib)
+        site_folder(config, site.lib, runs=True)
     if settings.capture:
-        ensure_directory(site.task)
+        site_folder(config, site.task)

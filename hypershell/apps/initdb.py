@@ -55,7 +55,7 @@ def _action(settings: InitSettings, where: Where) -> tuple[str, Callable[[], int
         return f"Vacuum database {where}", lambda: _vacuum(where)
     if settings.truncate:
         return f"Truncate database {where}", lambda: _truncate(where)
-    return f"Initialize database {where}", lambda: _create(where)
+    return f"Initialize database {where}", lambda: _create(where, settings.db_mode)
 
 
 def _file(where: Where, option: str, instead: str) -> Path:
@@ -102,10 +102,11 @@ def _truncate(where: Where) -> int:
     return ExitStatus.SUCCESS
 
 
-def _create(where: Where) -> int:
+def _create(where: Where, mode: int | None) -> int:
+    from hypershell.data.owner import Sharing
     from hypershell.data.places import create
 
-    if create(where):
+    if create(where, Sharing(mode)):
         log.info("Database initialized automatically (%s)", where)
     else:
         log.info("Database is up to date (%s)", where)

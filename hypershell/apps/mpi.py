@@ -67,10 +67,12 @@ def _alone(argv: list[str], began: float) -> int:
         if (status := _signalled()) is not None:
             return status
         from hypershell.itself import own_words
+        from hypershell.masking import take_out
         from hypershell.mpi.launch import start_under_launcher
 
         reads = _reads_input(parsed[0], parsed[1])
-        start_under_launcher(parsed[0].ranks, [*own_words(), "mpi", *argv], reads_input=reads)
+        words, secrets = take_out(["mpi", *argv])
+        start_under_launcher(parsed[0].ranks, [*own_words(), *words], reads_input=reads, secrets=secrets)
 
     return run_command(start)
 
@@ -95,17 +97,19 @@ def _rank(argv: list[str], parsed: Parsed | None, began: float) -> int:
     :param began: when our first line ran, seconds since the epoch.
     """
     start = _begin(began)
+    from hypershell.mpi.environ import SECRETS
     from hypershell.mpi.input import VARIABLE
     from hypershell.mpi.launch import run_mpi
 
     stdin = os.environ.pop(VARIABLE, None)  # nothing for tasks
+    secrets = os.environ.pop(SECRETS, None)
 
     def serve(world: World, end: MpiServerEnd) -> int:
         from hypershell.apps.frame import run_command
 
         if parsed is not None:
             return _serve(world, end, parsed, argv, start)
-        return run_command(lambda: _parse_and_serve(world, end, argv, start, stdin))
+        return run_command(lambda: _parse_and_serve(world, end, _whole(argv, secrets), start, stdin))
 
     def work(world: World, end: MpiClientEnd) -> int:
         return _work(world, end, start)
@@ -162,6 +166,22 @@ def _warn(text: str | None, world: World) -> None:
         import logging
 
         logging.getLogger("hypershell.client").warning("rank %d: %s", world.rank, text)
+
+
+def _whole(argv: list[str], secrets: str | None) -> list[str]:
+    """The arguments with what `_alone` took out of them; raises ``LaunchError`` where that is missing."""
+    from hypershell.masking import MASK, put_back, take_out
+
+    words = ["mpi", *argv]
+    if secrets is not None:
+        import json
+
+        words = put_back(words, json.loads(secrets))
+    if MASK in take_out(words)[1]:
+        from hypershell.errors import LaunchError
+
+        raise LaunchError("the key of the command line has not come to rank 0: name a file with --auth-file PATH")
+    return words[1:]
 
 
 def _parse_and_serve(world: World, end: MpiServerEnd, argv: list[str], start: Start, stdin: str | None) -> int:

@@ -64,6 +64,7 @@ def parse_mpi(argv: Sequence[str], *, launched: bool = True) -> tuple[RunSetting
 
 def parse_client(argv: Sequence[str]) -> tuple[JoinSettings, DialSettings, Config]:
     """Settings of ``client``; raises as `hypershell.apps.frame.parse`."""
+    from hypershell.apps.quoting import quoted
     from hypershell.core.needs import MOST_LABELS
     from hypershell.settings import JoinSettings
     from hypershell.site import working_directory
@@ -72,7 +73,7 @@ def parse_client(argv: Sequence[str]) -> tuple[JoinSettings, DialSettings, Confi
         raise EndEarly(command_usage(command_entry("client")), ExitStatus.USAGE)
     given = parse_arguments("client", argv)
     config = configure("client", given)
-    values = collect(JoinSettings.__struct_fields__, given, config)
+    values = quoted(collect(JoinSettings.__struct_fields__, given, config), given, "template", "quote")
     if values["task_cwd"] is None:
         working_directory()
     if config.which("task.signalwait").layer == "default":

@@ -40,11 +40,13 @@ def parse_submit(argv: Sequence[str]) -> tuple[SubmitSettings, DialSettings | No
 
     if not argv and stdin_is_terminal():
         raise EndEarly(command_usage(command_entry("submit")), ExitStatus.USAGE)
-    given = _of_new_tasks("submit", argv)
+    given, behind_tag = _of_new_tasks("submit", argv)
     if given.get("words") and "task_file" in given:
         raise UsageError("Cannot specify both -f/--task-file and positional arguments")
     if "tag" in given and not given.get("words") and "task_file" not in given and stdin_is_terminal():
         raise UsageError("nothing to submit: words after -t/--tag are tags, put -- in front of the command")
+    if not given.get("words") and "task_file" not in given:
+        _refuse_programs(behind_tag)
     config = configure("submit", given)
     values = _collect_new(SubmitSettings.__struct_fields__, given, config)
     settings = SubmitSettings(is_command="--" in argv, **values)
@@ -72,7 +74,7 @@ def parse_run(argv: Sequence[str]) -> tuple[RunTaskSettings, Config]:
 
     if not argv:
         raise EndEarly(command_usage(command_entry("run")), ExitStatus.USAGE)
-    given = _of_new_tasks("run", argv)
+    given, _ = _of_new_tasks("run", argv)
     if not given.get("words"):
         behind = "; words after -t/--tag are tags, put -- in front of the command" if "tag" in given else ""
         raise UsageError(f"the following arguments are required: ARGS{behind}")
@@ -80,25 +82,49 @@ def parse_run(argv: Sequence[str]) -> tuple[RunTaskSettings, Config]:
     return RunTaskSettings(**_collect_new(RunTaskSettings.__struct_fields__, given, config)), config
 
 
-def _of_new_tasks(command: str, argv: Sequence[str]) -> Given:
-    """The arguments of a command that makes tasks."""
+def _refuse_programs(words: Sequence[str]) -> None:
+    """Words behind the first tag that may well be a command, where there is no other and stdin would be read."""
+    import shutil
+
+    for word in words:
+        if ":" not in word and shutil.which(word) is not None:
+            raise UsageError(
+                f"{word} behind -t/--tag is a tag, and a program too: for a command write -- before it, for tags "
+                "of the lines of stdin write - at the end"
+            )
+
+
+def _of_new_tasks(command: str, argv: Sequence[str]) -> tuple[Given, list[str]]:
+    """The arguments of a command that makes tasks, and which words are tags only as they follow one."""
     from hypershell.apps.words import spread
     from hypershell.site import working_directory
     from hypershell.tags import is_tag
 
     options = options_of(command)
     option = next(option for option in options if option.dest == "tag")
-    words = spread(argv, options, option, lambda word: is_tag(word) and not os.path.exists(word))
-    given = parse_arguments(command, words)
+    further: list[str] = []
+
+    def belongs(word: str) -> bool:
+        taken = is_tag(word) and not os.path.exists(word)
+        if taken:
+            further.append(word)
+        return taken
+
+    given = parse_arguments(command, spread(argv, options, option, belongs))
     working_directory()
-    return given
+    return given, further
 
 
 def _collect_new(fields: Sequence[str], given: dict[str, object], config: Config) -> dict[str, Any]:
     """The values of a command that makes tasks, which takes two of those of runs from the configuration."""
+    from hypershell.apps.quoting import quoted
+
     values = collect(fields, given, config)
     if "timeout" not in given:
         values["timeout"] = config.value("task_timeout")
+    if "quote_inserted" not in given:
+        values["quote_inserted"] = config.value("quote")
+    values = quoted(values, given, "expand", "quote_inserted")
     task_cwd = config.value("task_cwd")
     values["task_cwd"] = None if task_cwd is None else os.path.abspath(str(task_cwd))
     return values

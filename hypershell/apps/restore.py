@@ -27,10 +27,11 @@ def _import(argv: Sequence[str]) -> int:
     settings, _ = parse_import(argv)
     if settings.source is None:
         raise UsageError("the following arguments are required: FILE, an export in HDF5")
+    from hypershell.data.owner import Sharing
     from hypershell.data.restore import restore
 
     with Bar("restoring", None) as progress:
-        done = restore(Path(settings.source), settings.place, progress)
+        done = restore(Path(settings.source), settings.place, progress, Sharing(settings.db_mode))
     counts = ", ".join(f"{number} {name}" for name, number in done.counts.items())
     log.info("Restored %s (%s)", counts, settings.place)
     if done.query:

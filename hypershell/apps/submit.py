@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from hypershell.errors import ExitStatus, UsageError
 from hypershell.hosts import host_name
+from hypershell.masking import masked
 from hypershell.ostext import joined, quoted
 
 if TYPE_CHECKING:
@@ -113,8 +114,9 @@ def _decide(settings: SubmitSettings) -> tuple[str | None, str | None]:
 
 def prepare(settings: SubmitSettings, dial: DialSettings | None, config: Config) -> Callable[[], Asking] | None:
     """Make sure that it can work, before anything is read; what makes the connection to a server, if it is one."""
+    from hypershell.apps.folders import site_folder
+    from hypershell.data.owner import Sharing
     from hypershell.data.places import preflight
-    from hypershell.site import ensure_directory
     from hypershell.template import Template
 
     if not settings.expand.strip():
@@ -127,8 +129,8 @@ def prepare(settings: SubmitSettings, dial: DialSettings | None, config: Config)
 
         return lambda: ask(dial, config, SUBMIT, decode_answer)
     if settings.is_at(config.sites.default.database):
-        ensure_directory(config.sites.default.lib)
-    preflight(settings.place)
+        site_folder(config, config.sites.default.lib)
+    preflight(settings.place, Sharing(settings.db_mode))
     if settings.initdb:
         from hypershell.data.places import create
 
@@ -206,7 +208,7 @@ class Opened:
             ranks=0,
             slots=0,
             job=job_id(os.environ),
-            command=joined(["hs", *self._argv]),
+            command=joined(["hs", *masked(self._argv)]),
             cwd=os.getcwd(),
             start_time=time.time(),
         )
@@ -222,7 +224,15 @@ class Opened:
             run.id,
             host_name(),
             settings.task_cwd or os.getcwd(),
-            Terms(settings.expand, given.tags, given.group, given.cores, given.memory, given.timeout),
+            Terms(
+                settings.expand,
+                given.tags,
+                given.group,
+                given.cores,
+                given.memory,
+                given.timeout,
+                settings.plain_lines,
+            ),
             self._wishes,
             rows=settings.commitsize,
             wait=settings.bundlewait,

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 
 from hypershell.options import Option
 from hypershell.options.commands import EXECUTE
+from hypershell.options.spelled import spelled
 
 __all__ = ["name_binding", "spread"]
 
@@ -53,31 +54,13 @@ def spread(
             continue
         result.append(word)
         taking = False
-        opens, attached = _opens(word, options, option)
-        if opens and not attached:
+        found = spelled(word, options, option)
+        if found is not None and found.value is None:
             value = next(words, None)
             if value is None:
                 break
             result.append(value)
             if value == "--":
                 return [*result, *words]
-        taking = opens
+        taking = found is not None
     return result
-
-
-def _opens(word: str, options: Sequence[Option], option: Option) -> tuple[bool, bool]:
-    """Whether a word gives the option, perhaps shortened or behind switches (``-Ft``), and a value with it."""
-    if word.startswith("--"):
-        name, equals, _ = word.partition("=")
-        everything = {flag for one in options for flag in one.flags if flag.startswith("--")} | {"--help"}
-        matches = [name] if name in everything else [flag for flag in everything if flag.startswith(name)]
-        return len(matches) == 1 and matches[0] in option.flags, bool(equals)
-    if not word.startswith("-"):
-        return False, False
-    switches = {flag[1] for one in options if one.is_switch for flag in one.flags if not flag.startswith("--")}
-    for place, letter in enumerate(word[1:], start=2):
-        if "-" + letter in option.flags:
-            return True, place < len(word)
-        if letter not in switches:
-            break
-    return False, False

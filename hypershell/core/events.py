@@ -79,6 +79,8 @@ class TasksLoaded(Struct, frozen=True, gc=False):
     group: int
     tasks: list[Task]
     exhausted: bool
+    unfit: list[tuple[Task, str]] = []
+    """Rows that cannot be run: the store has ended them as failed, with the reason."""
 
 
 class CancelRequested(Struct, frozen=True, gc=False):

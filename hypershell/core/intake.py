@@ -65,14 +65,18 @@ class Intake(Suspects):
 
     def _reject(self, rejected: list[tuple[Task, str]]) -> None:
         """Record lines that can never run as final failures of their group."""
+        self._changes().inserted.extend(task for task, _ in rejected)
+        self._fail_unseen(rejected)
+        self.counts.submitted += len(rejected)
+
+    def _fail_unseen(self, failed: list[tuple[Task, str]]) -> None:
+        """Final failures of tasks that no client gets to see."""
         record = self._changes()
-        for task, reason in rejected:
-            record.inserted.append(task)
+        for task, reason in failed:
             result = Result(task.id, 0, Special.NOT_STARTED, self._wall, self._wall, error=reason)
             record.finished.append(act.Finished(NOBODY, FAILED, self._wall, result, None, task))
             self._groups.fail(self._groups.get(task.group), task.id)
-        self.counts.submitted += len(rejected)
-        self.counts.failed += len(rejected)
+        self.counts.failed += len(failed)
 
     def _feed_ended(self, event: ev.FeedEnded, now: float) -> None:
         self._feeds -= 1
@@ -122,6 +126,9 @@ class Intake(Suspects):
                 continue
             known.add(task.id)
             group.add(task)
+        if event.unfit:
+            group.stored = max(0, group.stored - len(event.unfit))
+            self._fail_unseen(event.unfit)
         if event.exhausted:
             group.stored = min(group.stored, group.fresh)
         settled.clear()

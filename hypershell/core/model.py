@@ -6,9 +6,11 @@ converted on its way. Only the scheduler changes a task (``execution``, ``schedu
 
 from __future__ import annotations
 
-from typing import Annotated, TypeAlias
+from typing import Annotated
 
 from msgspec import Meta, Struct
+
+from hypershell.core.fields import Count, Id, Int32, Int64, Name, Natural, Real, Scalar, Text
 
 __all__ = [
     "CANCELLED_BY_USER",
@@ -31,10 +33,6 @@ __all__ = [
     "Task",
 ]
 
-#: What a peer may send where the databases keep 32 bits.
-Int32 = Annotated[int, Meta(ge=-(2**31), le=2**31 - 1)]
-Size = Annotated[int, Meta(ge=0, le=2**63 - 1)]
-
 #: Bytes of each stream of a task that come back with its result; a peer that sends more is refused.
 KEPT_MOST = 1 << 20
 KeptBytes = Annotated[bytes, Meta(max_length=KEPT_MOST)]
@@ -48,9 +46,6 @@ OUTPUT_WINDOW = 1 << 20
 #: that sends more is given up.
 OUTPUT_OVERDRAFT = 1 << 20
 
-Scalar: TypeAlias = bool | int | float | str | None
-
-
 #: The `digest` of a mark while lines are added out of their order: no FILE begins so.
 UPDATING = "updating"
 
@@ -61,24 +56,24 @@ class Task(Struct, array_like=True, gc=False):
     Times are seconds since the epoch (UTC), sizes bytes, durations seconds.
     """
 
-    id: str
+    id: Id
     args: str
-    submission: int
-    execution: int = 0
-    attempt: int = 1
-    group: int = 0
+    submission: Int64
+    execution: Int32 = 0
+    attempt: Int32 = 1
+    group: Natural = 0
     raw: bytes | None = None
     """The bytes of the line where it is not UTF-8; ``args`` then holds an escaped form."""
-    timeout: float | None = None
+    timeout: Real | None = None
     tag: dict[str, Scalar] | None = None
-    submit_time: float = 0.0
-    schedule_time: float = 0.0
-    previous_id: str | None = None
-    cores: int | None = None
-    memory: int | None = None
-    tried: int = 0
+    submit_time: Real = 0.0
+    schedule_time: Real = 0.0
+    previous_id: Id | None = None
+    cores: Natural | None = None
+    memory: Count | None = None
+    tried: Int32 = 0
     """Attempts that do not count any more, since the task was given again after its final failure."""
-    deaths: int = 0
+    deaths: Natural = 0
     """How often a client died that may have run it (``core.poison``)."""
 
 
@@ -113,8 +108,8 @@ class Kept(Struct, array_like=True, gc=False, frozen=True):
 
     out: KeptBytes
     err: KeptBytes
-    out_size: Size
-    err_size: Size
+    out_size: Count
+    err_size: Count
 
     @property
     def size(self) -> int:
@@ -125,20 +120,20 @@ class Kept(Struct, array_like=True, gc=False, frozen=True):
 class Result(Struct, array_like=True, gc=False, frozen=True):
     """How one execution ended on its client. ``command`` is None where it equals the task's args."""
 
-    id: str
+    id: Id
     execution: Int32
     exit_status: Int32
-    start: float
-    end: float
+    start: Real
+    end: Real
     command: str | None = None
-    error: str | None = None
+    error: Text | None = None
     """Why there is no ordinary exit: ``timeout``, ``template: ...``, ``too long: ...``, ``cancelled``."""
-    outpath: str | None = None
-    errpath: str | None = None
-    utime: float | None = None
+    outpath: Text | None = None
+    errpath: Text | None = None
+    utime: Real | None = None
     """CPU time in user mode, seconds (getrusage(2))."""
-    stime: float | None = None
-    maxrss: float | None = None
+    stime: Real | None = None
+    maxrss: Real | None = None
     """Peak resident set, bytes."""
     kept: Kept | None = None
     """What it printed, where its submission asks for that."""
@@ -147,7 +142,7 @@ class Result(Struct, array_like=True, gc=False, frozen=True):
 class Room(Struct, array_like=True, frozen=True):
     """How many tasks can run at a time on a client whose machine is, or was, short of something."""
 
-    slots: Annotated[int, Meta(ge=0, le=2**31 - 1)]
+    slots: Natural
     """Of those that it announced."""
     in_vain: bool
     """Nothing runs there, and its last attempt to start a task failed; its next one is not answered yet."""
@@ -188,15 +183,15 @@ class FeedMark(Struct, frozen=True, gc=False):
 class ClientInfo(Struct, array_like=True, frozen=True):
     """What a client says of itself when it joins."""
 
-    id: str
-    host: str
-    pid: int
-    slots: int
-    version: str
-    system: str
+    id: Name
+    host: Name
+    pid: Natural
+    slots: Natural
+    version: Name
+    system: Name
     """``sys.platform`` of the client."""
-    rank: int = -1
+    rank: Int32 = -1
     outlives: bool = False
     """It goes on without its server and comes back (TCP): what it is given is durable before it is sent."""
-    labels: tuple[str, ...] = ()
+    labels: Annotated[tuple[Name, ...], Meta(max_length=1000)] = ()
     """Words by which ``label:`` of a task chooses clients."""

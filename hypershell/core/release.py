@@ -92,7 +92,7 @@ class Release(Ledger):
         group = self._groups.current
         if group is None or self._stopping is not None or self._stalled:
             return
-        clients, size = self._clients, self._sizer.size
+        clients, size, found = self._clients, self._sizer.size, self._sizer.found
         if group.woken:
             for need in group.woken:
                 clients.stir(need)
@@ -114,6 +114,8 @@ class Release(Ledger):
                     count = min(count, max(0, client.slots - len(client.holding)))
                     self._recalled = max(0, self._recalled - count)
                 if count > 0:
+                    if not client.first:
+                        found(client.slots, len(client.holding))
                     self._dispatch(client, group, count)
                     ready -= count
                     client.asks = True  # in line again, as ``ask`` would put it

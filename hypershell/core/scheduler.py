@@ -122,7 +122,8 @@ class Scheduler(Shortage):
     def starving(self) -> bool:
         """Whether clients could soon be without work unless more is read."""
         group = self._groups.current
-        return group is None or self._usable(group) < 4 * max(64, self._clients.slots)
+        enough = max(4 * self._clients.slots, self.policy.window // 4)  # half of it may be sent ahead
+        return group is None or self._usable(group) < enough
 
     def unfinished(self) -> int:
         """Tasks of this run without a final state, as far as they have been read."""

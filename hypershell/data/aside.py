@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from hypershell.errors import HyperShellError
+from hypershell.making import beside, sweep
+from hypershell.trust import followed
 
 __all__ = ["ExportError", "check_target", "written_aside"]
 
@@ -47,11 +49,13 @@ def written_aside(path: Path, force: bool) -> Iterator[Path]:
         ExportError: the system does not let it be written; with the reason.
     """
     check_target(path, force)
-    real = Path(os.path.realpath(path))
-    aside = real.with_name(f".{real.name}.{os.getpid()}-{os.urandom(4).hex()}.partial")
     try:
+        real = Path(followed(str(path)))
+        sweep(str(real))
+        descriptor, name = beside(str(real), None)
+        os.close(descriptor)
+        aside = Path(name)
         try:
-            os.close(os.open(aside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
             yield aside
             _sync(aside)
             _publish(aside, real, force)

@@ -6,14 +6,18 @@ differs between database systems, gathered in one class per system, so that ``sq
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
+import stat
 import time
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hypershell.data.files import ANOTHER, check_file, denied, folder_denied, no_descriptors, no_room, obstacle
+from hypershell.data.owner import Sharing, own
 from hypershell.data.store import Transient
 from hypershell.errors import StoreError
 from hypershell.ostext import from_bytes
@@ -74,8 +78,10 @@ def on_network(path: Path) -> bool:
     return kind.startswith(_NETWORK)
 
 
-def preflight(path: Path) -> None:
-    """Make sure that the database `path` can be made or used; makes its folder, changes nothing else.
+def preflight(path: Path, sharing: Sharing | None = None) -> None:
+    """Make sure that the database `path` can be made or used; makes an empty file where there is none.
+
+    :param sharing: whose it may be and who may read it (`owner.own`); None: that is not looked at.
 
     Raises:
         StoreError: with the path, what is wrong and the way out.
@@ -86,6 +92,7 @@ def preflight(path: Path) -> None:
             "or --no-db"
         )
     _check_folder(path)
+    own(path, sharing)
     with closing(_connect(path, _BUSY_OPEN)) as connection:
         try:
             connection.execute("BEGIN IMMEDIATE")
@@ -101,9 +108,10 @@ def _check_folder(path: Path) -> None:
     folder = path.parent
     way_out = f"{ANOTHER}, or use --no-db"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        if not stat.S_ISDIR(os.stat(folder).st_mode):
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
     except OSError as error:
-        raise StoreError(f"database folder {folder} cannot be made: {error.strerror}; {way_out}") from error
+        raise StoreError(f"database {path}: folder {folder}: {error.strerror}; make it, {way_out}") from error
     # SQLite follows symbolic links, also to a file that is to be made in a folder that is there.
     real = Path(os.path.realpath(path))
     if os.path.lexists(real) or not os.path.isdir(real.parent):
@@ -243,11 +251,13 @@ class Sqlite:
 
     def _creator(self) -> sqlite3.Connection:
         connection = _connect(self.path, _BUSY)
+        # A file may hold any bytes as text; those that are not UTF-8 are seen where rows are checked.
+        connection.text_factory = partial(str, encoding="utf-8", errors="surrogateescape")
         # Fewer splits while rows grow; it takes effect only as long as the file is empty.
         connection.execute("PRAGMA page_size=8192")
         network = on_network(self.path)
         self._set_journal(connection, self._journal_mode or ("DELETE" if network else "WAL"))
-        for pragma in ("synchronous=FULL", "cache_size=-32768", "temp_store=MEMORY", "foreign_keys=OFF"):
+        for pragma in ("synchronous=FULL", "cache_size=-8192", "temp_store=MEMORY", "foreign_keys=OFF"):
             connection.execute(f"PRAGMA {pragma}")
         if not network:
             connection.execute("PRAGMA wal_autocheckpoint=4000")

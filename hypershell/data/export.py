@@ -21,6 +21,7 @@ from hypershell.data.columns import TABLES
 from hypershell.data.engine import SCHEMA_VERSION
 from hypershell.data.partitions import Tasks
 from hypershell.data.where import FIELDS, Filter
+from hypershell.masking import masked_line
 
 if TYPE_CHECKING:
     from hypershell.data.outputs import Open
@@ -122,7 +123,8 @@ def _fill(file: Any, source: Source, outputs: Open | None, check: Progress) -> W
             if files is not None:
                 files.append(block, writer.counts["tasks"])
         for table in ("submissions", "runs", "clients"):
-            for block in blocks(query.raw_rows(link, TABLES[table])):
+            rows = query.raw_rows(link, TABLES[table])
+            for block in blocks(_masked(rows) if table == "runs" else rows):
                 writer.append(table, block)
                 check(writer.counts["tasks"])
     moved = _data_version(link) != before
@@ -137,6 +139,13 @@ def _fill(file: Any, source: Source, outputs: Open | None, check: Progress) -> W
         outputs_refused=files.refusals,
         refusal=files.refusal,
     )
+
+
+def _masked(pages: Iterable[Sequence[query.Row]]) -> Iterator[list[query.Row]]:
+    """Rows of table ``run`` without the keys that older versions recorded with the command line."""
+    place = TABLES["runs"].columns.keys().index("command")
+    for page in pages:
+        yield [(*row[:place], masked_line(row[place]), *row[place + 1 :]) for row in page]
 
 
 def _columns(tasks: Tasks, source: Source, is_shared: bool = False) -> Iterator[Sequence[Sequence[Any]]]:
@@ -193,12 +202,13 @@ def to_parquet(source: Source, path: Path, progress: Progress) -> int:
             "Parquet needs pyarrow: pip install 'hypershell-mpi[parquet]', or name a .h5, .csv or .jsonl file"
         ) from None
     from hypershell.data.parquet import schema_of_tasks, table_of
+    from hypershell.making import without_links
 
     schema = schema_of_tasks(arrow)
     done = 0
     with (
         _rare_collections(),
-        path.open("wb") as target,  # pyarrow takes no path with bytes that are not UTF-8
+        open(path, "wb", opener=without_links) as target,  # pyarrow takes no path with bytes that are not UTF-8
         parquet.ParquetWriter(target, schema, compression="zstd") as writer,
     ):
         if source.tasks is not None:

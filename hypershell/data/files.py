@@ -15,6 +15,7 @@ from hypershell.room import file_limit, lack, shortage
 
 __all__ = [
     "ANOTHER",
+    "FILES",
     "SQL_PATH",
     "check_file",
     "denied",
@@ -34,7 +35,7 @@ SQL_PATH = "CAST(? AS TEXT)"
 _ROOM = 64 * 1024
 
 #: A database and what may lie beside it.
-_FILES = ("", "-wal", "-shm", "-journal")
+FILES = ("", "-wal", "-shm", "-journal")
 
 #: Descriptors that SQLite may need at once: the file, its journal, the index of that, the folder.
 _DESCRIPTORS = 4
@@ -114,7 +115,7 @@ def no_descriptors() -> str | None:
 def no_room(path: Path) -> str | None:
     """What keeps SQLite from letting `path` grow, or from its temporary files; None where nothing is seen."""
     limit = file_limit()
-    if limit is not None and any(_size(f"{path}{suffix}") + _ROOM > limit for suffix in _FILES):
+    if limit is not None and any(_size(f"{path}{suffix}") + _ROOM > limit for suffix in FILES):
         return f"cannot grow: a file may have {limit} bytes here (ulimit -f); raise the limit, or {ANOTHER}"
     # Also for the index of a write-ahead log that could not grow, even for a reader.
     if is_full(path):

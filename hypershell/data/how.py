@@ -1,7 +1,8 @@
 """Column ``options`` of a submission: how its tasks are run, and what of it is work.
 
 How they are run (time limit, captured or kept output, exported variables) may be another with each start. What
-``hs submit`` laid over the lines (key ``submit``) made the tasks what they are, so it is part of the work. Pure.
+``hs submit`` laid over the lines (key ``submit``) made the tasks what they are, so it is part of the work; so is
+whether lines were taken whole (key ``plain``). Pure.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from msgspec import Struct
 
 from hypershell.ostext import escaped, from_bytes, raw_of
 
-__all__ = ["How", "encoded", "exports_options", "merged", "work_in"]
+__all__ = ["How", "encoded", "exports_options", "is_plain", "merged", "plain_option", "work_in"]
 
 
 class How(Struct, frozen=True):
@@ -76,5 +77,19 @@ def merged(text: str, given: Mapping[str, Any]) -> str:
 
 
 def work_in(text: str) -> Any:
-    """What in column ``options`` makes other tasks of the same lines; None for a submission of a run."""
+    """What in column ``options`` makes other tasks of the same lines; None for a submission of a run.
+
+    Of a run that is how lines are read: `is_plain`.
+    """
     return msgspec.json.decode(text, type=dict[str, Any]).get("submit")
+
+
+def plain_option(plain: bool) -> dict[str, bool]:
+    """The key for column ``options`` of a run whose lines are taken whole; none, as before, where they are not."""
+    return {"plain": True} if plain else {}
+
+
+def is_plain(text: str) -> bool:
+    """Whether column ``options`` says that lines are taken whole, be it of a run or of ``hs submit``."""
+    options = msgspec.json.decode(text, type=dict[str, Any])
+    return bool(options.get("plain") or (options.get("submit") or {}).get("plain"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from hypershell.core.model import Submission
+from hypershell.data.how import is_plain
 from hypershell.data.lease import Owner
 from hypershell.data.store import Earlier
 
@@ -44,6 +45,7 @@ def begun_anew(fresh: Submission, found: Earlier) -> str:
         for what, there, here in (
             ("with another template", old.template, fresh.template),
             ("in another folder", old.cwd, fresh.cwd),
+            ("with lines read otherwise", _reading(old), _reading(fresh)),
         )
         if there != here
     ]
@@ -51,6 +53,10 @@ def begun_anew(fresh: Submission, found: Earlier) -> str:
         f"{old.path} was run before ({_when(found)}; {_state(found)}) {', '.join(differs)}; that is other work, so "
         "this begins anew"
     )
+
+
+def _reading(submission: Submission) -> str:
+    return "--plain-lines" if is_plain(submission.options) else "comments and directives"
 
 
 def _when(found: Earlier) -> str:

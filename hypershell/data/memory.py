@@ -77,6 +77,9 @@ class MemoryStore:
         for key, change in batch.changes.items():
             self._change(key, change)
 
+    def unfit(self) -> list[tuple[Task, str]]:
+        return []
+
     def load(self, group: int, limit: int, again: bool = False) -> tuple[list[Task], bool]:
         if again:
             fresh: dict[int, deque[str]] = {}

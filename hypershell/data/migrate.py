@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -22,8 +23,9 @@ from hypershell.core.model import Special
 from hypershell.core.states import CANCELLED, FAILED, PENDING, SUCCEEDED
 from hypershell.data.engine import Sqlite, check_schema, explain, is_hypershell, preflight
 from hypershell.data.files import check_file
+from hypershell.data.owner import Sharing
 from hypershell.data.times import Stamper
-from hypershell.data.upkeep import sync
+from hypershell.data.upkeep import new_beside, sync
 from hypershell.errors import StoreError
 
 __all__ = ["Upgraded", "create", "upgrade"]
@@ -44,13 +46,13 @@ class Upgraded(Struct, frozen=True):
     dropped: int
 
 
-def create(path: Path) -> bool:
-    """Make the tables where the database has none; False where they were there.
+def create(path: Path, sharing: Sharing | None = None) -> bool:
+    """Make the tables where the database has none; False where they were there. `sharing` as for ``preflight``.
 
     Raises:
         StoreError: the file cannot be used (see ``engine.preflight``).
     """
-    preflight(path)
+    preflight(path, sharing)
     made = _is_empty(path)
     database = Sqlite(path)
     engine = database.engine()
@@ -107,10 +109,9 @@ def _convert(old: sqlite3.Connection, path: Path) -> Upgraded:
         # The log of the old file must not be taken for one of the new file.
         old.execute("PRAGMA journal_mode=DELETE")
     old.execute("BEGIN IMMEDIATE")
-    fresh = path.with_name(path.name + ".upgrade")
-    for rest in (fresh, fresh.with_name(fresh.name + "-journal")):
-        rest.unlink(missing_ok=True)
-    backup = _back_up(old, path)
+    mode = stat.S_IMODE(path.stat().st_mode)
+    backup = _back_up(old, path, mode)
+    fresh = new_beside(path, mode, alone=True)  # we have the write lock
     try:
         tasks, clients, dropped = _build(old, fresh)
         sync(fresh)
@@ -119,11 +120,12 @@ def _convert(old: sqlite3.Connection, path: Path) -> Upgraded:
         os.replace(fresh, path)
         sync(path.parent)
     finally:
-        fresh.unlink(missing_ok=True)
+        for rest in (fresh, fresh.with_name(fresh.name + "-journal")):
+            rest.unlink(missing_ok=True)
     return Upgraded(backup, tasks, clients, dropped)
 
 
-def _back_up(old: sqlite3.Connection, path: Path) -> Path:
+def _back_up(old: sqlite3.Connection, path: Path, mode: int) -> Path:
     """A copy beside the file, under its name only when it is complete."""
     stamp = time.strftime("%Y%m%d-%H%M%S")
     target = path.with_name(f"{path.stem}.backup-{stamp}.db")
@@ -131,8 +133,7 @@ def _back_up(old: sqlite3.Connection, path: Path) -> Path:
     while target.exists():
         number += 1
         target = path.with_name(f"{path.stem}.backup-{stamp}-{number}.db")
-    partial = target.with_name(target.name + ".partial")
-    partial.unlink(missing_ok=True)
+    partial = new_beside(path, mode, alone=True)  # we have the write lock
     try:
         with closing(sqlite3.connect(path, timeout=5.0)) as source, closing(sqlite3.connect(partial)) as copy:
             source.backup(copy)

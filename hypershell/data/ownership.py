@@ -6,16 +6,18 @@ Functions over a connection inside a transaction of ``sql``; the rules that deci
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any, TypeAlias
 
 from sqlalchemy import ColumnElement, Connection, bindparam, func, or_, select, text, true, update
 
 from hypershell.core.model import FeedMark, Submission, Task
+from hypershell.core.options import wrong_options
 from hypershell.core.poison import TRIAL, deaths_in, raised, words
 from hypershell.core.states import DISPATCHED, PENDING
-from hypershell.data import formerly, outliving, requests
-from hypershell.data.how import merged, work_in
+from hypershell.data import formerly, outliving, requests, unfit
+from hypershell.data.how import is_plain, merged, work_in
 from hypershell.data.lease import Owner
 from hypershell.data.schema import run as _run
 from hypershell.data.schema import submission as _submission
@@ -27,6 +29,8 @@ __all__ = ["claims", "count_unfinished", "describe", "earlier", "next_submission
 
 _s = _submission.c
 
+#: Ends something that cannot be run, and says so.
+Repair: TypeAlias = Callable[[Connection], str]
 
 #: The condition of the partial index of final failures.
 _FAILED = text("state = 'failed' AND next_id IS NULL")
@@ -61,11 +65,6 @@ _OF_STATE = {
 _HOLDER = select(func.min(_task.c.group)).where(_FAILED, _task.c.submission == bindparam("number"))
 _MARK = (_s.offset, _s.lines, _s.digest, _s.complete)
 _INCOMPLETE = select(_s.id).where(text("NOT complete"), _s.source == "file")
-_OUT = (
-    select(_task)
-    .where(_in_state(DISPATCHED), _task.c.submission == bindparam("number"))
-    .order_by(_task.c.submission, _task.c.id)
-)
 _WITH_OWNER = (
     select(_s.id.label("number"), _s.owner, *_MARK, *(column.label(f"run_{column.name}") for column in _run.c))
     .select_from(_submission.outerjoin(_run, _s.owner == _run.c.id))
@@ -118,7 +117,7 @@ def _unfinished(link: Connection, failed: bool) -> list[int]:
     numbers = set(link.execute(_INCOMPLETE).scalars())
     for query in (*_NEXT.values(), *([_NEXT_FAILED] if failed else [])):
         number = link.execute(query, {"after": -1}).scalar()
-        while number is not None:
+        while isinstance(number, int):
             numbers.add(number)
             number = link.execute(query, {"after": number}).scalar()
     return sorted(numbers)
@@ -132,13 +131,16 @@ def _newest_like(link: Connection, like: Submission, same_work: bool = True) -> 
     if like.path is None:
         return []
     alike = [_submission.c[name] == text for name, text in row_of(like).items() if name in _same_columns(same_work)]
-    work = work_in(like.options)
+    work, plain = work_in(like.options), is_plain(like.options)
     found = link.execute(select(_submission).where(*alike, _s.id != like.id).order_by(_s.id.desc())).mappings()
     try:
         for row in found:
+            if unfit.wrong_submission(row) is not None:
+                continue
             other = submission_of(row)
             # Text alone is not the same work: another path may look the same where its bytes are escaped.
             same = all(getattr(other, name) == getattr(like, name) for name in _same_columns(same_work))
+            same = same and (not same_work or is_plain(other.options) == plain)
             if same and work_in(other.options) == work:
                 return [other.id]
         return []
@@ -230,39 +232,87 @@ def take(link: Connection, me: str, claim: Claim, given: Mapping[str, Any] | Non
 
 def _tell_how(link: Connection, number: int, given: Mapping[str, Any]) -> None:
     before = link.execute(select(_s.options).where(_s.id == number)).scalar_one()
+    if not isinstance(before, str) or wrong_options(before):
+        return
     options = merged(before, given)
     if options != before:
         link.execute(update(_submission).where(_s.id == number).values(options=options))
 
 
-def describe(link: Connection, numbers: Sequence[int]) -> Taken:
-    """The submissions with these numbers, how far their FILEs were read, and their tasks per group."""
+def describe(link: Connection, numbers: Sequence[int]) -> tuple[Taken, list[Repair]]:
+    """The submissions with these numbers, how far their FILEs were read, and their tasks per group; and what ends
+    those of them that cannot be run, in a transaction that writes."""
     taken = Taken([], [], {}, {}, {})
+    repairs: list[Repair] = []
     for number in numbers:
         row = link.execute(select(_submission).where(_s.id == number)).mappings().one()
+        _count(link, number, "failed", taken.failed)
+        if (wrong := unfit.wrong_submission(row)) is not None:
+            repairs.append(partial(_end_submission, number=number, wrong=wrong))
+            continue
         taken.submissions.append(submission_of(row))
         taken.marks.append(_mark(number, row))
-        for query, counts in ((_PER_GROUP["pending"], taken.pending), (_PER_GROUP["failed"], taken.failed)):
-            for group, count in link.execute(query, {"number": number}):
-                counts[group] = counts.get(group, 0) + count
-        for task, client in _dispatched(link, number):
+        bad = _count(link, number, "pending", taken.pending)
+        repairs += [partial(_end_group, number=number, group=group) for group in bad]
+        found, unreadable = _dispatched(link, number)
+        for task, client in found:
             taken.withheld.setdefault(client, []).append(task)
-    return taken
+        if unreadable:
+            repairs.append(partial(_end_dispatched, number=number))
+    return taken, repairs
+
+
+def _count(link: Connection, number: int, what: str, counts: dict[int, int]) -> list[object]:
+    """Add the tasks of a submission per group; values of column ``group`` that are none. These count as group 0."""
+    bad: list[object] = []
+    for group, count in link.execute(_PER_GROUP[what], {"number": number}):
+        if not unfit.is_group(group):
+            bad.append(group)
+            group = 0
+        counts[group] = counts.get(group, 0) + count
+    return bad
+
+
+def _end_submission(link: Connection, number: int, wrong: str) -> str:
+    count = unfit.end_submission(link, number, wrong)
+    return f"submission {number} cannot be run: {wrong}; its unfinished tasks ({count}) have failed"
+
+
+def _end_group(link: Connection, number: int, group: object) -> str:
+    count = unfit.end_group(link, number, group)
+    return f"{count} tasks of submission {number} cannot be run: their group is no number; they have failed"
+
+
+def _end_dispatched(link: Connection, number: int) -> str:
+    count = len(unfit.settle(link, _out(link).params(number=number)))
+    return f"{count} tasks of submission {number} that clients have cannot be read; they have failed"
 
 
 def _mark(number: int, row: Any) -> FeedMark:
     return FeedMark(number, row["offset"], row["lines"], row["digest"], row["complete"])
 
 
-def _dispatched(link: Connection, number: int) -> Iterator[tuple[Task, str]]:
-    """The tasks of a submission that was just taken which clients still have, and whose they are."""
-    for row in link.execute(_OUT, {"number": number}).mappings():
-        fields = {name: row[name] for name in Task.__struct_fields__ if name not in ("raw", "tried", "deaths")}
-        task = Task(**fields, raw=None if row["args_raw"] is None else bytes(row["args_raw"]))
+def _dispatched(link: Connection, number: int) -> tuple[list[tuple[Task, str]], bool]:
+    """The tasks of a submission that was just taken which clients still have, and whose they are; and whether there
+    are others that cannot be read."""
+    found: list[tuple[Task, str]] = []
+    unreadable = False
+    for row in link.execute(_out(link), {"number": number}).mappings():
+        task = unfit.task_of(row)
+        if isinstance(task, str):
+            unreadable = True
+            continue
+        task.raw = None if row["args_raw"] is None else bytes(row["args_raw"])
         task.deaths = deaths_in(row["error"])
         task.tag = task.tag or None
-        task.schedule_time = task.schedule_time or 0.0
-        yield task, row["client_id"]
+        found.append((task, row["client_id"]))
+    return found, unreadable
+
+
+def _out(link: Connection) -> Any:
+    statement = unfit.rows_of(link.dialect.name).add_columns(_task.c.client_id)
+    here = (_in_state(DISPATCHED), _task.c.submission == bindparam("number"))
+    return statement.where(*here).order_by(_task.c.submission, _task.c.id)
 
 
 def _owner(row: Any) -> Owner | None:

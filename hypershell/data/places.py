@@ -14,6 +14,7 @@ from hypershell.data.store import Store, sqlite_store
 
 if TYPE_CHECKING:
     from hypershell.data.connected import Database
+    from hypershell.data.owner import Sharing
     from hypershell.data.postgres import Postgres
     from hypershell.data.upkeep import Emptied
 
@@ -29,14 +30,17 @@ __all__ = [
 ]
 
 
-def preflight(where: Where) -> None:
-    """Make sure that the database can be made or used; raises StoreError with what is wrong and the way out."""
+def preflight(where: Where, sharing: Sharing | None = None) -> None:
+    """Make sure that the database can be made or used; raises StoreError with what is wrong and the way out.
+
+    `sharing` as for ``engine.preflight``; a database on a server has rights of its own.
+    """
     if isinstance(where, Address):
         _server(where).preflight()
         return
     from hypershell.data.engine import preflight
 
-    preflight(where)
+    preflight(where, sharing)
 
 
 def open_store(where: Where) -> Callable[[], Store]:
@@ -85,13 +89,16 @@ def open_runs(where: Where) -> Any:
     return open_runs(where)
 
 
-def create(where: Where) -> bool:
-    """Make the tables where the database has none; False where they were there. Raises StoreError."""
+def create(where: Where, sharing: Sharing | None = None) -> bool:
+    """Make the tables where the database has none; False where they were there. `sharing` as for `preflight`.
+
+    Raises StoreError.
+    """
     if isinstance(where, Address):
         return _server(where).make()
     from hypershell.data.migrate import create
 
-    return create(where)
+    return create(where, sharing)
 
 
 def vacuum(where: Where) -> int:

@@ -47,7 +47,7 @@ from sqlalchemy.types import NullType
 from hypershell.address import Address, Where
 from hypershell.data.counting import count_by_index
 from hypershell.data.engine import explain
-from hypershell.data.schema import JsonObject, UtcTime
+from hypershell.data.schema import JsonObject, UtcTime, tags_in
 from hypershell.data.schema import task as _task
 from hypershell.data.walk import Row, Walk
 from hypershell.data.where import FIELDS, Condition, Filter, Kind, Order, TagCondition
@@ -223,7 +223,7 @@ def tag_sets(connection: Connection, chosen: Filter) -> Iterator[dict[str, Scala
     as_text = type_coerce(_task.c.tag, Text) if connection.dialect.name == "sqlite" else cast(_task.c.tag, Text)
     for page in walk(connection, select(as_text).distinct(), chosen).pages():
         for (text,) in page:
-            yield msgspec.json.decode(text)
+            yield tags_in(text)
 
 
 def keys_among(sets: Iterable[dict[str, Scalar]]) -> list[str]:
@@ -423,8 +423,9 @@ def _tag_clause(tag: TagCondition, dialect: str) -> ColumnElement[bool]:
     if dialect == "sqlite":
         # A key is made of letters, digits and _ . + - (hypershell.tags): it needs no escape in a path.
         path = literal(f'$."{tag.key}"', Text())
-        kind = func.json_type(_task.c.tag, path, type_=Text())
-        value = func.json_extract(_task.c.tag, path)
+        tags = case((func.json_valid(_task.c.tag), type_coerce(_task.c.tag, Text)), else_=literal("{}", Text()))
+        kind = func.json_type(tags, path, type_=Text())
+        value = func.json_extract(tags, path)
     else:
         value = func.jsonb_extract_path(_task.c.tag, literal(tag.key, Text()))
         kind = func.jsonb_typeof(value, type_=Text())

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import sqlite3
+from functools import partial
 from pathlib import Path
 
 from hypershell.data.engine import check_schema, explain
@@ -151,6 +152,7 @@ def _opened(path: Path, way: str, query: str) -> sqlite3.Connection | None:
     uri = f"{path.absolute().as_uri()}?{way}"
     # An export reads in a thread of its own; never are two of them at it at the same time.
     connection = sqlite3.connect(uri, uri=True, timeout=_BUSY, isolation_level=None, check_same_thread=False)
+    connection.text_factory = partial(str, encoding="utf-8", errors="backslashreplace")
     try:
         connection.execute("PRAGMA query_only=ON")
         if check_schema(connection, path) and connection.execute(query).fetchone():

@@ -61,6 +61,7 @@ class Recovery:
             taken = attempt(lambda: store.take(self._free(store.claims(None))))
         if taken is None:
             return
+        _tell(taken, post)
         submissions = list(taken.submissions)
         resumed = None
         if plan.restart and plan.again is not None and submissions:
@@ -143,6 +144,7 @@ class Recovery:
         free = self._free(claims)
         self._suspects = len(free) < len(claims)
         taken = self._store.take(free) if free else Taken()
+        _tell(taken, post)
         if taken.submissions:
             post(Adopted(taken.submissions, taken.marks))
             post(_work_in(taken))
@@ -206,6 +208,11 @@ class Recovery:
             return Life.DEAD
         life = self._watch.life(owner, self._clock())
         return Life.DEAD if life is Life.UNKNOWN and self._plan.take_over else life
+
+
+def _tell(taken: Taken, post: Post) -> None:
+    for line in taken.told:
+        post(Told("error", line))
 
 
 def _work_in(taken: Taken) -> WorkFound:

@@ -21,6 +21,7 @@ from hypershell.data.columns import FORMAT, ID_BYTES, NO_NUMBER, STATES, TABLES,
 from hypershell.data.engine import SCHEMA_VERSION
 from hypershell.data.filling import BadRow, Filler, filling
 from hypershell.data.outputs import PLACES
+from hypershell.data.owner import Sharing
 from hypershell.data.places import create
 from hypershell.data.schema import output
 from hypershell.errors import StoreError
@@ -44,8 +45,12 @@ class Restored:
     moved: bool
 
 
-def restore(source: Path, where: Where, progress: Callable[[int], None]) -> Restored:
+def restore(
+    source: Path, where: Where, progress: Callable[[int], None], sharing: Sharing | None = None
+) -> Restored:
     """Restore the export `source` into the database `where`, which is made where it is not there.
+
+    `sharing` as for ``places.preflight``.
 
     Raises:
         ExportError: the file is no export of this version, or is damaged; the database is then as empty as before.
@@ -66,7 +71,7 @@ def restore(source: Path, where: Where, progress: Callable[[int], None]) -> Rest
             tables = {name: _Table(file, name, about.counts[name]) for name in TABLES}
         except _FOREIGN as error:
             raise ExportError(f"{source} is no export of hypershell, or damaged: {_short(error)}") from error
-        create(where)
+        create(where, sharing)
         _fill(tables, outputs, source, where, progress)
     if outputs is not None:
         about.counts["outputs"] = outputs.restored

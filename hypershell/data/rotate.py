@@ -31,7 +31,7 @@ from hypershell.data.reading import (
     partition_path,
     rotated,
 )
-from hypershell.data.upkeep import Tell, compact, opened, place, without_servers
+from hypershell.data.upkeep import Tell, compact, new_beside, opened, place, without_servers
 from hypershell.errors import StoreError
 
 __all__ = ["Rotated", "rotate"]
@@ -102,7 +102,7 @@ def _rotate(link: sqlite3.Connection, real: Path) -> tuple[int, Path, int] | Non
     numbers |= _settle(real, numbers)
     taken = [number for number, _ in partition_files(real)]
     number = max([0, *numbers, *taken]) + 1
-    aside = real.with_name(real.name + ".rotating")
+    aside = new_beside(real, alone=True)  # we have the write lock
     target = partition_path(real, number)
     try:
         count = _build(aside, real, number)
@@ -157,7 +157,6 @@ def _is_ours(part: sqlite3.Connection, path: Path, number: int) -> bool:
 
 def _build(aside: Path, real: Path, number: int) -> int:
     """Make the partition; how many tasks it has."""
-    _remove(aside)
     database = Sqlite(aside, journal="DELETE")
     engine = database.engine()
     try:

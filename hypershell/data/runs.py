@@ -23,6 +23,7 @@ from hypershell.data.schema import task as _task
 from hypershell.data.times import Stamper
 from hypershell.data.walk import Walk
 from hypershell.errors import UsageError
+from hypershell.masking import masked_line
 from hypershell.ostext import escaped
 from hypershell.units import shown
 
@@ -228,7 +229,7 @@ def _made(connection: Connection, row: Any, word: str, budget: _Budget) -> Run:
         end=None if end is None else stamp(end),
         duration=duration,
         ended=word,
-        command=row["command"],
+        command=masked_line(row["command"]),
         cwd=row["cwd"],
         pid=row["pid"],
     )

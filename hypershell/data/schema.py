@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 from sqlalchemy import (
     JSON,
     TIMESTAMP,
@@ -40,6 +41,7 @@ __all__ = [
     "request",
     "run",
     "submission",
+    "tags_in",
     "task",
 ]
 
@@ -61,7 +63,12 @@ class UtcTime(TypeDecorator[float]):
     def process_result_value(self, value: Any, dialect: Any) -> float | None:
         if value is None:
             return None
-        return seconds_of(value) if isinstance(value, str) else float(value.timestamp())
+        if isinstance(value, str):
+            try:
+                return seconds_of(value)
+            except ValueError:  # SQLite keeps any text
+                return None
+        return float(value.timestamp()) if hasattr(value, "timestamp") else None
 
 
 class JsonObject(TypeDecorator[dict[str, Any]]):
@@ -76,6 +83,21 @@ class JsonObject(TypeDecorator[dict[str, Any]]):
 
             return dialect.type_descriptor(JSONB())
         return dialect.type_descriptor(JSON())
+
+    def result_processor(self, dialect: Any, coltype: Any) -> Any:
+        """Of text that is no JSON object, which SQLite keeps as well, an empty one."""
+        if dialect.name == "postgresql":
+            return super().result_processor(dialect, coltype)
+        return tags_in
+
+
+def tags_in(value: Any) -> dict[str, Any]:
+    """The tags in column ``tag`` of SQLite; none where it holds no JSON object."""
+    try:
+        found = msgspec.json.decode(value)
+    except (msgspec.DecodeError, UnicodeError, TypeError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 class micros(FunctionElement[int]):

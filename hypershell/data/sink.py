@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from hypershell.making import without_links
+
 __all__ = ["Sink", "interrupts_wait"]
 
 
@@ -21,7 +23,7 @@ class Sink:
     """The file object that ``h5py.File(sink, "w")`` writes to; `path` exists."""
 
     def __init__(self, path: Path) -> None:
-        self._file = open(path, "r+b", buffering=0)  # noqa: SIM115  (closed by close)
+        self._file = open(path, "r+b", buffering=0, opener=without_links)  # noqa: SIM115  (closed by close)
         self._place = 0
         self._late: list[tuple[int, bytes]] = []
         self._error: OSError | None = None

@@ -36,13 +36,13 @@ from hypershell.core.events import CancelRequested, TasksChanged
 from hypershell.core.model import FeedMark, Special, Submission, Task
 from hypershell.core.poison import deaths_in
 from hypershell.core.states import DISPATCHED, PENDING
-from hypershell.data import again, lines, outliving, ownership, printed, requests, rows, schema
+from hypershell.data import again, lines, outliving, ownership, printed, requests, rows, schema, unfit
 from hypershell.data.batch import Batch
 from hypershell.data.bulk import Bulk, JsonBulk, bulk_insert, bulk_update, incoming, insert_once
 from hypershell.data.connected import RENEW, Connected, Database
 from hypershell.data.lease import Owner
 from hypershell.data.schema import micros
-from hypershell.data.store import Claim, Earlier, Fenced, RunInfo, Taken
+from hypershell.data.store import Claim, Earlier, Fenced, RunInfo, Taken, Transient
 from hypershell.data.submitted import row_of
 from hypershell.errors import StoreError
 
@@ -52,6 +52,14 @@ _task, _run, _submission, _client = schema.task, schema.run, schema.submission, 
 #: Unfinished tasks of others are counted up to here.
 _MOST_COUNTED = 100_000
 _LIVE = _task.c.state.in_([PENDING, DISPATCHED])
+
+
+class _BadPage(Exception):
+    """Rows of submission `number` that cannot be read together."""
+
+    def __init__(self, number: int, error: Exception) -> None:
+        super().__init__(" ".join(str(error).split())[:300])
+        self.number = number
 
 
 class SqlStore(Connected):
@@ -74,6 +82,8 @@ class SqlStore(Connected):
         """Per submission that was taken over: ids of tasks that were given again after they had failed."""
         self._retried: set[int] = set()
         """Submissions whose last range of these is of this run."""
+        self._unfit: list[tuple[Task, str]] = []
+        """Rows that could not be run, and have ended."""
         self._outliving: set[str] = set()
         """Clients that go on without us."""
         self.refused = 0
@@ -237,6 +247,30 @@ class SqlStore(Connected):
             for number in self._owned:
                 self._cursors.pop((number, group), None)
                 self._exhausted.discard((number, group))
+        while True:
+            try:
+                return self._load(group, limit)
+            except _BadPage as bad:
+                self._settle(bad, group, limit)
+
+    def unfit(self) -> list[tuple[Task, str]]:
+        ended, self._unfit = self._unfit, []
+        return ended
+
+    def _settle(self, bad: _BadPage, group: int, limit: int) -> None:
+        """End the rows of a page that cannot be run; raises ``StoreError`` where these are not what is wrong."""
+        asked = {"number": bad.number, "grp": group, "after": self._cursors.get((bad.number, group), "")}
+        with self._transaction() as link:
+            dialect = link.dialect.name
+            t = _task.c
+            chosen = unfit.rows_of(dialect).where(text("state = 'pending'"), *_behind_cursor(dialect == "sqlite"))
+            page = chosen.order_by(t.submission, t.group, t.id).limit(limit).params(**asked)
+            ended = unfit.settle(link, page)
+        if not ended:
+            raise StoreError(f"tasks of submission {bad.number} cannot be read: {bad}") from bad
+        self._unfit += ended
+
+    def _load(self, group: int, limit: int) -> tuple[list[Task], bool]:
         tasks: list[Task] = []
         cursors: dict[tuple[int, int], str] = {}
         exhausted: set[tuple[int, int]] = set()
@@ -246,7 +280,14 @@ class SqlStore(Connected):
                 wanted = limit - len(tasks)
                 if key in self._exhausted or wanted <= 0:
                     continue
-                found = self._page(link, number, group, wanted)
+                try:
+                    found = self._page(link, number, group, wanted)
+                except self._database.errors as error:
+                    if isinstance(self._database.explain(error), Transient):
+                        raise
+                    raise _BadPage(number, error) from error
+                except unfit.READ_ERRORS as error:
+                    raise _BadPage(number, error) from error
                 tasks += found
                 if found:
                     cursors[key] = found[-1].id
@@ -266,6 +307,8 @@ class SqlStore(Connected):
         found = _decode(found_json)
         if not found:
             return found
+        if "\\u0000" in found_json:
+            raise ValueError("a NUL byte")
         for task in found:
             task.submit_time /= 1_000_000
             task.tag = task.tag or None
@@ -294,7 +337,13 @@ class SqlStore(Connected):
 
     def survey(self, numbers: Sequence[int]) -> Taken:
         with self.reading() as link:
-            taken = ownership.describe(link, numbers)
+            taken, repairs = ownership.describe(link, numbers)
+        if repairs:
+            with self._transaction() as link:
+                told = [repair(link) for repair in repairs]
+            with self.reading() as link:
+                taken = msgspec.structs.replace(ownership.describe(link, numbers)[0], told=told)
+        with self.reading() as link:
             for one in taken.submissions:
                 self._again[one.id] = ranges = again.ranges_in(one.options)
                 if ranges:

@@ -140,6 +140,8 @@ class Taken(Struct, frozen=True):
     """Per id of a client that outlives its server: what it was given, which is left as it is."""
     died: bool = False
     """Whether a server that had them died, and did not end."""
+    told: list[str] = []
+    """What of them cannot be run, and was ended."""
 
 
 class Store(Protocol):
@@ -173,6 +175,9 @@ class Store(Protocol):
 
         With `again` the reading begins anew.
         """
+
+    def unfit(self) -> list[tuple[Task, str]]:
+        """Rows that `load` has met since the last call and that cannot be run: they have failed, and why."""
 
     def claims(self, like: Submission | None, failed: bool = False) -> list[Claim]:
         """What could be taken: the newest submission of the same work, or all that others left unfinished.

@@ -23,6 +23,7 @@ from hypershell.data.lease import Life, Owner, ProcessIdentity, Watch
 from hypershell.data.patience import Patience
 from hypershell.data.store import Fenced, RunInfo, Submitted
 from hypershell.data.submitted import row_of, submission_of
+from hypershell.data.unfit import wrong_submission
 from hypershell.errors import StoreError
 from hypershell.ostext import escaped
 
@@ -159,7 +160,8 @@ class Submitter(Connected):
 
         def step() -> bool:
             with self.reading() as link:
-                return any(submission_of(row).path == path for row in link.execute(found).mappings())
+                rows_of_file = link.execute(found).mappings().fetchall()
+                return any(submission_of(row).path == path for row in rows_of_file if not wrong_submission(row))
 
         return self._try(step)
 
@@ -171,7 +173,8 @@ class Submitter(Connected):
 
         def step() -> list[Submitted]:
             with self.reading() as link:
-                found = [(submission_of(row), row["digest"]) for row in link.execute(query).mappings()]
+                found = [(submission_of(row), row["digest"]) for row in link.execute(query).mappings()
+                         if not wrong_submission(row)]  # fmt: skip
                 return [
                     Submitted(one.id, one.options, one.cwd, one.submit_time, digest)
                     for one, digest in found

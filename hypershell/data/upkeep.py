@@ -22,6 +22,9 @@ from hypershell.data.engine import check_schema, explain, preflight
 from hypershell.data.files import SQL_PATH, check_file
 from hypershell.data.lease import SILENCE, Life, Owner, Watch, this_process
 from hypershell.errors import StoreError
+from hypershell.making import OLD, PRIVATE_FILE, beside, sweep
+from hypershell.masking import masked_line
+from hypershell.trust import followed
 
 __all__ = [
     "FORGET",
@@ -29,6 +32,7 @@ __all__ = [
     "Tell",
     "back_up",
     "compact",
+    "new_beside",
     "opened",
     "place",
     "sync",
@@ -76,15 +80,23 @@ def opened(path: Path) -> Iterator[sqlite3.Connection]:
 def vacuum(path: Path) -> int:
     """Write the file anew without the pages that are empty; the bytes that it became smaller.
 
-    A server may work on it: its writes wait meanwhile.
+    Keys that older versions recorded with the command lines of runs are in it no more. A server may work on it:
+    its writes wait meanwhile.
 
     Raises:
         StoreError: the file cannot be used, or there is no room for the second copy that this needs.
     """
     with opened(path) as link:
         before = _size(link)
+        _mask_commands(link)
         compact(link)
         return max(before - _size(link), 0)
+
+
+def _mask_commands(link: sqlite3.Connection) -> None:
+    for run, command in link.execute("SELECT id, command FROM run").fetchall():
+        if (line := masked_line(command)) != command:
+            link.execute("UPDATE run SET command = ? WHERE id = ?", (line, run))
 
 
 def compact(link: sqlite3.Connection) -> None:
@@ -108,10 +120,9 @@ def back_up(path: Path, target: Path) -> int:
     """
     _refuse_existing(target)
     with opened(path) as link:
-        aside = target.with_name(f"{target.name}.{os.urandom(4).hex()}.partial")
         try:
-            # Nobody else may read it before it has the permissions of the database.
-            os.close(os.open(aside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+            target = Path(followed(str(target.parent)), target.name)  # through no link of another user
+            aside = new_beside(target)
             try:
                 try:
                     link.execute(f"VACUUM INTO {SQL_PATH}", (bytes(aside),))
@@ -131,6 +142,17 @@ def back_up(path: Path, target: Path) -> int:
 def _refuse_existing(target: Path) -> None:
     if os.path.lexists(target):
         raise StoreError(f"{target} exists already, nothing was written; name another file")
+
+
+def new_beside(path: Path, mode: int = PRIVATE_FILE, *, alone: bool = False) -> Path:
+    """A new empty file in the folder of `path`, for a database that is to become `path`; see ``making.beside``.
+
+    :param alone: nobody else can be at it just now, so that others there are left by killed processes.
+    """
+    sweep(str(path), 0.0 if alone else OLD)
+    handle, name = beside(str(path), mode)
+    os.close(handle)
+    return Path(name)
 
 
 def place(aside: Path, target: Path, like: Path) -> None:

@@ -25,6 +25,9 @@ _FIRST = 256
 #: Rows that one statement looks at when it returns rows.
 _MOST_READ = 10_000
 
+#: Above every text.
+_LAST = "\U0010ffff"
+
 
 class Walk:
     """Executes a statement for the tasks of a condition, range of ids after range of ids.
@@ -56,8 +59,9 @@ class Walk:
         first = connection.execute(select(func.min(_task.c.id))).scalar()
         last = connection.execute(select(func.max(_task.c.id))).scalar()
         self.done = first is None or last is None
-        # The begin of an id is less than it, and no id lies between.
-        self.low, self.high = "" if first is None else first[:-1], last or ""
+        # The begin of an id is less than it, and no id lies between. SQLite keeps bytes too, which come last.
+        self.low = first[:-1] if isinstance(first, str) else ""
+        self.high = last if isinstance(last, str) else _LAST
         if span is not None:
             self.low, self.high = max(self.low, span[0]), min(self.high, span[1])
             self.done = self.done or self.low >= self.high
@@ -69,7 +73,7 @@ class Walk:
         # From below the cut is the last id of the range, from above the first one below it.
         skip = size if self._descending else size - 1
         cut = self._connection.execute(self._next_cut, {"low": low, "high": high, "skip": skip}).scalar()
-        if cut is None:
+        if cut is None or not low < cut <= high:  # an id that is not UTF-8 does not come back as it is
             self.done = True
             piece = {"low": low, "high": high}
             return self._connection.execute(self._statement, piece).fetchall()  # type: ignore[return-value]

@@ -344,7 +344,7 @@ class Writer:
 
     def _answer(self, store: Store, wanted: LoadMore) -> None:
         tasks, exhausted = self._try(lambda: store.load(wanted.group, wanted.limit, wanted.again))
-        self._post(TasksLoaded(wanted.group, tasks, exhausted))
+        self._post(TasksLoaded(wanted.group, tasks, exhausted, store.unfit()))
 
     def _end(self, store: Store, finish: Finish) -> None:
         self._try(lambda: store.end_run(finish))

@@ -8,6 +8,7 @@ import os
 from hypershell.core.model import KEPT_MOST, Kept
 from hypershell.executor.spawn import NotStarted, not_started
 from hypershell.limits import move_above
+from hypershell.making import NO_LINK, PRIVATE_FOLDER, make_folder, set_mode
 
 __all__ = ["capture_paths", "kept_of", "open_again", "open_capture"]
 
@@ -30,21 +31,27 @@ def capture_paths(folder: str, id: str) -> tuple[str, str]:
     return f"{stem}.out", f"{stem}.err"
 
 
-def open_capture(paths: tuple[str, str], ceiling: int | None = None) -> tuple[int, int]:
+def open_capture(
+    paths: tuple[str, str], ceiling: int | None = None, folder_mode: int = PRIVATE_FOLDER
+) -> tuple[int, int]:
     """Create both files, empty, and give their descriptors.
 
     :param ceiling: descriptors from this number on are for others.
+    :param folder_mode: permissions of folders; those of the files are the same without x.
     :raises NotStarted: they cannot be created.
     """
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | _PRIVATE
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | _PRIVATE | NO_LINK
+    mode = folder_mode & 0o666
     opened: list[int] = []
     try:
         for path in paths:
             try:
-                opened.append(os.open(path, flags, 0o666))
+                opened.append(os.open(path, flags, mode))
             except FileNotFoundError:
-                os.makedirs(os.path.dirname(path), exist_ok=True)
-                opened.append(os.open(path, flags, 0o666))
+                make_folder(os.path.dirname(path), folder_mode)
+                opened.append(os.open(path, flags, mode))
+            if mode & 0o077:  # of these the umask takes
+                set_mode(opened[-1], mode)
             if ceiling is not None and opened[-1] >= ceiling:
                 raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
     except (OSError, ValueError) as error:

@@ -103,6 +103,7 @@ def inherited(environ: Mapping[bytes, bytes], level: str = "rank") -> dict[bytes
     ``HYPERSHELL_EXPORT_NAME`` becomes ``NAME``, its value untouched. For `level` see `scrub`.
     """
     kept, removed = scrub(environ, level)
+    removed.pop(b"OMPI_ARGV", None)  # the command line of the outer program may hold a key
     result = {
         name: value
         for name, value in kept.items()
@@ -165,7 +166,7 @@ class Environment:
 
     def error(self, context: Context) -> str | None:
         """Why no task of a submission can start, if so."""
-        return self._error or _too_long(context.exports)
+        return self._error or _too_long(context.exports, "; correct the export") or _too_long(_told_of(context))
 
     def shared(self, context: Context, cwd: str) -> dict[bytes, bytes]:
         """The part that all tasks of a submission have in common; made once."""
@@ -174,8 +175,7 @@ class Environment:
             return known[1]
         environ = {
             **self.exported(context),
-            b"TASK_SUBMIT_ID": to_bytes(context.submit_id),
-            b"TASK_SUBMIT_HOST": to_bytes(context.submit_host),
+            **_told_of(context),
             b"TASK_CWD": to_bytes(cwd),
             b"PWD": to_bytes(cwd),
         }
@@ -274,18 +274,26 @@ class Environment:
         return b"%b.%06d+00:00" % (text, micros)
 
 
+def _told_of(context: Context) -> dict[bytes, bytes]:
+    """Who handed the tasks in."""
+    return {
+        b"TASK_SUBMIT_ID": to_bytes(context.submit_id),
+        b"TASK_SUBMIT_HOST": to_bytes(context.submit_host),
+    }
+
+
 def _leave_out_long(environ: dict[bytes, bytes]) -> None:
     for name in (b"TASK_ARGS", b"TASK_COMMAND"):
         if len(name) + 1 + len(environ[name]) > LONGEST:
             del environ[name]
 
 
-def _too_long(environ: dict[bytes, bytes]) -> str | None:
+def _too_long(environ: dict[bytes, bytes], way_out: str = "") -> str | None:
     """Why no task can start with these variables, if so."""
     for name, value in environ.items():
         if b"\0" in name or b"\0" in value or b"=" in name or not name:
             named = in_quotes(from_bytes(name[:60]))
-            return f"bad variable {named}: a NUL byte, or no usable name; correct the export"
+            return f"bad variable {named}: a NUL byte, or no usable name{way_out}"
         size = len(name) + 1 + len(value)
         if size > LONGEST:
             named = escaped(from_bytes(name[:60]))

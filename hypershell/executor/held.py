@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import heapq
 
+from hypershell.core.fields import MOST_TEXT
 from hypershell.core.model import Result, Task
 from hypershell.executor.vocabulary import Exited
 from hypershell.ostext import escaped, from_bytes
 from hypershell.proto.messages import Context
 from hypershell.template import Template, TemplateError
 
-__all__ = ["Run", "Slots", "Submission", "shown", "split", "text_of"]
+__all__ = ["Run", "Slots", "Submission", "reason", "shown", "split", "text_of"]
 
 
 class Slots:
@@ -55,18 +56,23 @@ class Run:
 
 
 class Submission:
-    """A context with its template, parsed once; `error` says why no task of it can run."""
+    """A context with its template, parsed once; `error` says why no task of it can run.
+
+    :param windows: commands are for cmd.exe.
+    """
 
     __slots__ = ("context", "error", "template")
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, windows: bool = False) -> None:
         self.context = context
         self.error: str | None = None
         self.template: Template | None = None
         try:
-            self.template = Template(from_bytes(context.template))
+            self.template = Template(from_bytes(context.template), windows=windows)
         except TemplateError as error:
             self.error = str(error)
+        except (RecursionError, ValueError) as error:  # of a row; nobody who submits sees it
+            self.error = f"{type(error).__name__}: {error}"
 
 
 def text_of(task: Task) -> str:
@@ -77,6 +83,11 @@ def text_of(task: Task) -> str:
 def shown(text: str | None) -> str | None:
     """A command, a path or a reason as it is reported: as text that any encoder takes."""
     return None if text is None else escaped(text)
+
+
+def reason(text: str | None) -> str | None:
+    """Why something ended as it did, as long as a message takes it."""
+    return None if text is None else escaped(text)[:MOST_TEXT]
 
 
 def split(results: list[Result], most: int) -> list[list[Result]]:

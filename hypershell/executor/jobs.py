@@ -15,12 +15,14 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from hypershell.core.fields import is_name
 from hypershell.core.model import Kept, Task
 from hypershell.executor.capture import capture_paths, kept_of, open_again, open_capture
 from hypershell.executor.env import LONGEST, Environment
 from hypershell.executor.job import Job
 from hypershell.executor.ladder import KILL
 from hypershell.executor.output import Head, Output, Pipe
+from hypershell.executor.patience import Patience
 from hypershell.executor.places import ANYWHERE, Place, Places
 from hypershell.executor.real_end import RealEnds
 from hypershell.executor.reap import RSS_UNIT
@@ -29,18 +31,15 @@ from hypershell.executor.system import make_spawner
 from hypershell.executor.turns import take_short_turns
 from hypershell.executor.vocabulary import Exited, Expanded, Lack, LeaderEnded, StartFailed, Unseen
 from hypershell.limits import RESERVE, move_above
-from hypershell.ostext import from_bytes, to_bytes
+from hypershell.ostext import from_bytes, in_quotes, to_bytes
 from hypershell.proto.messages import ClientSettings, Context
-from hypershell.room import descriptor_limit
+from hypershell.room import descriptor_limit, lack
 
 __all__ = ["Jobs"]
 
 #: Seconds for which the pipes of an ended task are read where something still holds them. On Windows a thread reads
 #: them, and has to find time first.
 DRAIN_TIME = 1.0 if sys.platform == "win32" else 0.1
-
-#: Seconds after which the pipes of a running task are watched. Most short tasks end before and cost no wake-up.
-UNWATCHED_TIME = 0.005
 
 #: Pipes of background processes that are kept open; beyond it the oldest is closed.
 BACKGROUND_PIPES = 256
@@ -97,9 +96,12 @@ class Jobs:
         self._task_cwd = None if settings.task_cwd is None else from_bytes(settings.task_cwd)
         self._captures = settings.capture
         self._capture_dir = os.path.abspath(from_bytes(settings.capture_dir)) if settings.capture_dir else ""
+        self._folder_mode = settings.folder_mode
         self._by_pid: dict[int, Job] = {}
         self._by_id: dict[str, Job] = {}
         self._unwatched: deque[tuple[float, Job]] = deque()
+        """Running tasks whose pipes are left alone, and until when."""
+        self._patience = Patience()
         self._draining: list[Job] = []
         self._background: deque[Pipe] = deque()
         self._folders: dict[int, _Known] = {}
@@ -115,6 +117,9 @@ class Jobs:
             self._ended(StartFailed(task.id, str(error), begin, error.lack))
         except MemoryError:
             self._ended(StartFailed(task.id, _NO_MEMORY.reason, begin, _NO_MEMORY))
+        except Exception as error:  # whatever a row says: this task fails, not the client
+            told = _unforeseen(error)
+            self._ended(StartFailed(task.id, str(told), begin, told.lack))
 
     def _start(
         self, task: Task, command: str | None, context: Context, now: float, begin: float, place: Place
@@ -123,8 +128,8 @@ class Jobs:
         if known is None or known.context is not context:
             known = self._enter(context)
         cwd, shared = known.cwd, known.shared
-        if known.error is not None:
-            raise NotStarted(known.error)
+        if (wrong := known.error or _wrong(task)) is not None:
+            raise NotStarted(wrong)
         line = task.raw if task.raw is not None else task.args.encode()
         line_to_run = line if command is None else to_bytes(command)
         if b"\0" in line or b"\0" in line_to_run:
@@ -136,7 +141,7 @@ class Jobs:
         job = self._spawn(task.id, line_to_run, shared, own, cwd, begin, place)
         if context.keep_output:
             job.heads = (Head(), Head())
-        self._unwatched.append((now, job))
+        self._unwatched.append((now + self._patience.seconds, job))
 
     def _enter(self, context: Context) -> _Known:
         """Find out what the tasks of a submission share."""
@@ -208,7 +213,7 @@ class Jobs:
         """Start a task that writes to its own files."""
         paths = capture_paths(self._capture_dir, task.id)
         own = self._environment.of(task, line, command, begin, paths, place)
-        out, err = open_capture(paths, self._ceiling)
+        out, err = open_capture(paths, self._ceiling, self._folder_mode)
         files: tuple[int, int] | None = None
         try:
             files = open_again(paths, self._soft_limit) if keep else None
@@ -241,6 +246,10 @@ class Jobs:
             return
         except MemoryError:
             self._ended(Expanded(id, error=_NO_MEMORY.reason, lack=_NO_MEMORY))
+            return
+        except Exception as error:
+            told = _unforeseen(error)
+            self._ended(Expanded(id, error=str(told), lack=told.lack))
             return
         job.rest = commands[1:]
         job.environ = environ
@@ -285,6 +294,10 @@ class Jobs:
         :param unseen: the time before `now` in which nobody looked, where there was one.
         """
         by_pid, output, next_exit = self._by_pid, self._output, self._spawner.next_exit
+        patience = self._patience
+        if output.filled:
+            output.filled = False
+            patience.filled()
         real = None if unseen is None else RealEnds(unseen.since)
         while True:
             if real is not None:
@@ -300,6 +313,7 @@ class Jobs:
                 continue
             job.end = time.time()
             job.running = False
+            patience.ended(job.end - job.start)
             if unseen is not None and real is not None:
                 job.unseen = _seen_late(job, unseen, real.of(pid))
             if job.signalled:
@@ -372,7 +386,7 @@ class Jobs:
     def tend(self, now: float) -> None:
         """What time brings: watch the pipes of tasks that last, give up on pipes that background processes hold."""
         unwatched = self._unwatched
-        while unwatched and (not unwatched[0][1].running or unwatched[0][0] + UNWATCHED_TIME <= now):
+        while unwatched and (not unwatched[0][1].running or unwatched[0][0] <= now):
             job = unwatched.popleft()[1]
             if job.running:
                 self._watch(job)
@@ -411,7 +425,7 @@ class Jobs:
         while unwatched and not unwatched[0][1].running:
             unwatched.popleft()
         if unwatched:
-            due = unwatched[0][0] + UNWATCHED_TIME
+            due = unwatched[0][0]
         for job in self._draining:
             if due is None or job.give_up < due:
                 due = job.give_up
@@ -453,6 +467,23 @@ def _kept(job: Job) -> Kept | None:
     _close(job.files)
     job.files = None
     return kept
+
+
+def _wrong(task: Task) -> str | None:
+    """What of a task no process can be told."""
+    if not is_name(task.id):
+        return "the id of the task is empty, too long or not printable"
+    for key, value in (task.tag or {}).items():
+        if "\0" in key or (isinstance(value, str) and "\0" in value):
+            return f"bad tag {in_quotes(key[:60])}: a NUL byte"
+    return None
+
+
+def _unforeseen(error: Exception) -> NotStarted:
+    """An error that nobody foresaw, as one of a start."""
+    missing = lack(error)
+    text = f"cannot start a process: {type(error).__name__}: {error}"
+    return NotStarted(text, None if missing is None else Lack(f"cannot start a process: {missing}", shared=True))
 
 
 def _close(files: tuple[int, int] | None) -> None:

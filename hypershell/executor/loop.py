@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from hypershell.core.model import ClientInfo
-from hypershell.errors import LaunchError
+from hypershell.errors import HyperShellError, LaunchError
 from hypershell.executor.affinity import Node, settle
 from hypershell.executor.env import Environment
 from hypershell.executor.guard import Guard
@@ -21,7 +21,7 @@ from hypershell.executor.jobs import Ended, Jobs
 from hypershell.executor.machine import Machine
 from hypershell.executor.output import Output
 from hypershell.executor.spawn import open_standard_descriptors, seal_descriptors
-from hypershell.executor.system import make_reaper, own_environ
+from hypershell.executor.system import IS_WINDOWS, make_reaper, own_environ
 from hypershell.executor.unseen import LOOKS, Lookout
 from hypershell.executor.vocabulary import (
     Action,
@@ -139,7 +139,7 @@ class Executor:
             hello = messages.Hello(messages.PROTOCOL_VERSION, self._info, [], self._startup)
             endpoint.send(SERVER, hello)
         for delivery in endpoint.poll():
-            self._receive(delivery.message)
+            self._hear(delivery.message)
         machine, jobs = self._machine, self._jobs
         if machine is not None and jobs is not None and self.reason is None:
             unseen = self._lookout.look(now)
@@ -155,9 +155,10 @@ class Executor:
             if due is not None and due <= now:
                 self._tell(_TIME_PASSED if unseen is None else TimePassed(unseen))
             self._lookout.looked(now, now)
-            if machine.hungry != self._soon:
-                self._soon = machine.hungry
-                endpoint.expect(self._soon)
+            soon = machine.expectant or self._output.full
+            if soon != self._soon:
+                self._soon = soon
+                endpoint.expect(soon)
         elif self._give_up_at is not None and now >= self._give_up_at and self.reason is None:
             self.lost = f"the server did not come back within {self._reconnect:g} s"
             self._end(self.lost)
@@ -215,6 +216,16 @@ class Executor:
         self._ordered.append(Interrupted(grace, leave=True, hurry=hurry))
 
     # Messages
+
+    def _hear(self, message: Any) -> None:
+        """Take in what the server said; what nobody foresaw in it ends the connection, and nothing else."""
+        try:
+            self._receive(message)
+        except (HyperShellError, MemoryError):
+            raise
+        except Exception as error:
+            _log.exception("Unexpected error with a message of the server (%s)", type(message).__name__)
+            self._endpoint.drop(SERVER, f"unexpected {type(error).__name__} with its {type(message).__name__}")
 
     def _receive(self, message: Any) -> None:
         kind = type(message)
@@ -299,7 +310,8 @@ class Executor:
             self._reaper.exited,
             self._soft_limit,
         )
-        self._machine = Machine(settings, time.time() - self._now, self._now, self._reconnect)
+        epoch = time.time() - self._now
+        self._machine = Machine(settings, epoch, self._now, self._reconnect, IS_WINDOWS)
 
     def _bind(self, settings: messages.ClientSettings) -> tuple[frozenset[int], ...]:
         """Keep to our cores; those of each slot, where each has its own."""

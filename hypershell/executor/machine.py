@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import deque
 
 from hypershell.core.model import CANCELLED_BY_USER, Result, Special, Task
-from hypershell.executor.held import Run, Submission, shown, text_of
+from hypershell.executor.held import Run, Submission, reason, shown, text_of
 from hypershell.executor.ladder import KILL, ladder
 from hypershell.executor.reports import NEVER, Reports
 from hypershell.executor.unseen import timed_out, verdict
@@ -59,6 +59,11 @@ PROOF = 0.1
 
 class Machine(Reports):
     """The state of one client. Parameters: see ``Reports``."""
+
+    @property
+    def expectant(self) -> bool:
+        """Whether the next word of the server is waited for: for more work, for room, or because nothing runs."""
+        return self.hungry or self._full or not self._running
 
     @property
     def hungry(self) -> bool:
@@ -141,7 +146,7 @@ class Machine(Reports):
 
     def _work_arrived(self, event: WorkArrived, actions: list[Action]) -> None:
         for context in event.contexts:
-            self._submissions[context.submission] = Submission(context)
+            self._submissions[context.submission] = Submission(context, self._windows)
         held, queue, submissions = self._held, self._queue, self._submissions
         for task in event.tasks:
             id = task.id
@@ -297,7 +302,7 @@ class Machine(Reports):
                 event.start,
                 event.end,
                 shown(run.command),
-                shown(run.error),
+                reason(run.error),
                 shown(event.outpath),
                 shown(event.errpath),
                 event.utime,
@@ -364,7 +369,7 @@ class Machine(Reports):
         self._waited_for |= self._is_waited_for(task)
         self._note_oldest(now)
         wall = now + self._epoch
-        self._results.append(Result(task.id, task.execution, status, wall, wall, shown(command), shown(error)))
+        self._results.append(Result(task.id, task.execution, status, wall, wall, shown(command), reason(error)))
 
     def _not_started(self, task: Task, now: float) -> None:
         """A result for a task that was cancelled before it ran."""

@@ -93,6 +93,8 @@ class Output:
         self._size = 0
         self._room = WINDOW
         self._told = False
+        self.filled = False
+        """Whether a watched pipe gave as much as a pipe holds: its task may have waited. The caller clears it."""
         self._watched: set[Pipe] = set()
 
     @property
@@ -200,6 +202,7 @@ class Output:
         except BlockingIOError:
             return
         if data:
+            self.filled = self.filled or len(data) == _READ
             self._take(pipe, data)
         else:
             self.close(pipe)

@@ -41,12 +41,19 @@ class Reports:
     :param epoch: seconds to add to `now` (any steady clock) to get seconds since the epoch.
     :param reconnect: seconds for which the work goes on without the server; None: this client ends with it. With a
         number of seconds results are kept until the server has called them durable.
+    :param windows: templates make commands of cmd.exe.
     """
 
     def __init__(
-        self, settings: ClientSettings, epoch: float = 0.0, now: float = 0.0, reconnect: float | None = None
+        self,
+        settings: ClientSettings,
+        epoch: float = 0.0,
+        now: float = 0.0,
+        reconnect: float | None = None,
+        windows: bool = False,
     ) -> None:
         self.settings = settings
+        self._windows = windows
         self.slots = settings.slots
         self._free_slots = Slots()
         self._headroom = Headroom(settings.slots)

@@ -17,7 +17,19 @@ if TYPE_CHECKING:
     from hypershell.executor.guard import Guard
     from hypershell.reactor import Poller
 
-__all__ = ["Pipes", "Processes", "Reaping", "begin_guard", "make_reaper", "make_spawner", "own_environ"]
+__all__ = [
+    "IS_WINDOWS",
+    "Pipes",
+    "Processes",
+    "Reaping",
+    "begin_guard",
+    "make_reaper",
+    "make_spawner",
+    "own_environ",
+]
+
+#: Whether commands are those of cmd.exe.
+IS_WINDOWS = sys.platform == "win32"
 
 
 class Pipes(Protocol):

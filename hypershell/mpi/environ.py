@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 __all__ = [
     "HYDRA",
+    "SECRETS",
     "Claim",
     "claims",
     "expected_size",
@@ -22,6 +23,9 @@ __all__ = [
 ]
 
 Environ = Mapping[str, str]
+
+#: What ``hs mpi -n`` took out of the command line of its ranks, for rank 0: a list in JSON.
+SECRETS = "HS_MPI_SECRETS"
 
 #: The name of MPICH's launcher, and Intel's.
 HYDRA = "mpiexec (Hydra)"

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, NoReturn
 
 from hypershell.errors import ExitStatus, HyperShellError, LaunchError
-from hypershell.mpi.environ import launcher_name, rank_hint
+from hypershell.mpi.environ import SECRETS, launcher_name, rank_hint
 from hypershell.mpi.input import hand_over, no_input
 from hypershell.mpi.launcher_end import remind_launcher
 from hypershell.mpi.not_begun import OUTPUT_GRACE, leave_before_init
@@ -43,11 +43,17 @@ class Launcher(NamedTuple):
 
 
 def start_under_launcher(
-    ranks: int, argv: Sequence[str], environ: Mapping[str, str] | None = None, *, reads_input: bool = True
+    ranks: int,
+    argv: Sequence[str],
+    environ: Mapping[str, str] | None = None,
+    *,
+    reads_input: bool = True,
+    secrets: Sequence[str] = (),
 ) -> NoReturn:
     """Become the mpiexec of our MPI, running `argv` (a full command) in `ranks` ranks; its exit status is ours.
 
-    With `reads_input` rank 0 gets our standard input (``mpi.input``), else nobody does.
+    With `reads_input` rank 0 gets our standard input (``mpi.input``), else nobody does. `secrets` go to the ranks
+    in variable `SECRETS`, since everybody on a host can read a command line.
 
     Raises ``LaunchError`` inside a launcher, where no mpiexec of our MPI is found, where two MPIs share the
     environment, and where Open MPI would refuse to run as root.
@@ -61,8 +67,8 @@ def start_under_launcher(
         raise LaunchError(hint)
     launcher = find_launcher(library_version(), environ)
     _check_root(launcher, environ)
-    full = command(launcher, ranks, argv)
-    environ = _launch_environ(launcher, environ)
+    full = command(launcher, ranks, argv, exports=[SECRETS] if secrets else [])
+    environ = _launch_environ(launcher, environ, secrets)
     try:
         hand_over(environ) if reads_input else no_input()
     except OSError as error:
@@ -101,15 +107,16 @@ def find_launcher(version: str, environ: Mapping[str, str] | None = None) -> Lau
     )
 
 
-def command(launcher: Launcher, ranks: int, argv: Sequence[str]) -> list[str]:
+def command(launcher: Launcher, ranks: int, argv: Sequence[str], exports: Sequence[str] = ()) -> list[str]:
     """The command line that starts `argv` in `ranks` ranks on this node or allocation.
 
     Open MPI counts slots and binds ranks to cores; both are switched off, or more ranks than cores would be
-    refused and tasks squeezed onto one core.
+    refused and tasks squeezed onto one core. It takes only the variables `exports` to ranks of other hosts.
     """
     full = [launcher.path, "-n", str(ranks)]
     if launcher.family == "openmpi":
         full += ["--map-by", "slot:OVERSUBSCRIBE", "--bind-to", "none"]
+        full += [word for name in exports for word in ("-x", name)]
     if ":" in argv:  # alone it separates programs for every mpiexec
         import shlex
 
@@ -340,9 +347,14 @@ def _check_root(launcher: Launcher, environ: Mapping[str, str]) -> None:
         )
 
 
-def _launch_environ(launcher: Launcher, environ: Mapping[str, str]) -> dict[str, str]:
+def _launch_environ(launcher: Launcher, environ: Mapping[str, str], secrets: Sequence[str]) -> dict[str, str]:
     """The wheel of Open MPI sleeps 1 s in MPI_Init for a component of one-sided traffic, which we never use."""
     result = dict(environ)
+    result.pop(SECRETS, None)
+    if secrets:
+        import json
+
+        result[SECRETS] = json.dumps(list(secrets))
     if launcher.family == "openmpi" and launcher.path.startswith(os.path.join(sys.prefix, "")):
         result.setdefault("OMPI_MCA_btl", "^ofi")
     return result

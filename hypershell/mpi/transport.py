@@ -112,7 +112,7 @@ class _MpiEnd:
         self._watch = Watch(self._peers, self._now)
         self._beat = b""
         self.rejected = 0
-        """Messages that were dropped because no correct peer sends them."""
+        """Messages that no correct peer sends."""
 
     def poll(self) -> list[Delivery]:
         """What has arrived, at most `MAX_PER_POLL` messages (and parts of longer ones that are complete).
@@ -175,13 +175,12 @@ class _MpiEnd:
 
     def wait_hint(self, now: float) -> float | None:
         """Seconds to sleep before the next poll; grows while nothing comes (`Backoff`)."""
-        return 0.0 if self._more or self._lost else self._backoff.wait(now)
+        if self._more or self._lost:
+            return 0.0
+        return self._backoff.wait(now, moving=bool(self._requests or self._arriving))
 
     def expect(self, soon: bool) -> None:
-        if soon:
-            self._backoff.near()
-        else:
-            self._backoff.far()
+        self._backoff.expect(soon)
 
     def silence(self, peer: int) -> float | None:
         """Seconds since `peer` was last heard of; None for one that is not here."""
@@ -206,7 +205,7 @@ class _MpiEnd:
         if self._closed:
             return
         self._closed = True
-        self._backoff.near()
+        self._backoff.expect(True)
         unsaid, parted = set(self._peers), set[int]()
         while not self._broken:
             self.poll()
@@ -374,7 +373,8 @@ class _MpiEnd:
             try:
                 message = self._decode(data)
             except ProtocolError as error:
-                self._reject(peer, str(error))
+                self.rejected += 1
+                self.drop(peer, str(error))
                 return
             if isinstance(message, (Bye, Leave)):
                 self._excused.add(peer)

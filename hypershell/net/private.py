@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-import secrets
 import stat
 import sys
 
 from hypershell.errors import ConfigError
+from hypershell.making import beside, sweep
 from hypershell.smallfile import read_small
+from hypershell.trust import followed
 
 __all__ = ["check_private", "read_private", "write_private"]
 
@@ -58,8 +59,10 @@ def write_private(path: str, data: bytes, *, keep: bool = False) -> None:
     :param keep: where the file is already there, or another process is faster, its content stays.
     Raises ``OSError``.
     """
-    temporary = f"{path}.{os.getpid()}.{secrets.token_hex(4)}"
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0), 0o600)
+    folder, name = os.path.split(os.path.abspath(path))
+    path = os.path.join(followed(folder), name)  # a link that has the name itself is replaced
+    sweep(path)
+    fd, temporary = beside(path)
     try:
         try:
             with os.fdopen(fd, "wb") as file:

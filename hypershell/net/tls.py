@@ -11,6 +11,7 @@ import os
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from hypershell.errors import ConfigError
+from hypershell.making import make_folder
 from hypershell.net.private import check_private, write_private
 from hypershell.smallfile import read_small
 
@@ -117,7 +118,7 @@ def ensure_certificate(directory: str, host: str) -> str:
     if os.path.exists(path):
         return path
     try:
-        os.makedirs(directory, mode=0o700, exist_ok=True)
+        make_folder(directory)
         write_private(path, _self_signed(host), keep=True)
     except OSError as error:
         raise ConfigError(

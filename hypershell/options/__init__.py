@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from hypershell.options.changed import CHANGED_OPTIONS
 from hypershell.options.commands import COMMANDS
+from hypershell.options.config import CONFIG_OPTIONS
 from hypershell.options.database import DATABASE_OPTIONS
 from hypershell.options.ending import ENDING_OPTIONS
 from hypershell.options.export import EXPORT_OPTIONS
@@ -50,6 +51,7 @@ OPTIONS: tuple[Option, ...] = (
     *QUERY_OPTIONS,
     *EXPORT_OPTIONS,
     *DATABASE_OPTIONS,
+    *CONFIG_OPTIONS,
     *SERVER_OPTIONS,
     *CHANGED_OPTIONS,
     *UPKEEP_OPTIONS,

@@ -9,6 +9,7 @@ __all__ = [
     "BUNDLE",
     "CLIENT",
     "COMMANDS",
+    "CONFIG",
     "DATA",
     "DIAL",
     "DOOR",
@@ -46,8 +47,9 @@ DATA = (
     *("cluster", "mpi", "server", "submit", "run", "list", "info", "wait", "update", "export", "import", "runs"),
     *("clients", "initdb"),
 )
-ALL = (*DATA, "client", "status", "bundle")
+ALL = (*DATA, "client", "status", "config", "bundle")
 BUNDLE = ("bundle",)
+CONFIG = ("config",)
 LIST = ("list",)
 UPDATE = ("update",)
 #: Those that select tasks, and those that take them in an order.
@@ -220,6 +222,15 @@ COMMANDS: tuple[Command, ...] = (
         "Creates the tables of the database. Nothing happens to a database that is up to date. Options upgrade it, "
         "copy it, make it smaller, move tasks that ended out of it, or empty it.",
         ("hs initdb --yes", "hs initdb --rotate --yes", "hs initdb --backup copy.db -y", "hs initdb --upgrade"),
+        "info",
+    ),
+    Command(
+        "config",
+        "hypershell.apps.config",
+        "Tell where the configuration comes from.",
+        "'which' shows the files of the configuration, which were read, and why one was not. 'which KEY' shows the "
+        "value of KEY and where it was set.",
+        ("hs config which", "hs config which server.bundlesize"),
         "info",
     ),
     Command(

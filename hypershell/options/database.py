@@ -32,6 +32,18 @@ DATABASE_OPTIONS: tuple[Option, ...] = (
         group="database",
     ),
     Option(
+        "db_mode",
+        DATA,
+        "Permissions of the SQLite file and of what SQLite makes beside it, whatever the umask: 0600, or to share "
+        "it 0640 or 0660.",
+        metavar="MODE",
+        parse=values.mode(0o600, 0o640, 0o660),
+        dump=values.octal,
+        key="database.mode",
+        default_text="0600 for a new file",
+        group="database",
+    ),
+    Option(
         "no_db",
         SERVE,
         "Keep the tasks in memory only.",

@@ -70,6 +70,11 @@ class Option:
         """Whether it takes no value on the command line."""
         return bool(self.flags) and not self.metavar
 
+    @property
+    def is_secret(self) -> bool:
+        """Whether its value is for nobody else: it is masked where a command line is recorded or shown."""
+        return self.parse is values.secret
+
     def from_config(self, value: object) -> object:
         """The typed value of a raw one of a file or variable; raises `ValueError` with the reason."""
         return (self.load or self.parse)(value)

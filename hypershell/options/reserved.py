@@ -14,7 +14,6 @@ __all__ = ["RESERVED_COMMANDS", "RESERVED_FLAGS", "ReservedFlag"]
 #: Command that is not there yet, and what helps today.
 RESERVED_COMMANDS: dict[str, str] = {
     "doctor": "hs --version and hs status",
-    "config": "docs/configuration.md tells where the files are",
     "completion": "hs COMMAND --help lists options",
     "top": "hs status",
     "web": "hs status --json",
@@ -43,7 +42,6 @@ _SIZES = ("--factor", "--period", "--init-size", "--min-size", "--max-size")
 
 RESERVED_FLAGS: tuple[ReservedFlag, ...] = (
     ReservedFlag("-k", ("cluster",), "--keep-order"),
-    ReservedFlag("-q", EXECUTE, "--quote"),
     ReservedFlag("-c", RUN, "the cores of each task", "the tag cores: says them"),
     ReservedFlag("-m", RUN, "the memory of each task", "the tag memory: says it"),
     ReservedFlag("-G", (*RUN, "submit"), "the GPUs of each task"),

@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 from hypershell import values
-from hypershell.options.commands import BUNDLE, EXECUTE, MPI
+from hypershell.options.commands import ALL, BUNDLE, EXECUTE, MPI
 from hypershell.options.kinds import Option
 
 __all__ = ["SURROUNDINGS_OPTIONS"]
 
 SURROUNDINGS_OPTIONS: tuple[Option, ...] = (
+    Option(
+        "site_mode",
+        ALL,
+        "Permissions of the folders of the site, whatever the umask: 0700, or to share them 0750 or 0770. Logs and "
+        "captured files get the same without x.",
+        metavar="MODE",
+        parse=values.mode(0o700, 0o750, 0o770),
+        dump=values.octal,
+        key="site.mode",
+        default_text="0700 for new folders",
+    ),
     Option(
         "task_env",
         EXECUTE,

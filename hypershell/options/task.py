@@ -53,6 +53,14 @@ _SUBMIT_OPTIONS: tuple[Option, ...] = (
         default="{}",
     ),
     Option(
+        "quote_inserted",
+        _BOTH,
+        "Quote all that the template inserts for the shell of the client, which then makes the command.",
+        flags=("--quote",),
+        parse=values.flag,
+        default_text="task.quote",
+    ),
+    Option(
         "tag",
         _BOTH,
         "Tag of these tasks. Several, also after one -t, up to an option, a file, -- or what is no tag.",

@@ -5,11 +5,12 @@ Tags are fixed integers: a number once given is never used for something else.
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import Annotated, TypeAlias
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
-from hypershell.core.model import ClientInfo, Int32, Result, Room, Task
+from hypershell.core.fields import Count, Id, Int32, Int64, Name, Path, Real, Seconds, Slots, Text
+from hypershell.core.model import ClientInfo, Result, Room, Task
 
 __all__ = [
     "PROTOCOL_VERSION",
@@ -34,7 +35,10 @@ __all__ = [
     "Work",
 ]
 
-PROTOCOL_VERSION = 6
+PROTOCOL_VERSION = 7
+
+#: Id and execution of a task.
+Execution: TypeAlias = tuple[Id, Int32]
 
 
 class ClientSettings(Struct, array_like=True, frozen=True):
@@ -43,32 +47,37 @@ class ClientSettings(Struct, array_like=True, frozen=True):
     What the system has as bytes (folders, variables) travels as these bytes.
     """
 
-    slots: int
-    bundlesize: int | None
-    bundlewait: float
-    signalwait: float
-    idle_timeout: float | None
-    task_timeout: float | None
+    slots: Slots
+    bundlesize: Slots | None
+    bundlewait: Seconds
+    signalwait: Seconds
+    idle_timeout: Seconds | None
+    task_timeout: Real | None
     """Of a client that has one of its own; it goes before those of submissions (``Context.timeout``)."""
-    task_cwd: bytes | None
+    task_cwd: Path | None
     capture: bool
-    capture_dir: bytes
-    log_level: str
-    log_style: str
-    server_id: str
-    server_host: str
-    task_env: str = "rank"
+    capture_dir: Path
+    log_level: Name
+    log_style: Name
+    server_id: Name
+    server_host: Name
+    task_env: Annotated[str, Meta(pattern="^(rank|job|none)\\Z")] = "rank"
     """How much of the launcher's environment its tasks do without: ``rank``, ``job`` or ``none``."""
-    task_bind: str = "share"
+    task_bind: Annotated[str, Meta(pattern="^(none|share|cores)\\Z")] = "share"
     """Which cores they may use: ``none``, ``share`` or ``cores``."""
-    ratelimit: float | None = None
+    ratelimit: Annotated[float, Meta(gt=0, le=1e18)] | None = None
     """Tasks that may start per second."""
+    folder_mode: Annotated[int, Meta(ge=0o700, le=0o770)] = 0o700
+    """Permissions of folders of captured files; the files have these without x."""
 
 
 class Context(Struct, array_like=True, frozen=True):
-    """What all tasks of a submission share; sent to a client once, before the first of them."""
+    """What all tasks of a submission share; sent to a client once, before the first of them.
 
-    submission: int
+    Its texts come out of rows: one that cannot be used fails these tasks, not the message.
+    """
+
+    submission: Int64
     template: bytes
     cwd: bytes
     submit_id: str
@@ -77,7 +86,7 @@ class Context(Struct, array_like=True, frozen=True):
     """Results carry what their tasks printed (``core.model.Kept``)."""
     waited_for: bool = False
     """Somebody waits for each of these results: they go back at once."""
-    timeout: float | None = None
+    timeout: Real | None = None
     """Longest time that each of the tasks may run, seconds."""
     capture: bool = False
     """What each task prints goes into files of its own, where the client has the server's directories."""
@@ -88,20 +97,20 @@ class Context(Struct, array_like=True, frozen=True):
 class Startup(Struct, array_like=True, frozen=True):
     """When a rank was how far, in seconds since the epoch by its own clock."""
 
-    process: float
+    process: Real
     """Its process began."""
-    main: float
+    main: Real
     """The interpreter ran our first line."""
-    imported: float
+    imported: Real
     """All was imported, the MPI library loaded, and MPI_Init began."""
-    initialized: float
+    initialized: Real
     """MPI_Init was over."""
 
 
 class Hello(Struct, array_like=True, frozen=True, tag=1):
-    protocol: int
+    protocol: Int32
     info: ClientInfo
-    holds: list[tuple[str, Int32]] = []
+    holds: list[Execution] = []
     """Of a client that comes back: executions (id, execution) that it has in hand, ended ones too."""
     startup: Startup | None = None
     """Of a rank."""
@@ -109,7 +118,7 @@ class Hello(Struct, array_like=True, frozen=True, tag=1):
 
 class Results(Struct, array_like=True, frozen=True, tag=2):
     results: list[Result]
-    returned: list[tuple[str, int]] = []
+    returned: list[Execution] = []
     leaving: bool = False
     """The client starts nothing more and leaves when what it runs has ended."""
     room: Room | None = None
@@ -126,7 +135,7 @@ class Output(Struct, array_like=True, frozen=True, tag=3):
 class Leave(Struct, array_like=True, frozen=True, tag=4):
     """The client ends of its own will and holds nothing any more."""
 
-    reason: str
+    reason: Text
 
 
 class Welcome(Struct, array_like=True, frozen=True, tag=33):
@@ -141,7 +150,7 @@ class Work(Struct, array_like=True, frozen=True, tag=34):
 class OutputTaken(Struct, array_like=True, frozen=True, tag=35):
     """The server wrote so many bytes of this client's ``Output``: room for as many more."""
 
-    size: int
+    size: Count
 
 
 class Drain(Struct, array_like=True, frozen=True, tag=36):
@@ -151,7 +160,7 @@ class Drain(Struct, array_like=True, frozen=True, tag=36):
 class Interrupt(Struct, array_like=True, frozen=True, tag=37):
     """Stop what runs; `grace` is the step of the ladder INT, TERM, KILL in seconds (0: KILL at once)."""
 
-    grace: float
+    grace: Seconds
 
 
 class Bye(Struct, array_like=True, frozen=True, tag=38):
@@ -164,26 +173,26 @@ class Cancel(Struct, array_like=True, frozen=True, tag=39):
     `signal` is the name or number of the first signal, before the usual ones (``signal_names``).
     """
 
-    tasks: list[tuple[str, int]]
-    signal: str | None = None
+    tasks: list[Execution]
+    signal: Annotated[str, Meta(pattern="^[A-Z0-9_+-]{1,32}\\Z")] | None = None
 
 
 class KeptTaken(Struct, array_like=True, frozen=True, tag=40):
     """So many bytes of kept output in this client's ``Results`` are durable: room for as many more."""
 
-    size: int
+    size: Count
 
 
 class Acknowledged(Struct, array_like=True, frozen=True, tag=41):
     """The first `count` of this client's ``Results`` since its last ``Hello`` are durable: it may forget them."""
 
-    count: int
+    count: Count
 
 
 class Recall(Struct, array_like=True, frozen=True, tag=42):
     """Others have nothing to do: hand back those of these executions (id, execution) that have not started."""
 
-    tasks: list[tuple[str, int]]
+    tasks: list[Execution]
 
 
 ClientMessage: TypeAlias = Hello | Results | Output | Leave

@@ -5,13 +5,15 @@ Structs and their bytes. Tags are fixed integers, as in ``messages``.
 
 from __future__ import annotations
 
-from typing import Annotated, TypeAlias, TypeVar
+from typing import Annotated, Any, TypeAlias, TypeVar
 
 import msgspec
 from msgspec import Meta, Struct
 
-from hypershell.core.model import Scalar
+from hypershell.core.fields import Count, Id, Int32, Name, Natural, Path, Real, Scalar, Seconds, Text, is_name
+from hypershell.core.options import wrong_options
 from hypershell.errors import ProtocolError
+from hypershell.proto.codec import BAD_DATA, bad_message
 
 __all__ = [
     "Answer",
@@ -32,33 +34,29 @@ __all__ = [
 
 T = TypeVar("T")
 
-Text: TypeAlias = Annotated[str, Meta(max_length=65_536)]
-Bytes: TypeAlias = Annotated[bytes, Meta(max_length=65_536)]
-Count: TypeAlias = Annotated[int, Meta(ge=0, le=2**63 - 1)]
-Seconds: TypeAlias = Annotated[float, Meta(ge=0)]
-
 
 class Line(Struct, array_like=True, frozen=True, gc=False):
     """One task as it is handed in: the command, and what its directives and the options say. Memory in bytes."""
 
     args: str
     raw: bytes | None = None
-    group: Annotated[int, Meta(ge=0, le=2**31 - 1)] = 0
+    group: Natural = 0
     timeout: Seconds | None = None
     tag: dict[str, Scalar] | None = None
-    cores: Annotated[int, Meta(ge=0, le=2**31 - 1)] | None = None
+    cores: Natural | None = None
     memory: Count | None = None
 
 
 class HandIn(Struct, array_like=True, frozen=True, tag=1):
     """What all lines of this visitor share; comes before the first of them."""
 
-    source: Bytes
+    source: Path
     """``command``, ``stdin`` or the path of a FILE on the visitor's host."""
     options: Text
-    cwd: Bytes
+    """JSON (``core.options``)."""
+    cwd: Path
     submit_id: Annotated[str, Meta(max_length=36)]
-    submit_host: Annotated[str, Meta(max_length=256)]
+    submit_host: Name
 
 
 class Lines(Struct, array_like=True, frozen=True, tag=2):
@@ -77,7 +75,7 @@ class Taken(Struct, array_like=True, frozen=True, tag=33):
 
     number: Count
     count: Count
-    first: str
+    first: Id
 
 
 class Refused(Struct, array_like=True, frozen=True, tag=34):
@@ -89,53 +87,53 @@ class Refused(Struct, array_like=True, frozen=True, tag=34):
 class ClientStatus(Struct, frozen=True):
     """One client now. `held` are tasks given to it and not ended; `silent` seconds, None: not measured here."""
 
-    id: str
-    host: str
-    rank: int
-    system: str
-    version: str
-    slots: int
-    held: int
-    since: float
+    id: Name
+    host: Name
+    rank: Int32
+    system: Name
+    version: Name
+    slots: Natural
+    held: Count
+    since: Real
     """When it joined, seconds since the epoch."""
-    silent: float | None
-    state: str
+    silent: Real | None
+    state: Name
     """``running``, ``draining`` or ``quarantined``."""
-    labels: tuple[str, ...] = ()
+    labels: tuple[Name, ...] = ()
     """Words by which tasks choose it."""
 
 
 class Status(Struct, frozen=True):
     """What a running server sees now. Times are seconds since the epoch, `rate` tasks per second."""
 
-    run: str
-    host: str
-    pid: int
-    version: str
-    transport: str
-    started: float
-    now: float
-    state: str
+    run: Name
+    host: Name
+    pid: Natural
+    version: Name
+    transport: Name
+    started: Real
+    now: Real
+    state: Text
     """``running`` or why it ends: ``drained``, ``interrupted``, ..."""
-    tasks: dict[str, int]
+    tasks: dict[Name, Count]
     """``pending``, ``dispatched``, ``succeeded``, ``failed``, ``cancelled``: of this run."""
     complete: bool
     """Whether all input is known."""
-    rate: float
-    eta: float | None
+    rate: Real
+    eta: Real | None
     """Seconds to the end at this rate; None where the end is not in sight."""
-    group: int | None
-    release: str
+    group: Natural | None
+    release: Text
     """How work is released at the start."""
-    database: str
+    database: Text
     clients: list[ClientStatus]
-    aside: list[str] = []
+    aside: list[Name] = []
     """Hosts that get no tasks since everything failed at once there."""
-    lost: str | None = None
+    lost: Text | None = None
     """The ranks that were lost, in words."""
-    late: int = 0
+    late: Count = 0
     """Results that came of executions that were given up before, and were not applied."""
-    ends: float | None = None
+    ends: Real | None = None
     """When the allocation of the server ends; None where that is not known."""
 
 
@@ -155,21 +153,34 @@ _answer: msgspec.msgpack.Decoder[Answer] = msgspec.msgpack.Decoder(Answer)
 
 def decode_submitter(data: bytes | memoryview) -> HandIn | Lines:
     """What a peer of role ``submit`` sent. Raises ``ProtocolError``."""
-    return _decoded(_submitter, data)
+    message = _decoded(_submitter, data, HandIn | Lines)
+    if type(message) is HandIn and (wrong := _wrong(message)):
+        raise ProtocolError(f"bad message: HandIn.{wrong}")
+    return message
 
 
 def decode_asker(data: bytes | memoryview) -> Ask:
     """What a peer of role ``status`` sent. Raises ``ProtocolError``."""
-    return _decoded(_asker, data)
+    return _decoded(_asker, data, Ask)
 
 
 def decode_answer(data: bytes | memoryview) -> Answer:
     """What the server answered. Raises ``ProtocolError``."""
-    return _decoded(_answer, data)
+    return _decoded(_answer, data, Answer)
 
 
-def _decoded(decoder: msgspec.msgpack.Decoder[T], data: bytes | memoryview) -> T:
+def _wrong(message: HandIn) -> str | None:
+    """What a type cannot say of it."""
+    if not is_name(message.submit_id):
+        return "submit_id: Expected `str` that is printable"
+    for name, text in (("source", message.source), ("cwd", message.cwd)):
+        if b"\0" in text:
+            return f"{name}: Expected `bytes` without NUL"
+    return wrong_options(message.options)
+
+
+def _decoded(decoder: msgspec.msgpack.Decoder[T], data: bytes | memoryview, kinds: Any) -> T:
     try:
         return decoder.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ProtocolError(f"bad message: {error}") from None
+    except BAD_DATA as error:
+        raise bad_message(error, data, kinds, "bad message") from None

@@ -22,17 +22,22 @@ _ROWS = 8192
 
 
 def same_work(found: Iterable[Submitted], terms: Terms, cwd: str) -> list[Submitted]:
-    """Of the submissions of a FILE, newest first, those with the same template, tags and folder: the updates, and
-    behind them the one that had all of it. What its tasks ask for (group, cores, ...) may differ."""
+    """Of the submissions of a FILE, newest first, those of the same work: the updates, and behind them the one that
+    had all of it. Work is template, tags, folder, and how lines are read; what tasks ask for may differ.
+    """
     work = []
     for one in found:
         before, is_update = Terms.submitted(one.options)
-        if before is None or one.cwd != cwd or (before.template, before.tags) != (terms.template, terms.tags):
+        if before is None or one.cwd != cwd or _work(before) != _work(terms):
             continue
         work.append(one)
         if not is_update:
             break
     return work
+
+
+def _work(terms: Terms) -> tuple[object, ...]:
+    return terms.template, terms.tags, terms.plain
 
 
 def told(name: str, before: Submitted) -> str:
@@ -57,6 +62,7 @@ def other_work(name: str, found: Iterable[Submitted], terms: Terms, cwd: str) ->
             for what, is_other in (
                 ("with another template", before.template != terms.template),
                 ("with other tags", before.tags != terms.tags),
+                (f"{'with' if before.plain else 'without'} --plain-lines", before.plain != terms.plain),
                 (f"in the folder {one.cwd}", one.cwd != cwd),
             )
             if is_other

@@ -17,7 +17,7 @@ from msgspec import Struct
 
 from hypershell.core.model import UPDATING, FeedMark, Task
 from hypershell.errors import InputError
-from hypershell.lines import parse_line
+from hypershell.lines import Line, parse_line
 from hypershell.ostext import escaped, from_bytes, raw_of
 from hypershell.reactor import Poller
 from hypershell.tags import Directives, TagError
@@ -91,7 +91,8 @@ class Feed:
     Parameters: `fd`; `name` for messages; `submission` id; `new_id` gives ascending task ids; `wall` the time of
     day in seconds; `defaults` what directives of lines are laid over; `expand` makes the stored arguments of those
     of a line (it raises ``ExpansionError``). With `strict` the reading stops before a bad line, which `bad` names,
-    instead of rejecting it and going on; with `quiet` it says nothing of those.
+    instead of rejecting it and going on; with `quiet` it says nothing of those. With `plain` a line is taken whole:
+    only its LF is no part of it.
     """
 
     def __init__(
@@ -105,6 +106,7 @@ class Feed:
         expand: Callable[[str], str] | None = None,
         strict: bool = False,
         quiet: bool = False,
+        plain: bool = False,
     ) -> None:
         self.fd = fd
         self.name = name
@@ -119,6 +121,7 @@ class Feed:
         self._expand = expand
         self._strict = strict
         self._quiet = quiet
+        self._plain = plain
         self._hash = hashlib.sha256()
         self._offset = 0
         self._lines = 0
@@ -149,7 +152,7 @@ class Feed:
             data = carry + block
             end = data.rfind(b"\n") + 1
             carry = data[end:][:MAX_LINE]
-            if b"HYPERSHELL" in data:
+            if b"HYPERSHELL" in data and not self._plain:
                 self._learn(data[:end])
         if mark.digest == UPDATING:
             raise InputError(f"an update of {self.name} was interrupted: restart it with --update once more")
@@ -255,7 +258,7 @@ class Feed:
         tasks: list[Task] = []
         rejected: list[tuple[Task, str]] = []
         new_id, submission = self._new_id, self._submission
-        plain = self._defaults == Directives() and self._expand is None
+        bare = self._is_bare
         if self._overlong is not None and self._overlong.whole:
             self._too_long(self._overlong, now, rejected)
             self._overlong = None
@@ -270,7 +273,7 @@ class Feed:
             except UnicodeDecodeError:
                 text = from_bytes(line)
                 is_text = False
-            if is_text and plain and "#" not in text and "\0" not in text:
+            if is_text and bare and "#" not in text and "\0" not in text:
                 args = text.strip(" \t\r\n")
                 if self._lines == 1:
                     args = args.removeprefix("\ufeff").lstrip(" \t")
@@ -280,15 +283,20 @@ class Feed:
             self._special(text, now, tasks, rejected)
             if self.bad is not None:
                 break
-            plain = self._defaults == Directives() and self._expand is None
+            bare = self._is_bare
         return Batch(tasks, rejected, self.mark())
+
+    @property
+    def _is_bare(self) -> bool:
+        """Whether nothing is laid over a line."""
+        return self._defaults == Directives() and self._expand is None and not self._plain
 
     def _special(self, text: str, now: float, tasks: list[Task], rejected: list[tuple[Task, str]]) -> None:
         """A line that is more than its text: with a comment, a directive, a NUL, bytes that are not UTF-8."""
-        if self._lines == 1:
+        if self._lines == 1 and not self._plain:
             text = text.removeprefix("\ufeff")
         try:
-            line = parse_line(text)
+            line = _whole(text) if self._plain else parse_line(text)
             reason = "the line holds a NUL byte" if "\0" in text else None
         except TagError as error:
             line, reason = None, str(error)
@@ -353,6 +361,12 @@ def task_of(id: str, args: str, submission: int, given: Directives, now: float) 
         cores=given.cores,
         memory=given.memory,
     )
+
+
+def _whole(text: str) -> Line | None:
+    """A line that is nothing but data. An empty one has none."""
+    args = text.removesuffix("\n")
+    return Line(args) if args else None
 
 
 def _awake() -> None:

@@ -23,6 +23,7 @@ from hypershell.errors import HyperShellError, InputError
 from hypershell.ostext import to_bytes
 from hypershell.proto import messages as msg
 from hypershell.reactor import Poller
+from hypershell.server.boundary import Boundary
 from hypershell.server.credit import Printed
 from hypershell.server.feed import Feed
 from hypershell.server.kept import KeptCredit, kept_size
@@ -84,6 +85,7 @@ class Server:
         self._poller = poller
         self._scheduler = scheduler
         self._endpoint = endpoint
+        self.boundary = Boundary(endpoint.drop)
         self._writer = writer
         self._settings = settings
         self._reporter = reporter
@@ -137,7 +139,7 @@ class Server:
             self._pump(now)  # before the results of the same tasks can be recorded: a kill must not lose it
         for peer, message in deliveries:
             if not isinstance(message, msg.Output):
-                self._from_client(peer, message)
+                self.boundary.hear(peer, message, self._from_client)
         visited = self.visits is not None and self.visits.turn()
         fed = self._read_feed() if self._feeds else False
         due = self._scheduler.deadline()
@@ -179,8 +181,13 @@ class Server:
         self._tell(event)
 
     def _tell(self, event: ev.Event) -> None:
-        for action in self._scheduler.handle(event, self._now):
-            self._do(action)
+        actions = self._scheduler.handle(event, self._now)
+        try:
+            for action in actions:
+                self._do(action)
+        except Exception as error:
+            self.boundary.ours(error)
+            raise
 
     def _signal(self, name: str, now: float) -> None:
         meaning = self._table.meaning(name, now)

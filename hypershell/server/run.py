@@ -22,13 +22,16 @@ from hypershell.core.actions import Finish
 from hypershell.core.model import FeedMark, Submission
 from hypershell.core.poison import limit_option
 from hypershell.core.scheduler import Policy, Scheduler
-from hypershell.data.how import encoded, exports_options
+from hypershell.data.how import encoded, exports_options, is_plain, plain_option
 from hypershell.data.notices import Opened, Revised
+from hypershell.data.owner import Sharing
 from hypershell.data.places import open_store, preflight
 from hypershell.data.store import Fenced, Refused, describe_run
 from hypershell.data.writer import Plan, Writer, WriterLike
 from hypershell.errors import InputError, UsageError
 from hypershell.ids import IdSource
+from hypershell.making import PRIVATE_FOLDER
+from hypershell.masking import masked
 from hypershell.ostext import escaped, joined, one_line, quoted, to_bytes
 from hypershell.proto.messages import ClientSettings
 from hypershell.proto.visits import Status
@@ -102,7 +105,7 @@ class Run:
         self._poller = poller
         self._settings = settings
         self._place = place
-        self._argv = argv
+        self._argv = masked(argv)
         self._ids = IdSource()
         self._wall = time.time
         self.id = self._ids.task()
@@ -120,7 +123,7 @@ class Run:
             source = _open_source(settings)
             self._outputs.claim(Opening.APPEND if goes_on else Opening.ASIDE)
             if not settings.no_db:
-                preflight(settings.place)
+                preflight(settings.place, Sharing(settings.db_mode, runs=True))
             self._ending.begin()
         except BaseException as error:
             self._ending.failed(error)
@@ -177,7 +180,8 @@ class Run:
             now, lost = time.monotonic(), server.losses.line()
             return make_status(facts, self._scheduler, pace, now, server.feed_complete, silence, lost)
 
-        here = Surroundings(self._ids.task, self._ids.submission, self._wall, server.hand_in, self._closing, status)
+        new = (self._ids.task, self._ids.submission, self._wall)
+        here = Surroundings(*new, server.hand_in, self._closing, status, server.boundary.is_ours)
         server.visits = Visits(source, here)
         source.hold()
         source.crowded = server.crowded
@@ -297,6 +301,7 @@ class Run:
             **exports_options(settings.exports),
             **Wishes(settings.keep_output).options,
             **limit_option(settings.poison),
+            **plain_option(settings.plain_lines),
         }
         return Submission(
             self._ids.submission(),
@@ -313,7 +318,8 @@ class Run:
     def _feed(self, source: _Source | None, submission: Submission | None) -> Feed | None:
         if source is None or submission is None:
             return None
-        return Feed(source.fd, source.name, submission.id, self._ids.task, self._wall)
+        plain = self._settings.plain_lines
+        return Feed(source.fd, source.name, submission.id, self._ids.task, self._wall, plain=plain)
 
     def _reopen(self, submission: Submission, mark: FeedMark) -> Feed:
         """The rest of a FILE that was left half read. Raises ``InputError`` where it is gone or changed."""
@@ -327,6 +333,7 @@ class Run:
             self._wall,
             terms.defaults,
             terms.expander(submission.cwd),
+            plain=is_plain(submission.options),
         )
         if Terms.are_in(submission.options):
             feed.way_out = "restore it, or hand its new lines over with hs submit"
@@ -345,7 +352,8 @@ class Run:
         from hypershell.server.revision import Revision
 
         def feed(fd: int, submission: int, new_id: Callable[[], str]) -> Feed:
-            return Feed(fd, source.name, submission, new_id, self._wall, quiet=True)
+            plain = self._settings.plain_lines
+            return Feed(fd, source.name, submission, new_id, self._wall, quiet=True, plain=plain)
 
         return Revision(source.fd, source.name, feed, repeats=self._settings.repeat)
 
@@ -522,6 +530,7 @@ def _client_settings(settings: RunSettings, place: Place, server_id: str) -> Cli
         capture=False,
         task_cwd=None if settings.task_cwd is None else to_bytes(settings.task_cwd),
         capture_dir=to_bytes(settings.capture_dir),
+        folder_mode=settings.site_mode or PRIVATE_FOLDER,
         log_level=settings.log_level,
         log_style=settings.log_style,
         server_id=server_id,

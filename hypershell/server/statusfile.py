@@ -17,8 +17,10 @@ import msgspec
 from msgspec import Struct
 
 from hypershell.errors import InputError
+from hypershell.making import NO_LINK, beside, sweep
 from hypershell.server import locks
 from hypershell.smallfile import TooLarge, read_small
+from hypershell.trust import followed
 
 __all__ = ["StatusFile", "Told"]
 
@@ -26,7 +28,7 @@ log = logging.getLogger("hypershell.server")
 
 #: Bytes of such a file.
 _MOST = 64 << 10
-_READ = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)
+_READ = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0) | NO_LINK
 
 
 class Told(Struct, omit_defaults=False):
@@ -78,7 +80,7 @@ class StatusFile:
 
     def __init__(self, path: str, tell: Callable[[], Told]) -> None:
         self._path = path
-        self._file = os.path.realpath(path)  # a link to it stays one
+        self._file = path
         self._tell = tell
         self.begun = False
         """Whether it is written at all."""
@@ -97,6 +99,7 @@ class StatusFile:
         Raises ``InputError`` where it is no status file, that of a living run, or cannot be written.
         """
         try:
+            self._file = followed(self._path)  # a link to it stays one
             if not os.path.lexists(self._file):
                 folder = os.path.dirname(self._file)
                 os.stat(folder)
@@ -132,6 +135,7 @@ class StatusFile:
         """Write it for the first time. Raises ``InputError`` where that cannot be."""
         self.claim()  # another run may have begun meanwhile
         self.begun = True
+        sweep(self._file)
         try:
             self._put(self._tell())
         except OSError as error:
@@ -177,8 +181,7 @@ class StatusFile:
             self._lock = None
 
     def _put(self, told: Told) -> None:
-        part = f"{self._file}.{told.run}.part"  # the first digits of ids are the time
-        fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_CLOEXEC", 0), 0o666)
+        fd, part = beside(self._file, None)
         try:
             text = memoryview(msgspec.json.format(msgspec.json.encode(told), indent=2) + b"\n")
             while text:

@@ -317,8 +317,11 @@ class Handing:
         expand: Callable[[str], str] | None,
         new_id: Callable[[], str] | None = None,
     ) -> Feed:
-        defaults = self._terms.defaults
-        return Feed(fd, name, submission, new_id or self._ids.task, time.time, defaults, expand, strict=True)
+        terms = self._terms
+        ids = new_id or self._ids.task
+        return Feed(
+            fd, name, submission, ids, time.time, terms.defaults, expand, strict=True, plain=terms.plain
+        )
 
     def _submission(self, source: str, path: str | None, is_update: bool = False) -> Submission:
         return Submission(

@@ -12,17 +12,18 @@ import logging
 import os
 import re
 import stat
-from contextlib import suppress
 from enum import Enum
 
 from hypershell.errors import HyperShellError
+from hypershell.making import NO_LINK, set_mode
 from hypershell.server import locks
+from hypershell.trust import followed
 
 __all__ = ["Opening", "OutputError", "Outputs", "Target", "is_same_file"]
 
 log = logging.getLogger("hypershell.server")
 
-_WRITE = os.O_WRONLY | os.O_APPEND | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+_WRITE = os.O_WRONLY | os.O_APPEND | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0) | NO_LINK
 
 #: Names of descriptors that we have already: to open them anew would write from the beginning of their file.
 _DESCRIPTOR = re.compile(r"/dev/(?:fd/(\d+)|(stdout)|(stderr))|/proc/self/fd/(\d+)")
@@ -64,7 +65,9 @@ class Target:
             number = _descriptor(self.path)
             if number is not None:
                 self._fd, self._is_regular = os.dup(number), False
-            elif not os.path.exists(self._file):
+                return
+            self._file = followed(self.path)
+            if not os.path.exists(self._file):
                 self._check_folder()
             elif not stat.S_ISREG(os.stat(self._file).st_mode):
                 self._fd, self._is_regular = os.open(self._file, _WRITE & ~os.O_APPEND), False
@@ -139,8 +142,7 @@ class Target:
         self._fd = self._locked(_WRITE | os.O_CREAT)
         if locks.ARE_THERE and old is not None:
             os.close(old)
-        with suppress(OSError):  # some file systems have no modes to set
-            os.chmod(self._file, mode)
+        set_mode(self._file, mode)
         shown = aside if os.path.islink(self.path) else self.path + aside[len(self._file) :]
         log.warning("%s was there before this run: it is kept as %s", self.path, shown)
 

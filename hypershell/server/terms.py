@@ -1,8 +1,8 @@
 """What a submission lays over the lines of its FILE before they are stored: tags, resources, a template.
 
 ``hs submit`` expands its template at once, so the rows hold finished commands, unless it asks for the slot of a
-task: then clients do. Its terms are kept with the submission, so that a server can read the rest of a FILE whose
-submitter was killed. Knows nothing of databases.
+task, or quotes for the shell of the client: then clients do. Its terms are kept with the submission, so that a
+server can read the rest of a FILE whose submitter was killed. Knows nothing of databases.
 """
 
 from __future__ import annotations
@@ -53,6 +53,8 @@ class Terms(Struct, frozen=True):
     cores: int | None = None
     memory: int | None = None
     timeout: float | None = None
+    plain: bool = False
+    """Lines are taken whole."""
 
     @property
     def defaults(self) -> Directives:
@@ -61,18 +63,20 @@ class Terms(Struct, frozen=True):
 
     @property
     def template_of_clients(self) -> str:
-        """What clients make commands with: a template that asks for a slot; any other is done with before."""
-        return self.template if Template(self.template).needs_slot else "{}"
+        """What clients make commands with: a template that is for them; any other is done with before."""
+        return self.template if _is_for_clients(Template(self.template)) else "{}"
 
     def expander(self, cwd: str) -> Expander | None:
         """What makes the commands that are stored; None: lines are stored as they are."""
         template = Template(self.template)
-        return None if template.trivial or template.needs_slot else Expander(template, cwd)
+        return None if template.trivial or _is_for_clients(template) else Expander(template, cwd)
 
     def to_options(self, wishes: Wishes, is_update: bool = False) -> str:
         """The text of column ``options``; `is_update`: of a submission that has only the new lines of its FILE."""
         more = {"update": True} if is_update else {}
         submit = {**msgspec.structs.asdict(self), **beside({"template": self.template})}
+        if not self.plain:  # as the submissions of before
+            del submit["plain"]
         return msgspec.json.encode({_KEY: submit, **wishes.options, **more}, order="sorted").decode()
 
     @staticmethod
@@ -90,6 +94,11 @@ class Terms(Struct, frozen=True):
     def of_options(cls, text: str) -> Terms:
         """The terms in column ``options``; those that change nothing for a submission of a run."""
         return cls.submitted(text)[0] or cls()
+
+
+def _is_for_clients(template: Template) -> bool:
+    """Whether it asks for the slot of a task, or quotes for the shell of its client."""
+    return template.needs_slot or template.quotes
 
 
 class _Options(Struct):

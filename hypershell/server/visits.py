@@ -10,6 +10,7 @@ import logging
 import math
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 import msgspec
@@ -18,6 +19,7 @@ from msgspec import Struct
 from hypershell.core.model import FeedMark, Submission, Task
 from hypershell.ostext import from_bytes
 from hypershell.proto.visits import Ask, HandIn, Line, Lines, Refused, Status, Taken, Told
+from hypershell.server.boundary import Boundary
 from hypershell.server.terms import Terms, Wishes
 from hypershell.tags import Scalar, is_tag
 from hypershell.template import TemplateError
@@ -46,12 +48,16 @@ class Source(Protocol):
     def send(self, peer: int, message: Any) -> None:
         """Answer one."""
 
+    def drop(self, peer: int, reason: str) -> None:
+        """Reject one that was let in."""
+
 
 class Surroundings(Struct, frozen=True):
     """What the server does for its visitors.
 
     `submit` takes a new submission, its tasks and its mark, and gives the number of the Record that must be
-    durable; `closing` says why nothing is taken any more; `status` describes the run.
+    durable; `closing` says why nothing is taken any more; `status` describes the run; `is_ours` tells an error of
+    the server from one of taking in what a visitor said.
     """
 
     new_task: Callable[[], str]
@@ -60,6 +66,7 @@ class Surroundings(Struct, frozen=True):
     submit: Callable[[Submission, list[Task], FeedMark], int]
     closing: Callable[[], str | None]
     status: Callable[[], Status]
+    is_ours: Callable[[Exception], bool] | None = None
 
 
 class _Visitor:
@@ -79,6 +86,7 @@ class Visits:
     def __init__(self, source: Source, here: Surroundings) -> None:
         self._source = source
         self._here = here
+        self._boundary = Boundary(source.drop, here.is_ours)
         self._visitors: dict[int, _Visitor] = {}
         self._owed: deque[tuple[int, int, Taken]] = deque()
         """What is answered once the Record with this number is durable: number, peer, answer."""
@@ -87,7 +95,7 @@ class Visits:
         """Take what came; whether there was anything."""
         found = self._source.visits()
         for peer, role, message in found:
-            self._take(peer, role, message)
+            self._boundary.hear(peer, message, partial(self._take, role=role))
         return bool(found)
 
     def durable(self, seq: int) -> None:
@@ -101,7 +109,7 @@ class Visits:
         """Whether somebody waits for a commit."""
         return bool(self._owed)
 
-    def _take(self, peer: int, role: str, message: Any) -> None:
+    def _take(self, peer: int, message: Any, role: str) -> None:
         if isinstance(message, Lost):
             self._visitors.pop(peer, None)
         elif isinstance(message, Ask):
@@ -179,10 +187,8 @@ def _task(line: Line, task_id: str, submission: int, now: float) -> Task:
 def _reason_against(lines: Sequence[Line]) -> str | None:
     """Why these cannot be tasks: what ``hs submit`` never sends, but a peer may."""
     for line in lines:
-        if not line.args.strip() or "\0" in line.args or (line.raw is not None and b"\0" in line.raw):
+        if not line.args or "\0" in line.args or (line.raw is not None and b"\0" in line.raw):
             return "a command is empty, or has a NUL byte"
-        if line.timeout is not None and not math.isfinite(line.timeout):
-            return "a timeout is no number"
         for key, value in (line.tag or {}).items():
             if not _is_tag(key, value):
                 return "a tag has characters that tags cannot have"

@@ -6,13 +6,17 @@ in a rank of its own (MPI). A broken promise is an ``AssertionError``.
 
 from __future__ import annotations
 
+import os
+import random
 from collections.abc import Callable, Generator, Iterator
 from typing import Any, NamedTuple
 
 from hypershell.core.model import Task
+from hypershell.errors import ProtocolError
 from hypershell.proto.codec import decode_client, decode_server, encode
-from hypershell.proto.messages import Bye, Leave, Output, OutputTaken, Results, Work
+from hypershell.proto.messages import Bye, Leave, Output, OutputTaken, Work
 from hypershell.transport import SERVER, Delivery, Endpoint, Lost
+from tests.testbed.fuzz import OF_CLIENTS, OF_SERVERS, broken
 
 Program = Iterator[None]
 Raw = Callable[[int, bytes], None]
@@ -29,6 +33,8 @@ class Case(NamedTuple):
 
 SIZES = (0, 1, 2047, 2048, 2049, 65_535, 65_537, 1 << 20, 5, 8 << 20, 3)
 MANY = 2000
+#: Messages with one wrong field that each side says to each of the others.
+BROKEN = int(os.environ.get("HS_TEST_BROKEN", "20"))
 JUNK = (b"", b"\xc1", b"\x00", b"\x93\x01", bytes(range(256)) * 40, encode(Output(b"x", b""))[:-1])
 
 
@@ -141,23 +147,55 @@ def nothing_client(end: Endpoint, number: int) -> Program:
     assert all(isinstance(delivery.message, Lost) for delivery in end.poll()), "the server may have ended by now"
 
 
+def wrong(kinds: tuple[Any, ...], decode: Callable[[bytes], Any], seed: int) -> tuple[list[bytes], list[Any]]:
+    """Bytes of messages with one wrong field that are taken all the same, the last is not; and these messages."""
+    draw = random.Random(seed)
+    sent: list[bytes] = []
+    taken: list[Any] = []
+    while len(sent) < BROKEN:
+        data = broken(draw, kinds)
+        try:
+            message = decode(data)
+        except ProtocolError:
+            continue
+        if not isinstance(message, (Bye, Leave)):
+            sent.append(data)
+            taken.append(message)
+    return [*sent, JUNK[seed % len(JUNK)]], taken
+
+
+def until_refused(end: Any, peers: list[int], lost: dict[int, list[Any]]) -> Program:
+    """Poll until each peer is lost; `lost` gets what it said before."""
+    heard: dict[int, list[Any]] = {peer: [] for peer in peers}
+    while len(lost) < len(peers):
+        for delivery in end.poll():
+            if isinstance(delivery.message, Lost):
+                assert "bad message" in delivery.message.reason
+                lost[delivery.peer] = heard[delivery.peer]
+            else:
+                heard[delivery.peer].append(delivery.message)
+        yield
+    assert end.rejected == len(peers)
+
+
 def junk_server(end: Any, peers: list[int], raw: Raw) -> Program:
-    got = yield from receive(end, len(peers))
-    assert all(d.message == Results([], [("t", d.peer)]) for d in got)
-    assert end.rejected == (len(JUNK) + 1) * len(peers)
     for peer in peers:
-        for data in (*JUNK, encode(Leave("a client's message"))):
+        for data in (*wrong(OF_SERVERS, decode_server, peer)[0], encode(OutputTaken(1))):
             raw(peer, data)
-        end.send(peer, Bye())
+    lost: dict[int, list[Any]] = {}
+    yield from until_refused(end, peers, lost)
+    for peer in peers:
+        assert repr(lost[peer]) == repr(wrong(OF_CLIENTS, decode_client, peer)[1])
+        end.drop(peer, "once more")
+    assert not [d for d in end.poll() if isinstance(d.message, Lost)], "nobody is lost twice"
 
 
 def junk_client(end: Any, number: int, raw: Raw) -> Program:
-    for data in (*JUNK, encode(Bye())):
+    lost: dict[int, list[Any]] = {}
+    yield from until_refused(end, [SERVER], lost)
+    assert repr(lost[SERVER]) == repr(wrong(OF_SERVERS, decode_server, number)[1])
+    for data in (*wrong(OF_CLIENTS, decode_client, number)[0], encode(Output(b"after", b""))):
         raw(SERVER, data)
-    end.send(SERVER, Results([], [("t", number)]))
-    got = yield from receive(end, 1)
-    assert got == [Delivery(SERVER, Bye())]
-    assert end.rejected == len(JUNK) + 1
 
 
 def close_server(end: Endpoint, peers: list[int]) -> Program:

@@ -6,10 +6,12 @@ import hashlib
 import os
 import random
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from collections import Counter
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -50,6 +52,32 @@ def test_update_runs_just_the_new_lines(hs: Hs) -> None:
     assert mark(hs) == ((hs.folder / "tasks.in").stat().st_size, 8, 1)
     assert restart(hs) == restart(hs, "--update") == []
     assert hs.states() == {"succeeded": 7} and hs.rows("SELECT count(*) FROM submission") == [(1,)]
+
+
+def test_how_lines_are_read_and_quoted_is_part_of_the_work(hs: Hs) -> None:
+    hs.file(["a #b", "$(touch canary)"])
+    words = ("cluster", "tasks.in", "--restart", "-t", "echo {}")
+    assert hs.run(*words, "-q", "--plain-lines").out.splitlines() == ["a #b", "$(touch canary)"]
+    assert hs.run(*words, "-q", "--plain-lines").out == ""
+    hs.file(["a #b", "$(touch canary)", "c #d"])
+    assert hs.run(*words, "-q", "--plain-lines", "--update").out == "c #d\n"
+    done = hs.run(*words, "-q")
+    assert "with lines read otherwise: '--plain-lines' there, 'comments and directives' here" in done.err
+    assert done.out.splitlines() == ["a", "$(touch canary)", "c"]
+    assert not (hs.folder / "canary").exists()
+    done = hs.run(*words)
+    assert "with another template: 'echo {:q}' there, 'echo {}' here" in done.err
+    assert (hs.folder / "canary").exists()
+
+
+def test_plain_lines_stay_plain_where_a_half_read_file_is_read_on(hs: Hs) -> None:
+    hs.file(["a #b", "c #d"])
+    assert hs.run("cluster", "tasks.in", "--plain-lines", "-q", "-t", "echo {}").out == "a #b\nc #d\n"
+    first = (5, 1, hashlib.sha256(b"a #b\n").hexdigest())
+    with closing(sqlite3.connect(hs.db)) as link, link:
+        link.execute("UPDATE submission SET offset = ?, lines = ?, digest = ?, complete = 0", first)
+        link.execute("DELETE FROM task WHERE args = 'c #d'")
+    assert hs.run("cluster", "--restart").out == "c #d\n"
 
 
 def test_what_is_not_there_any_more_is_left_alone_and_counted(hs: Hs) -> None:

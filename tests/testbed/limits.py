@@ -22,15 +22,16 @@ def check_limits(mpi: Mpi, jobs: int, folder: Path) -> str:
     slurm = Slurm()
     try:
         slurm.start()
-        parts = [folder / name for name in ("resubmit", "signal", "limit")]
+        parts = [folder / name for name in ("resubmit", "signal", "limit", "stubborn")]
         for part in parts:
             part.mkdir()
         count = _resubmits(Jobs(slurm, Hs(parts[0]), mpi), jobs)
         _is_signalled(Jobs(slurm, Hs(parts[1]), mpi))
         _reaches_its_limit(Jobs(slurm, Hs(parts[2]), mpi))
+        _is_stubborn(Jobs(slurm, Hs(parts[3]), mpi))
     finally:
         slurm.close()
-    return f"{count + 4} jobs of a minute"
+    return f"{count + 5} jobs of a minute"
 
 
 def _tasks(jobs: Jobs, seconds: float) -> int:
@@ -97,3 +98,17 @@ def _reaches_its_limit(jobs: Jobs) -> None:
     state = jobs.slurm.wait(jobs.submit(script, "--time=10"), _PATIENCE)
     assert state == ("COMPLETED", "0:0"), f"{state}: {jobs.output()}"
     _check_once(jobs, count)
+
+
+def _is_stubborn(jobs: Jobs) -> None:
+    """Tasks ignore INT and TERM, and ``-S`` gives them too much time: all is committed before the limit."""
+    jobs.hs.file([":"] * 3 + ["trap '' INT TERM; while :; do sleep 1; done"] * 3)
+    begin = "date +%s >begin"
+    ended = "status=$?; date +%s >end; exit $status"
+    run = _SRUN.removesuffix(" --walltime 0") + " --drain-time 10 -S 30"
+    script = jobs.write(f"{begin}\n{run}\n{ended}")
+    state = jobs.slurm.wait(jobs.submit(script, "--time=1"), _PATIENCE)
+    assert state == ("FAILED", "75:0"), f"{state}: {jobs.output()}"
+    took = int((jobs.folder / "end").read_text()) - int((jobs.folder / "begin").read_text())
+    assert 30 <= took <= 60, f"ended after {took} s of 60: {jobs.output()}"
+    assert jobs.states() == {"succeeded": 3, "pending": 3}, f"{jobs.states()}: {jobs.output()}"
