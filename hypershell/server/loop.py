@@ -97,7 +97,7 @@ class Server:
         self._given = given or {}
         self._table = SignalTable()
         self._told: dict[int, set[int]] = {}
-        self._paused = False
+        self._paused = self._writer_told = False
         self._now = 0.0
         self._term_due: float | None = None
         """When the drain time of a TERM signal is over."""
@@ -106,7 +106,6 @@ class Server:
         self._patience = OutputPatience((out, err))
         self._output_due: float | None = None
         self._output_tries = 0
-        self._writer_told = False
         self._seq = 0
         """The number of the last Record."""
         self._kept = KeptCredit(lambda peer, size: endpoint.send(peer, msg.KeptTaken(size)))
