@@ -35,8 +35,9 @@ _HEX_DIGIT = re.compile("[0-9a-fA-F]")
 #: What a terminal obeys or hides, and no line of ours holds as it is: control characters (of C1 too) but the tab,
 #: separators of lines, the marks and overrides that turn the direction of text (Unicode Standard Annex 9), the BOM.
 _OBEYED = "\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff"
-_IN_A_LINE = re.compile(f"[\n\r{_OBEYED}]")
-_IN_LINES = re.compile(f"[{_OBEYED}]|\r(?!\n)")
+#: Patterns, which `re` keeps: to compile them takes longer than all other work at import.
+_IN_A_LINE = f"[\n\r{_OBEYED}]"
+_IN_LINES = f"[{_OBEYED}]|\r(?!\n)"
 _SHORT = {"\n": "\\n", "\r": "\\r"}
 _RAW = "_raw"
 
@@ -71,12 +72,12 @@ def one_line(text: str) -> str:
     ``\\u001b``); bytes that are not UTF-8 as by `escaped`. Quotes and backslashes stay: a command that is copied
     from a list is the command.
     """
-    return text if text.isprintable() else _IN_A_LINE.sub(_json_form, escaped(text))
+    return text if text.isprintable() else re.sub(_IN_A_LINE, _json_form, escaped(text))
 
 
 def printable(text: str) -> str:
     """Lines of text as a terminal may have them: as `one_line`, but ends of lines stay."""
-    return _IN_LINES.sub(_json_form, escaped(text))
+    return re.sub(_IN_LINES, _json_form, escaped(text))
 
 
 def behind_margin(text: str) -> str:
