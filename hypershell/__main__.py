@@ -44,7 +44,9 @@ def main(argv: list[str] | None = None) -> int:
         # Mostly a module that cannot be read: what a command lacks is told by its frame.
         if (reason := lack(error)) is None:
             raise
-        sys.stderr.write(f"CRITICAL [hypershell] {reason}\n")
+        from hypershell.ostext import one_line
+
+        sys.stderr.write(f"CRITICAL [hypershell] {one_line(reason)}\n")
         return 5
 
 

@@ -11,6 +11,7 @@ import sys
 import tomllib
 
 from hypershell.errors import ConfigError
+from hypershell.smallfile import MOST_TOML, check_toml, read_small
 from hypershell.trust import SHARED_WRITE
 
 __all__ = ["read_toml"]
@@ -41,8 +42,9 @@ def read_toml(path: str, *, required: bool, guarded: bool) -> tuple[dict[str, ob
         found = os.fstat(descriptor)
         if stat.S_ISDIR(found.st_mode) or not (required or stat.S_ISREG(found.st_mode)):
             raise ConfigError(f"{path}: cannot be read: not a regular file")
-        with open(descriptor, "rb", closefd=False) as source:
-            return tomllib.loads(source.read().decode("utf-8-sig")), ""
+        text = read_small(descriptor, path, "configuration file", MOST_TOML).decode("utf-8-sig")
+        check_toml(text)
+        return tomllib.loads(text), ""
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {_reason(error)}") from None
     except (ValueError, RecursionError) as error:  # also a number of thousands of digits

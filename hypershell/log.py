@@ -1,7 +1,9 @@
 """Logging to stderr and to a file: levels, styles, colours, rotation.
 
-Owns what a log line looks like. Knows nothing of where its settings come from; called by `hypershell.apps` at the
-start, and by the loops on SIGHUP. Loggers are those of `logging`, named ``hypershell`` and ``hypershell.X``.
+Owns what a log line looks like. A message is one line whatever is in it: text of tasks, of peers, of the database
+and of file names reaches a log here and nowhere else, so nobody forges a line or sends commands to a terminal.
+Knows nothing of where its settings come from; called by `hypershell.apps` at the start, and by the loops on
+SIGHUP. Loggers are those of `logging`, named ``hypershell`` and ``hypershell.X``.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from typing import Any, Protocol, TextIO
 from hypershell.color import wants_color
 from hypershell.errors import ConfigError
 from hypershell.making import NO_LINK, PRIVATE_FOLDER, make_folder, open_new
-from hypershell.ostext import escaped, in_quotes
+from hypershell.ostext import behind_margin, escaped, in_quotes, one_line
 from hypershell.room import Spare, reason
 from hypershell.trust import followed
 
@@ -257,6 +259,18 @@ class _Formatter(logging.Formatter):
         )
         self._last = milliseconds
         return escaped(super().format(record))
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        """One line: the layout is ours or the user's, the message may hold text of anybody."""
+        shown = one_line(record.message)
+        if shown != record.message:
+            # A copy: the record is not ours alone, and a layout may name ``msg``.
+            record = logging.makeLogRecord({**record.__dict__, "msg": shown, "args": (), "message": shown})
+        return super().formatMessage(record)
+
+    def formatException(self, ei: Any) -> str:
+        """The traceback behind a margin, so that no text of an error begins a line."""
+        return behind_margin(super().formatException(ei))
 
 
 def _stderr_handler(values: LogSettings, app_id: str) -> _Stderr:

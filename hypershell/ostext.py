@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable, Mapping
 
 __all__ = [
+    "behind_margin",
     "beside",
     "cut_beside",
     "escaped",
@@ -19,6 +20,8 @@ __all__ = [
     "from_bytes",
     "in_quotes",
     "joined",
+    "one_line",
+    "printable",
     "quoted",
     "raw_of",
     "to_bytes",
@@ -29,6 +32,13 @@ _BYTES = re.compile("[\udc80-\udcff]+")
 #: What ``repr`` makes of one; a backslash of the text itself it doubles.
 _HALF = re.compile(r"(?<!\\)((?:\\\\)*)\\udc([89a-f][0-9a-f])")
 _HEX_DIGIT = re.compile("[0-9a-fA-F]")
+#: What a terminal obeys or hides, and no line of ours holds as it is: control characters (of C1 too) but the tab,
+#: separators of lines, the marks and overrides that turn the direction of text (Unicode Standard Annex 9), the BOM.
+_OBEYED = "\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff"
+#: Patterns, which `re` keeps: to compile them takes longer than all other work at import.
+_IN_A_LINE = f"[\n\r{_OBEYED}]"
+_IN_LINES = f"[{_OBEYED}]|\r(?!\n)"
+_SHORT = {"\n": "\\n", "\r": "\\r"}
 _RAW = "_raw"
 
 
@@ -53,6 +63,30 @@ def escaped(text: str) -> str:
 def in_quotes(text: str) -> str:
     """The text as ``repr`` shows it, where bytes that are not UTF-8 are written as ``\\xNN``."""
     return repr(text) if text.isascii() else _HALF.sub(r"\1\\x\2", repr(from_bytes(to_bytes(text))))
+
+
+def one_line(text: str) -> str:
+    """Text from outside as a part of one line, of a log or on a terminal: nothing in it ends the line or is obeyed.
+
+    Control characters but tabs, and what turns the direction of text, are written in the form of JSON (``\\n``,
+    ``\\u001b``); bytes that are not UTF-8 as by `escaped`. Quotes and backslashes stay: a command that is copied
+    from a list is the command.
+    """
+    return text if text.isprintable() else re.sub(_IN_A_LINE, _json_form, escaped(text))
+
+
+def printable(text: str) -> str:
+    """Lines of text as a terminal may have them: as `one_line`, but ends of lines stay."""
+    return re.sub(_IN_LINES, _json_form, escaped(text))
+
+
+def behind_margin(text: str) -> str:
+    """Lines of text that may be of anybody, such as a traceback, so that none looks like a line of ours."""
+    return "\n".join(f"  | {one_line(line)}" for line in text.splitlines())
+
+
+def _json_form(found: re.Match[str]) -> str:
+    return _SHORT.get(found[0], f"\\u{ord(found[0]):04x}")
 
 
 def raw_of(text: str) -> bytes | None:

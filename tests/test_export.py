@@ -23,6 +23,7 @@ import numpy as np
 import pytest
 
 from hypershell.data.columns import NO_NUMBER, STATES, TABLES
+from hypershell.executor.capture import capture_paths
 from tests.test_query import fill
 from tests.testbed.cli import Hs
 from tests.testbed.mpi import ROOT
@@ -280,13 +281,17 @@ def test_a_database_without_tasks(tmp_path: Path) -> None:
 def test_output_that_is_gone_is_counted(tmp_path: Path) -> None:
     hs = Hs(tmp_path)
     many_tasks(tmp_path / "a.db", 3)
-    os.mkfifo(tmp_path / "fifo")
-    (tmp_path / "out").write_bytes(b"text")
     with sqlite3.connect(tmp_path / "a.db") as link:
-        for row, path in enumerate((tmp_path / "gone", tmp_path / "fifo", tmp_path / "out"), start=1):
-            link.execute("UPDATE task SET outpath = ? WHERE rowid = ?", (str(path), row))
+        ids = [key for (key,) in link.execute("SELECT id FROM task ORDER BY id")]
+        gone, fifo, out = (Path(capture_paths(str(tmp_path / "task"), key)[0]) for key in ids)
+        for key, path in zip(ids, (gone, fifo, out), strict=True):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            link.execute("UPDATE task SET outpath = ? WHERE id = ?", (str(path), key))
+    os.mkfifo(fifo)
+    out.write_bytes(b"text")
     done = hs.run("export", "a.h5", "--outputs", "--db", "a.db")
-    assert done.status == 0 and "2 files of output are not readable here" in done.err
+    assert done.status == 0 and "1 files of output are not readable here" in done.err
+    assert f"1 files of output were refused; the first: {fifo} is not opened: it is no regular file" in done.err
     with h5py.File(tmp_path / "a.h5") as file:
         assert list(file["outputs/stdout_length"]) == [-1, -1, 4] and output(file, "stdout", 2) == b"text"
 

@@ -194,7 +194,7 @@ def test_output_that_is_not_here_is_explained(ran: Hs, hs: Hs) -> None:
     _sql(hs, "UPDATE task SET client_host = 'elsewhere'")
     assert f"{path} is on host elsewhere, not on this one (" in refused(hs, 5, "info", task_id, "--stdout")
     path.mkdir()
-    assert "Is a directory" in refused(hs, 5, "info", task_id, "--stdout")
+    assert "is not opened: it is no regular file" in refused(hs, 5, "info", task_id, "--stdout")
     assert hs.run("cluster", input="echo y\n").status == 0
     said = refused(hs, 5, "info", id_of(hs, "echo y"), "--stderr")
     assert said.endswith("that are submitted or run with --keep-output, and by a run with --capture")

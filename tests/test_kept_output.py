@@ -15,13 +15,13 @@ from msgspec.structs import replace
 
 from hypershell.core import events as ev
 from hypershell.core.actions import Finished, Record, Return
-from hypershell.core.model import KEPT_MOST, Kept, Result, Task
+from hypershell.core.model import KEPT_MOST, KEPT_WINDOW, Kept, Result, Task
 from hypershell.data.memory import MemoryStore
 from hypershell.data.notices import Opened, Plan, Tuning
 from hypershell.data.store import Transient
 from hypershell.executor.machine import Machine
 from hypershell.executor.output import Head
-from hypershell.executor.reports import KEPT_BUNDLE, KEPT_WINDOW
+from hypershell.executor.reports import KEPT_BUNDLE
 from hypershell.executor.vocabulary import (
     Action,
     Exited,
@@ -33,7 +33,7 @@ from hypershell.executor.vocabulary import (
     WorkArrived,
 )
 from hypershell.proto.messages import Context
-from hypershell.server.kept import KeptCredit
+from hypershell.server.kept import KeptCredit, kept_size
 from hypershell.server.terms import Terms, Wishes
 from tests.conformance.test_store import SHARED, PostgresSchema, Session, ended, place_of, sent
 from tests.test_data_writer import PATIENCE, Driver, Stubborn, new_submission, threaded
@@ -135,16 +135,26 @@ def test_a_client_hears_of_its_output_when_it_is_durable_or_of_no_use() -> None:
     def result(size: int) -> Result:
         return Result("id", 1, 0, 0.0, 1.0, kept=Kept(bytes(size), b"x", size, 1))
 
-    credit.received(1, [result(4), result(5)], 7)
-    credit.received(2, [Result("id", 1, 0, 0.0, 1.0)], 8)
-    credit.received(2, [result(0)], 9)
+    credit.received(1, kept_size([result(4), result(5)]), 7)
+    credit.received(2, kept_size([Result("id", 1, 0, 0.0, 1.0)]), 8)
+    credit.received(2, kept_size([result(0)]), 9)
     assert told == []
     credit.durable(8)
     assert told == [(1, 11)]
     credit.durable(9)
     assert told == [(1, 11), (2, 1)]
-    credit.received(3, [result(2)], 9)  # nothing was recorded of it: an older execution
+    credit.received(3, kept_size([result(2)]), 9)  # nothing was recorded of it: an older execution
     assert told == [(1, 11), (2, 1), (3, 3)]
+
+
+def test_no_client_has_more_kept_output_on_its_way_than_its_slots_can_add() -> None:
+    credit = KeptCredit(lambda peer, size: None)
+    most = KEPT_WINDOW + 2 * KEPT_MOST * 4
+    assert credit.may_send(1, most, 2) and not credit.may_send(1, most + 1, 2)
+    credit.received(1, most, 7)
+    assert not credit.may_send(1, 1, 2) and credit.may_send(1, 1, 3) and credit.may_send(2, 1, 0)
+    credit.durable(7)
+    assert credit.may_send(1, most, 2)
 
 
 # -- the store -----------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from hypershell.ostext import joined
 
 if TYPE_CHECKING:
     from hypershell.data.export import Source, Written
+    from hypershell.data.outputs import Open
     from hypershell.settings import ExportSettings
 
 __all__ = ["main"]
@@ -39,6 +40,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _export(argv: Sequence[str]) -> int:
+    from hypershell.apps.captured import Captured
     from hypershell.apps.frame import parse_export
     from hypershell.apps.list import build_filter, open_database
     from hypershell.apps.place import is_absent
@@ -56,14 +58,17 @@ def _export(argv: Sequence[str]) -> int:
     from hypershell.data.partitions import reading
 
     words = _words(settings)
+    outputs = Captured.of(config.sites).open if settings.outputs else None
     with Bar("exporting", None) as progress:
         if raw is None:
-            return _write(settings, name, Source(None, chosen, words, __version__, settings.limit), progress)
+            nothing = Source(None, chosen, words, __version__, settings.limit)
+            return _write(settings, outputs, name, nothing, progress)
         with reading(raw, settings.place, settings.ignore_partitions) as tasks:
             if progress.is_on:
                 found = tasks.count(chosen)
                 progress.total = found if settings.limit is None else min(found, settings.limit)
-            return _write(settings, name, Source(tasks, chosen, words, __version__, settings.limit), progress)
+            source = Source(tasks, chosen, words, __version__, settings.limit)
+            return _write(settings, outputs, name, source, progress)
 
 
 def _format(settings: ExportSettings) -> str:
@@ -102,7 +107,9 @@ def _words(settings: ExportSettings) -> str:
     return joined(words)
 
 
-def _write(settings: ExportSettings, name: str, source: Source, progress: Callable[[int], None]) -> int:
+def _write(
+    settings: ExportSettings, outputs: Open | None, name: str, source: Source, progress: Callable[[int], None]
+) -> int:
     from hypershell.data.aside import written_aside
 
     if settings.target is None or settings.target == "-":
@@ -110,12 +117,14 @@ def _write(settings: ExportSettings, name: str, source: Source, progress: Callab
         return ExitStatus.SUCCESS
     path = Path(settings.target)
     with written_aside(path, settings.force) as aside:
-        done = _to_file(settings, name, source, aside, progress)
+        done = _to_file(name, source, aside, outputs, progress)
     log.info("Exported %d tasks (%s)", done.tasks, path)
     if settings.outputs:
         log.info("Exported the output of tasks: %d streams", done.outputs)
     if done.outputs_missing:
         log.warning("%d files of output are not readable here and were left out", done.outputs_missing)
+    if done.outputs_refused:
+        log.warning("%d files of output were refused; the first: %s", done.outputs_refused, done.refusal)
     if done.keys_left_out:
         log.warning("%d keys of tags have no dataset of their own; dataset tag has them", done.keys_left_out)
     if done.moved:
@@ -124,13 +133,13 @@ def _write(settings: ExportSettings, name: str, source: Source, progress: Callab
 
 
 def _to_file(
-    settings: ExportSettings, name: str, source: Source, path: Path, progress: Callable[[int], None]
+    name: str, source: Source, path: Path, outputs: Open | None, progress: Callable[[int], None]
 ) -> Written:
     from hypershell.data import export
     from hypershell.making import without_links
 
     if name == "hdf5":
-        return export.to_hdf5(source, path, settings.outputs, progress)
+        return export.to_hdf5(source, path, outputs, progress)
     if name == "parquet":
         return export.Written(export.to_parquet(source, path, progress))
     counted = _Counted(progress)

@@ -9,13 +9,13 @@ from __future__ import annotations
 import csv
 import io
 import json
-import re
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import msgspec
 
 from hypershell.data.where import FIELDS
+from hypershell.ostext import one_line
 from hypershell.units import format_duration, format_size
 
 __all__ = [
@@ -26,14 +26,11 @@ __all__ = [
     "Json",
     "Plain",
     "block",
-    "one_line",
     "tags_text",
     "value_text",
 ]
 
-_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f]")
 _to_json = json.JSONEncoder(ensure_ascii=False).encode
-_SHORT = {"\n": "\\n", "\r": "\\r"}
 
 
 class Format(Protocol):
@@ -44,16 +41,6 @@ class Format(Protocol):
 
     def end(self) -> str:
         """What follows the last row."""
-
-
-def one_line(text: str) -> str:
-    """The text with its control characters, but for tabs, in the form of JSON: ``\\n``, ``\\u001b``.
-
-    Quotes and backslashes stay: a command that is copied from a list is the command.
-    """
-    if text.isprintable():
-        return text
-    return _CONTROL.sub(lambda found: _SHORT.get(found[0], f"\\u{ord(found[0]):04x}"), text)
 
 
 def value_text(value: Any) -> str:

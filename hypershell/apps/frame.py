@@ -22,6 +22,7 @@ from hypershell.apps.given import Given, add_reserved, command_line_library, onc
 from hypershell.apps.stdout import checked_stdout, is_stdout_closed, silence_stdout
 from hypershell.errors import ExitStatus, HyperShellError, UsageError
 from hypershell.options import COMMANDS, Command, Option, options_of
+from hypershell.ostext import behind_margin, printable
 from hypershell.room import lack, limit_behind
 
 if TYPE_CHECKING:
@@ -390,7 +391,7 @@ def _unexpected(error: Exception) -> int:
         path = _write_traceback(details)
     except (OSError, HyperShellError) as reason:
         _logger.critical("%s (no traceback file: %s)", summary, reason)
-        print(details, end="", file=sys.stderr)
+        print(behind_margin(details), file=sys.stderr)
         return ExitStatus.UNCAUGHT
     _logger.critical("%s (traceback: %s)", summary, path)
     return ExitStatus.RUNTIME_ERROR
@@ -405,7 +406,7 @@ def _write_traceback(details: str) -> str:
     stamp = time.strftime("%Y%m%d-%H%M%S")
     path = os.path.join(folder, f"exception-{stamp}-{os.getpid()}-{os.urandom(4).hex()}.log")
     with os.fdopen(open_new(path), "w", encoding="utf-8", errors="backslashreplace") as target:
-        target.write(details)
+        target.write(printable(details))
     return path
 
 

@@ -9,7 +9,7 @@ import re
 import sys
 import textwrap
 
-from hypershell.apps.stdout import checked_stdout, silence_stdout
+from hypershell.apps.stdout import checked_stdout, silence_stdout, write_bytes
 from hypershell.color import wants_color
 from hypershell.errors import ExitStatus
 from hypershell.options import COMMANDS, Command, Option, options_of
@@ -121,13 +121,17 @@ def write_out(text: str, status: int = ExitStatus.SUCCESS) -> int:
 
     Raises `hypershell.apps.stdout.StdoutError`.
     """
-    if wants_color(sys.stdout):
+    colored = wants_color(sys.stdout)
+    if colored:
         for pattern, code in _COLORS:
             text = pattern.sub(f"{code}\\g<0>\033[0m", text)
     with checked_stdout():
         try:
-            sys.stdout.write(text)
-            sys.stdout.flush()
+            if colored:  # past what keeps such codes from a terminal
+                write_bytes(text.encode(sys.stdout.encoding, "replace"))
+            else:
+                sys.stdout.write(text)
+                sys.stdout.flush()
         except BrokenPipeError:
             silence_stdout()
             return ExitStatus.SUCCESS

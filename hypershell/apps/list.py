@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from hypershell.errors import ExitStatus, UsageError
+from hypershell.ostext import one_line
 
 if TYPE_CHECKING:
     from hypershell.address import Where
@@ -67,7 +68,7 @@ def build_filter(settings: Selection) -> Filter:
 
 
 def _summarize(settings: ListSettings, chosen: Filter, absent: bool) -> int:
-    from hypershell.apps.formats import one_line, value_text
+    from hypershell.apps.formats import value_text
 
     lines: Sequence[object] = [0] if settings.count else []
     raw = open_database(settings.place, absent, with_partitions=not settings.ignore_partitions)

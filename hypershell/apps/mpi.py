@@ -49,9 +49,9 @@ def main(argv: list[str]) -> int:
     try:
         return _rank(argv, None, began)
     except HyperShellError as error:
-        from hypershell.ostext import escaped
+        from hypershell.ostext import one_line
 
-        sys.stderr.write(f"CRITICAL [hypershell] {escaped(str(error))}\n")
+        sys.stderr.write(f"CRITICAL [hypershell] {one_line(str(error))}\n")
         return error.exit_status
 
 

@@ -7,6 +7,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from hypershell.ostext import one_line
+
 if TYPE_CHECKING:
     from hypershell.apps.formats import Format
     from hypershell.data.where import Kind
@@ -57,7 +59,7 @@ class _Blocks:
         self._head = "" if is_one else "---\n"
 
     def page(self, rows: Sequence[Sequence[Any]]) -> str:
-        from hypershell.apps.formats import one_line, value_text
+        from hypershell.apps.formats import value_text
 
         return "".join(
             self._head

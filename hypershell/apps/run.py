@@ -13,6 +13,8 @@ from hypershell.errors import ExitStatus, StoreError
 
 if TYPE_CHECKING:
     from hypershell.address import Where
+    from hypershell.apps.captured import Captured
+    from hypershell.config import Config
     from hypershell.data.partitions import Tasks
     from hypershell.settings import RunTaskSettings
 
@@ -42,14 +44,15 @@ def _run(argv: list[str]) -> int:
     task_id = IdSource().task()
     try:
         with _term_interrupts():
-            return _run_one(settings, argv, line, task_id)
+            return _run_one(settings, config, argv, line, task_id)
     except KeyboardInterrupt:
         _cancel(settings.place, task_id)
         return ExitStatus.INTERRUPTED
 
 
-def _run_one(settings: RunTaskSettings, argv: list[str], line: str, task_id: str) -> int:
+def _run_one(settings: RunTaskSettings, config: Config, argv: list[str], line: str, task_id: str) -> int:
     from hypershell.apps import one
+    from hypershell.apps.captured import Captured
     from hypershell.apps.list import prepare_stdout
     from hypershell.apps.submit import Opened
     from hypershell.apps.wait import until_ended
@@ -63,12 +66,12 @@ def _run_one(settings: RunTaskSettings, argv: list[str], line: str, task_id: str
     with one.open_tasks(settings.place, outcome.id, ignore_partitions=False) as tasks:
         task = one.read_task(tasks, outcome.id, settings.place)
         prepare_stdout()
-        _print_output(tasks, task)
+        _print_output(tasks, task, Captured.of(config.sites))
     _tell(task)
     return one.status_for(task["exit_status"], task["state"])
 
 
-def _print_output(tasks: Tasks, task: dict[str, Any]) -> None:
+def _print_output(tasks: Tasks, task: dict[str, Any], captured: Captured) -> None:
     """Both streams; that there are none is told only of a task that ran. A reader that is gone changes nothing."""
     from hypershell.apps.one import NotFound
     from hypershell.apps.stdout import silence_stdout
@@ -76,7 +79,7 @@ def _print_output(tasks: Tasks, task: dict[str, Any]) -> None:
 
     for stream in ("stdout", "stderr"):
         try:
-            print_stream(tasks, task, stream)
+            print_stream(tasks, task, stream, captured)
         except BrokenPipeError:
             if stream == "stdout":
                 silence_stdout()

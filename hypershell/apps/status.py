@@ -6,6 +6,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from hypershell.errors import ExitStatus, TransportError
+from hypershell.ostext import one_line
 from hypershell.units import format_duration
 
 if TYPE_CHECKING:
@@ -69,17 +70,20 @@ def to_lines(status: Status) -> list[str]:
         lines.append(f"late:     {status.late} results of executions that were given up; they were not applied")
     if status.clients:
         lines += _table(status.clients, status.now)
-    return lines
+    return list(map(one_line, lines))
 
 
 def _table(clients: list[ClientStatus], now: float) -> list[str]:
-    rows = [("host", "id", "system", "slots", "load", "here for", "last heard of", "state", "labels")]
+    rows: list[tuple[str, ...]] = [
+        ("host", "id", "system", "slots", "load", "here for", "last heard of", "state", "labels")
+    ]
     for one in clients:
         load = f"{min(one.held, one.slots) / one.slots:.0%}" if one.slots else "-"
         heard = "-" if one.silent is None else f"{format_duration(one.silent)} ago"
         here = format_duration(max(0.0, now - one.since))
         last = (one.state, " ".join(one.labels))
-        rows.append((one.host, one.id[:13], one.system, str(one.slots), load, here, heard, *last))
+        row = (one.host, one.id[:13], one.system, str(one.slots), load, here, heard, *last)
+        rows.append(tuple(map(one_line, row)))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     return ["", *_fitting(lines)]

@@ -1,5 +1,7 @@
 """Stdout of a command: what cannot be written there is told as such, and a reader that is gone is no error.
 
+A terminal gets no text that it would obey, whatever a command prints; files and pipes get every text as it is.
+
 Called by the frame of the commands and by the help texts. Stays quick to import, as these are.
 """
 
@@ -12,7 +14,7 @@ import sys
 from collections.abc import Iterator
 
 from hypershell.errors import HyperShellError
-from hypershell.ostext import escaped
+from hypershell.ostext import escaped, printable
 from hypershell.room import FULL
 
 __all__ = ["StdoutError", "checked_stdout", "is_stdout_closed", "silence_stdout", "write_bytes"]
@@ -25,13 +27,22 @@ class StdoutError(HyperShellError):
 class _Checked(io.TextIOWrapper):
     """Raises `StdoutError`: an ``OSError`` alone does not say of which file it is. Takes text with any bytes."""
 
+    shown = staticmethod(escaped)
+    """Makes of a text what may be written."""
+
     def write(self, text: str, /) -> int:
         with _told():
-            return super().write(escaped(text))
+            return super().write(self.shown(text))
 
     def flush(self) -> None:
         with _told():
             super().flush()
+
+
+class _Terminal(_Checked):
+    """Obeys nothing that is in a text."""
+
+    shown = staticmethod(printable)
 
 
 @contextlib.contextmanager
@@ -41,7 +52,7 @@ def checked_stdout() -> Iterator[None]:
     if not isinstance(plain, io.TextIOWrapper) or plain.closed:
         yield
         return
-    checked = _Checked(
+    checked = (_Terminal if plain.isatty() else _Checked)(
         plain.buffer,
         encoding=plain.encoding,
         errors=plain.errors,

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
-import os
 import sys
 from collections.abc import Mapping
 from typing import IO, TYPE_CHECKING, Any
 
+from hypershell.apps.captured import Captured, NotCaptured
 from hypershell.apps.one import NotFound
 from hypershell.hosts import host_name
-from hypershell.ostext import escaped
 
 if TYPE_CHECKING:
     from hypershell.data.partitions import Tasks
@@ -23,24 +22,30 @@ _PIECE = 1024 * 1024
 _PATHS = {"stdout": "outpath", "stderr": "errpath"}
 
 
-def print_stream(tasks: Tasks, task: Mapping[str, Any], stream: str) -> None:
+def print_stream(tasks: Tasks, task: Mapping[str, Any], stream: str, captured: Captured) -> None:
     """Print, byte for byte, what a task wrote to `stream` (``stdout``, ``stderr``) to the same stream of ours.
 
     What was kept only in part is followed by a warning that says so. Raises ``NotFound`` where nothing was kept.
     """
     path = task[_PATHS[stream]]
-    obstacle = None
+    obstacle, is_refused = None, False
     if path is not None:
         try:
-            with open(_found(path), "rb") as source:
-                _copy(source, stream)
-            return
+            file = captured.open(task["id"], stream, path)
         except FileNotFoundError:
             obstacle = f"{path} {_where(task['client_host'])}"
-        except (IsADirectoryError, PermissionError) as error:
+        except OSError as error:
             obstacle = f"{path}: {error.strerror}"
+        except NotCaptured as error:
+            obstacle, is_refused = str(error), True
+        else:
+            with open(file, "rb") as source:
+                _copy(source, stream)
+            return
     kept = tasks.printed(task["id"], stream)
     if kept is not None:
+        if is_refused:
+            log.warning("%s", obstacle)
         _write(stream, kept.data)
         if kept.is_cut:
             log.warning(
@@ -49,31 +54,9 @@ def print_stream(tasks: Tasks, task: Mapping[str, Any], stream: str) -> None:
             )  # fmt: skip
         return
     if obstacle is not None:
-        raise NotFound(f"{stream} of task {task['id']}: {obstacle} (--keep-output keeps it in the database too)")
+        way_out = "" if is_refused else " (--keep-output keeps it in the database too)"
+        raise NotFound(f"{stream} of task {task['id']}: {obstacle}{way_out}")
     raise NotFound(f"{stream} of task {task['id']} was not kept: {_why(task)}")
-
-
-def _found(path: str) -> str:
-    """The file that a column names, where bytes that are not UTF-8 are shown as ``\\xNN``.
-
-    Such folders are looked for. The name of a captured file holds an id, so no second file has the same path.
-    """
-    if "\\x" not in path or os.path.lexists(path):
-        return path
-    places = ["/"]
-    for part in path.strip("/").split("/"):
-        places = [os.path.join(place, name) for place in places for name in _shown_as(place, part)]
-    return next(filter(os.path.lexists, places), path)
-
-
-def _shown_as(folder: str, part: str) -> list[str]:
-    """The names in a folder that people see as `part`."""
-    if "\\x" not in part:
-        return [part]
-    try:
-        return [name for name in os.listdir(folder) if escaped(name) == part]
-    except OSError:
-        return []
 
 
 def _copy(source: IO[bytes], stream: str) -> None:

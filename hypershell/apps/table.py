@@ -9,8 +9,9 @@ import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from hypershell.apps.formats import one_line, value_text
+from hypershell.apps.formats import value_text
 from hypershell.data.where import FIELDS, Kind
+from hypershell.ostext import one_line
 
 __all__ = ["Table", "cut_front", "cut_to", "width_of"]
 

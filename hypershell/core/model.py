@@ -15,6 +15,9 @@ from hypershell.core.fields import Count, Id, Int32, Int64, Name, Natural, Real,
 __all__ = [
     "CANCELLED_BY_USER",
     "KEPT_MOST",
+    "KEPT_WINDOW",
+    "OUTPUT_OVERDRAFT",
+    "OUTPUT_WINDOW",
     "TIMED_OUT",
     "UPDATING",
     "WINDOWS_STATUS",
@@ -33,6 +36,15 @@ __all__ = [
 #: Bytes of each stream of a task that come back with its result; a peer that sends more is refused.
 KEPT_MOST = 1 << 20
 KeptBytes = Annotated[bytes, Meta(max_length=KEPT_MOST)]
+#: Bytes of kept output that are not durable yet, at which a client starts no task; each of those that run then may
+#: add those of both its streams.
+KEPT_WINDOW = 16 << 20
+
+#: Bytes of what tasks print that a client may have on their way to the server: it reads no more from its tasks.
+OUTPUT_WINDOW = 1 << 20
+#: Bytes that may come on top: a read that began before, and the unfinished lines of tasks that are stopped. A peer
+#: that sends more is given up.
+OUTPUT_OVERDRAFT = 1 << 20
 
 #: The `digest` of a mark while lines are added out of their order: no FILE begins so.
 UPDATING = "updating"

@@ -8,9 +8,9 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from sqlalchemy import Connection
@@ -22,6 +22,9 @@ from hypershell.data.engine import SCHEMA_VERSION
 from hypershell.data.partitions import Tasks
 from hypershell.data.where import FIELDS, Filter
 from hypershell.masking import masked_line
+
+if TYPE_CHECKING:
+    from hypershell.data.outputs import Open
 
 __all__ = ["Source", "Written", "json_lines", "rows_of", "to_hdf5", "to_parquet"]
 
@@ -52,11 +55,16 @@ class Written:
     keys_left_out: int = 0
     outputs: int = 0
     outputs_missing: int = 0
+    outputs_refused: int = 0
+    refusal: str | None = None
+    """Why the first of these was refused."""
     moved: bool = False
 
 
-def to_hdf5(source: Source, path: Path, outputs: bool, progress: Progress) -> Written:
+def to_hdf5(source: Source, path: Path, outputs: Open | None, progress: Progress) -> Written:
     """Write all of `source` to `path`, an empty file; tells `progress` how many tasks are done.
+
+    With `outputs`, which opens the files, also what tasks printed.
 
     Raises:
         StoreError: the database cannot be read, or holds a value that HDF5 cannot.
@@ -98,17 +106,18 @@ def _rare_collections() -> Iterator[None]:
         gc.set_threshold(*before)
 
 
-def _fill(file: Any, source: Source, outputs: bool, check: Progress) -> Written:
+def _fill(file: Any, source: Source, outputs: Open | None, check: Progress) -> Written:
     """Write everything; `check` is called after each block."""
     from hypershell.data.hdf5 import Hdf5Writer, blocks
     from hypershell.data.outputs import Outputs
 
     writer = Hdf5Writer(file)
     link = None if source.tasks is None else source.tasks.main.connection
-    files = Outputs(file, TABLES["tasks"].columns.keys(), check, source.tasks) if outputs else None
+    columns = TABLES["tasks"].columns.keys()
+    files = None if outputs is None else Outputs(file, columns, outputs, check, source.tasks)
     before = _data_version(link)
     if source.tasks is not None and link is not None:
-        for block in _columns(source.tasks, source, is_shared=outputs):
+        for block in _columns(source.tasks, source, is_shared=files is not None):
             writer.append("tasks", block)
             check(writer.counts["tasks"])
             if files is not None:
@@ -120,8 +129,16 @@ def _fill(file: Any, source: Source, outputs: bool, check: Progress) -> Written:
                 check(writer.counts["tasks"])
     moved = _data_version(link) != before
     writer.finish({"schema": SCHEMA_VERSION, "version": source.version, "query": source.words, "moved": int(moved)})
-    read, missing = (files.read, files.missing) if files else (0, 0)
-    return Written(writer.counts["tasks"], writer.keys_left_out, read, missing, moved)
+    written = Written(writer.counts["tasks"], writer.keys_left_out, moved=moved)
+    if files is None:
+        return written
+    return replace(
+        written,
+        outputs=files.read,
+        outputs_missing=files.missing,
+        outputs_refused=files.refusals,
+        refusal=files.refusal,
+    )
 
 
 def _masked(pages: Iterable[Sequence[query.Row]]) -> Iterator[list[query.Row]]:

@@ -1,6 +1,7 @@
 """Output of tasks into an export: the bytes of all of them one after the other, and where each begins.
 
 What was captured is read from its file, as far as that can be read here; else what the database kept is taken.
+Which files may be opened somebody else knows (`Open`).
 
 Called by ``export``; the layout is in ``docs/export.md``.
 """
@@ -8,19 +9,25 @@ Called by ``export``; the layout is in ``docs/export.md``.
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from hypershell.data import printed
 from hypershell.data.columns import ROWS
+from hypershell.errors import HyperShellError
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from hypershell.data.partitions import Tasks
 
-__all__ = ["PLACES", "Outputs"]
+__all__ = ["PLACES", "Open", "Outputs"]
+
+Open = Callable[[str, str, str], int]
+"""Opens the file of what a task printed, by its id, the stream (``stdout``, ``stderr``) and the path in its row.
+
+Raises ``HyperShellError`` where the path is not that of such a file, ``OSError`` where it cannot be read here.
+"""
 
 _PIECE = 1 << 20
 _STREAMS = {"stdout": "outpath", "stderr": "errpath"}
@@ -31,11 +38,12 @@ PLACES = ("offset", "length", "size")
 class Outputs:
     """Group ``outputs`` of the open ``h5py.File`` `file`. `read` and `missing` count streams.
 
-    `check` is called after each piece with the number of tasks that are done. `tasks` read what the database kept.
+    `opened` opens files. `check` is called after each piece with the number of tasks that are done. `tasks` read
+    what the database kept.
     """
 
     def __init__(
-        self, file: Any, columns: Sequence[str], check: Callable[[int], None], tasks: Tasks | None
+        self, file: Any, columns: Sequence[str], opened: Open, check: Callable[[int], None], tasks: Tasks | None
     ) -> None:
         import numpy as np
 
@@ -58,6 +66,11 @@ class Outputs:
         self._tasks = tasks
         self.read = 0
         self.missing = 0
+        self.refusals = 0
+        """Files that were not opened, for their rows may not name them."""
+        self.refusal: str | None = None
+        """Why not the first of them."""
+        self._open = opened
         self._check = check
         self._done = 0
 
@@ -80,13 +93,13 @@ class Outputs:
         self, task_id: str, stream: str, path: str | None, place: Connection | None, data: Any
     ) -> tuple[int, int, int]:
         """Append one stream of a task: where it begins, its length here, and how much the task printed."""
-        begin = data.shape[0]
-        if path is not None and (length := self._copy(path, data)) >= 0:
+        begin, refusals = data.shape[0], self.refusals
+        if path is not None and (length := self._copy(task_id, stream, path, data)) >= 0:
             self.read += 1
             return begin, length, length
         kept = None if place is None else printed.read_kept(place, task_id, stream)
         if kept is None:
-            self.missing += path is not None
+            self.missing += path is not None and self.refusals == refusals
             return -1, -1, -1
         self._append(data, kept.data)
         self.read += 1
@@ -100,19 +113,20 @@ class Outputs:
         data[end:] = np.frombuffer(piece, dtype=np.uint8)
         self._check(self._done)
 
-    def _copy(self, path: str, data: Any) -> int:
+    def _copy(self, task_id: str, stream: str, path: str, data: Any) -> int:
         """Append a file as long as it is now; its length, or -1 where it cannot be read here."""
         try:
-            # Without waiting for the other end, should it be a FIFO.
-            descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+            descriptor = self._open(task_id, stream, path)
+        except HyperShellError as refusal:
+            self.refusal = self.refusal or str(refusal)
+            self.refusals += 1
+            return -1
         except (OSError, ValueError):
             return -1
         with open(descriptor, "rb", buffering=0) as source:
-            status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode):
-                return -1
+            size = os.fstat(descriptor).st_size
             length = 0
-            while length < status.st_size and (piece := source.read(min(_PIECE, status.st_size - length))):
+            while length < size and (piece := source.read(min(_PIECE, size - length))):
                 self._append(data, piece)
                 length += len(piece)
         return length

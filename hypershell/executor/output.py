@@ -2,15 +2,17 @@
 
 Lines of different tasks never tear: each pipe keeps its unfinished line. A line longer than 64 KiB passes in
 pieces. A last line without a newline passes as it is when its pipe ends. At most 1 MiB is on its way to the server;
-beyond it no pipe is read, so that the tasks themselves wait. Called by ``executor.jobs`` and ``executor.loop``.
+beyond it no pipe is read, so that the tasks themselves wait. Never is it so much that the server would give us up.
+Called by ``executor.jobs`` and ``executor.loop``.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from hypershell.core.model import KEPT_MOST
+from hypershell.core.model import KEPT_MOST, OUTPUT_OVERDRAFT, OUTPUT_WINDOW
 from hypershell.executor.reap import PosixPipes
 from hypershell.reactor import Poller
 
@@ -22,10 +24,13 @@ __all__ = ["LONGEST_LINE", "WINDOW", "Head", "Output", "Pipe"]
 #: Bytes of one line that are kept until its end comes.
 LONGEST_LINE = 65_536
 
-#: Bytes that may be on their way to the server; one read and one unfinished line may come on top.
-WINDOW = 1_048_576
+#: Bytes that may be on their way to the server; one read and one unfinished line may come on top, and at the end of
+#: tasks that are stopped those of others, as far as the overdraft goes.
+WINDOW = OUTPUT_WINDOW
 
 _READ = 65_536
+
+_log = logging.getLogger("hypershell.client")
 
 
 class Head:
@@ -87,6 +92,7 @@ class Output:
         self._err: list[bytes] = []
         self._size = 0
         self._room = WINDOW
+        self._told = False
         self.filled = False
         """Whether a watched pipe gave as much as a pipe holds: its task may have waited. The caller clears it."""
         self._watched: set[Pipe] = set()
@@ -159,8 +165,16 @@ class Output:
         pipe.fd = -1
         self._close(fd)
         if pipe.tail:
-            self._pass_on(pipe, pipe.tail)
+            self._pass_on(pipe, self._affordable(pipe.tail))
             pipe.tail = b""
+
+    def _affordable(self, tail: bytes) -> bytes:
+        """As much of an unfinished line as the server must take, however little of the rest it has taken."""
+        left = max(0, self._room + OUTPUT_OVERDRAFT)
+        if left < len(tail) and not self._told:
+            self._told = True
+            _log.warning("The server takes no output: unfinished lines of tasks that were stopped are cut off")
+        return tail[:left]
 
     def flush(self) -> None:
         """Send what has gathered since the last call."""

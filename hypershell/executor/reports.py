@@ -9,7 +9,7 @@ from collections import deque
 
 from msgspec.structs import replace
 
-from hypershell.core.model import Result, Room, Task
+from hypershell.core.model import KEPT_WINDOW, Result, Room, Task
 from hypershell.executor.headroom import Headroom
 from hypershell.executor.held import Run, Slots, Submission, shown, split
 from hypershell.executor.unconfirmed import MOST, Unconfirmed
@@ -26,16 +26,12 @@ from hypershell.executor.vocabulary import (
 )
 from hypershell.proto.messages import ClientSettings
 
-__all__ = ["KEPT_BUNDLE", "KEPT_WINDOW", "NEVER", "Reports"]
+__all__ = ["KEPT_BUNDLE", "NEVER", "Reports"]
 
 NEVER = float("inf")
 
 #: Bytes of kept output at which results go back; a message has less than this and one more result (2 MiB).
 KEPT_BUNDLE = 1 << 20
-
-#: Bytes of kept output that are not durable yet, at which no task is started; each of those that run then may add
-#: 2 MiB.
-KEPT_WINDOW = 16 << 20
 
 
 class Reports:

@@ -20,7 +20,7 @@ from hypershell.mpi.launcher_end import remind_launcher
 from hypershell.mpi.not_begun import OUTPUT_GRACE, leave_before_init
 from hypershell.mpi.transport import MpiClientEnd, MpiServerEnd
 from hypershell.mpi.world import NotBegun, World, library_version, open_world, short_name, two_wheels
-from hypershell.ostext import escaped
+from hypershell.ostext import one_line
 
 __all__ = ["CRASH_GRACE", "Launcher", "command", "find_launcher", "run_mpi", "start_under_launcher"]
 
@@ -282,7 +282,7 @@ def _status_of(error: BaseException) -> int:
 
 def _to_stderr(text: str) -> None:
     """One write, so that launchers do not mix it with lines of other ranks."""
-    sys.stderr.write(f"hs: {escaped(text)}\n")
+    sys.stderr.write(f"hs: {one_line(text)}\n")
     sys.stderr.flush()
 
 

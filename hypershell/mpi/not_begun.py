@@ -17,6 +17,7 @@ from hypershell.errors import ExitStatus, HyperShellError
 from hypershell.mpi.environ import HYDRA, launcher_name, rank_hint
 from hypershell.mpi.failures import FT_ENABLE
 from hypershell.mpi.launcher_end import stop_launcher
+from hypershell.ostext import one_line
 
 __all__ = ["OUTPUT_GRACE", "leave_before_init"]
 
@@ -34,7 +35,7 @@ def leave_before_init(error: BaseException, environ: Mapping[str, str]) -> NoRet
         rank = rank_hint(environ)
         name = "a rank" if rank is None else f"rank {rank}"
         text = " ".join(str(error).split()) or type(error).__name__
-        sys.stderr.write(f"hs: {name} on {platform.node()} cannot begin: {text}\n")
+        sys.stderr.write(f"hs: {name} on {platform.node()} cannot begin: {one_line(text)}\n")
     sys.stdout.flush()
     sys.stderr.flush()
     time.sleep(OUTPUT_GRACE)

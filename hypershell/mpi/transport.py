@@ -30,6 +30,8 @@ __all__ = ["MAX_IN_FLIGHT", "MAX_MESSAGE", "MAX_PER_POLL", "MAX_QUEUED", "MpiCli
 
 #: Messages taken per poll, so that one turn of rank 0 stays short.
 MAX_PER_POLL = 256
+#: Bytes of them: what ranks send without a pause waits with MPI and with its senders, not with us.
+MAX_BYTES_PER_POLL = 16 << 20
 #: Sends that MPI holds at a time for one peer; more wait here, encoded.
 MAX_IN_FLIGHT = 32
 #: Bytes that may wait for one peer; a peer that lets more pile up is given up as lost.
@@ -120,6 +122,7 @@ class _MpiEnd:
         taken: list[Delivery] = []
         self._now = self._clock()
         seen = 0
+        room = MAX_BYTES_PER_POLL
         try:
             if self._requests:
                 self._sweep(_SWEEP)
@@ -127,12 +130,16 @@ class _MpiEnd:
                 self._collect(taken)
             iprobe, status, source, tag = self._comm.Iprobe, self._status, self._source, self._tag
             # Both MPIs report a message only in the call after the one that moved it, hence the second probe.
-            while seen < MAX_PER_POLL and (iprobe(source, tag, status) or iprobe(source, tag, status)):
+            while (
+                seen < MAX_PER_POLL
+                and room > 0
+                and (iprobe(source, tag, status) or iprobe(source, tag, status))
+            ):
                 seen += 1
-                self._take(taken)
+                room -= self._take(taken)
         except self._error as error:
             self._failed(error)
-        self._more = seen >= MAX_PER_POLL
+        self._more = seen >= MAX_PER_POLL or room <= 0
         self._look_around()
         if self._lost:
             taken += self._lost
@@ -318,8 +325,8 @@ class _MpiEnd:
                 out.queued -= len(data)
                 self._start(out, peer, data)
 
-    def _take(self, taken: list[Delivery]) -> None:
-        """Receive the message that the last probe reported."""
+    def _take(self, taken: list[Delivery]) -> int:
+        """Receive the message that the last probe reported; its size."""
         status = self._status
         peer, tag, size = status.Get_source(), status.Get_tag(), status.Get_count(self._byte)
         if self._watch.heard(peer, self._now):
@@ -328,15 +335,16 @@ class _MpiEnd:
         if size <= _WHOLE and waiting is None:
             self._comm.Recv([self._view, size, self._byte], peer, tag)
             self._deliver(peer, tag, self._view[:size], taken)
-            return
+            return size
         buffer = bytearray(size)
         request = self._comm.Irecv([buffer, self._byte], peer, tag)
         if waiting is None:
             if request.Test():
                 self._deliver(peer, tag, memoryview(buffer), taken)
-                return
+                return size
             waiting = self._arriving[peer] = deque()
         waiting.append((request, buffer, tag))
+        return size
 
     def _collect(self, taken: list[Delivery]) -> None:
         """Deliver the long messages that have come in meanwhile, in the order of each peer."""

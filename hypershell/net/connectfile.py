@@ -61,7 +61,7 @@ def read_connect_file(path: str) -> ConnectInfo:
         raise ConfigError(f"{error} ({way_out})") from None
     try:
         written = msgspec.json.decode(data, type=_Written)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise ConfigError(f"{path} is no connect file: a server writes one with --connect-file") from None
     if written.hypershell != _FORMAT:
         raise ConfigError(

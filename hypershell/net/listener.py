@@ -117,6 +117,8 @@ class Listener:
         """Connections that were turned away."""
         self.admitted = 0
         """Connections that were let in."""
+        self.crowded: Callable[[], str | None] = lambda: None
+        """Says why no client more can come in now; None: one can."""
         self.addresses = advertised(sockets)
         """Where others reach us."""
         self.port = int(sockets[0].getsockname()[1])
@@ -300,7 +302,7 @@ class Listener:
             raise Refusal(Code.BUSY, f"no more than {self.limits.peers} peers are served here")
         before = self._clients.get(peer.ident) if peer.role == CLIENT else None
         # One that comes back takes no more than its old connection did.
-        if peer.role == CLIENT and before is None and (missing := self._door.missing()):
+        if peer.role == CLIENT and before is None and (missing := self._door.missing() or self.crowded()):
             raise Refusal(Code.BUSY, missing)
         if before is not None and before.peer.connection >= peer.connection:
             raise Refusal(Code.PROTOCOL, f"client {peer.ident} is already connected")

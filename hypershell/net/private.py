@@ -8,6 +8,7 @@ import sys
 
 from hypershell.errors import ConfigError
 from hypershell.making import beside, sweep
+from hypershell.smallfile import read_small
 from hypershell.trust import followed
 
 __all__ = ["check_private", "read_private", "write_private"]
@@ -29,14 +30,11 @@ def read_private(path: str, what: str, most: int) -> bytes:
         raise ConfigError(f"cannot read the {what} {path}: {error.strerror}") from None
     try:
         check_private(path, what, os.fstat(fd))
-        data = os.read(fd, most + 1)
+        return read_small(fd, path, what, most)
     except OSError as error:
         raise ConfigError(f"cannot read the {what} {path}: {error.strerror}") from None
     finally:
         os.close(fd)
-    if len(data) > most:
-        raise ConfigError(f"{path} is longer than {most} bytes: it is no {what}")
-    return data
 
 
 def check_private(path: str, what: str, found: os.stat_result, forbidden: int = 0o077) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple, NoReturn
 from hypershell.errors import ConfigError
 from hypershell.making import make_folder
 from hypershell.net.private import check_private, write_private
+from hypershell.smallfile import read_small
 
 if TYPE_CHECKING:
     import ssl
@@ -26,6 +27,9 @@ __all__ = [
 ]
 
 _YEARS = 10
+#: Bytes of a certificate with those that vouch for it and a key, and of the authorities of a whole system.
+_MOST = 256 << 10
+_MOST_AUTHORITIES = 4 << 20
 
 
 class ServerTls(NamedTuple):
@@ -56,8 +60,8 @@ def server_tls(
     private = key or cert
     try:
         check_private(private, "private key", os.stat(private), 0o007 if key else 0o077)
-        with open(cert, encoding="ascii", errors="replace") as file:
-            text = file.read()
+        _read(private, "private key", _MOST)
+        text = _read(cert, "certificate", _MOST).decode("ascii", "replace")
     except OSError as error:
         raise ConfigError(f"cannot read {error.filename}: {error.strerror}") from None
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -94,6 +98,7 @@ def client_tls(
     context.verify_mode = ssl.CERT_NONE if cafile is None else ssl.CERT_REQUIRED
     if cafile is not None:
         try:
+            _read(cafile, "list of authorities", _MOST_AUTHORITIES)
             context.load_verify_locations(cafile)
         except (ssl.SSLError, OSError) as error:
             reason = error.strerror if isinstance(error, FileNotFoundError) else "it holds no certificates"
@@ -153,6 +158,12 @@ def _self_signed(host: str) -> bytes:
     return key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     ) + certificate.public_bytes(serialization.Encoding.PEM)
+
+
+def _read(path: str, what: str, most: int) -> bytes:
+    """The file as it is, before OpenSSL reads it to whatever end it has. Raises ``OSError``, ``ConfigError``."""
+    with open(path, "rb", buffering=0) as file:
+        return read_small(file.fileno(), path, what, most)
 
 
 def _restrict(context: ssl.SSLContext, minimum: str, ciphers: str | None) -> None:

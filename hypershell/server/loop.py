@@ -24,8 +24,9 @@ from hypershell.ostext import to_bytes
 from hypershell.proto import messages as msg
 from hypershell.reactor import Poller
 from hypershell.server.boundary import Boundary
+from hypershell.server.credit import Printed
 from hypershell.server.feed import Feed
-from hypershell.server.kept import KeptCredit
+from hypershell.server.kept import KeptCredit, kept_size
 from hypershell.server.losses import Losses
 from hypershell.server.output import OutputPatience, Sink
 from hypershell.server.report import Reporter
@@ -33,7 +34,7 @@ from hypershell.server.signals import DRAIN_FOR, INTERRUPT, ROTATE, STORE_GRACE,
 from hypershell.server.terms import Wishes
 from hypershell.server.visits import Visits
 from hypershell.server.words import words_for
-from hypershell.transport import Delivery, Endpoint, Lost
+from hypershell.transport import Endpoint, Lost
 
 __all__ = ["Server"]
 
@@ -79,6 +80,7 @@ class Server:
         self._waited_for: set[int] = set()
         """Submissions of which each result is committed at once."""
         self.out, self.err = out, err
+        self._printed = Printed(out, err, endpoint.drop)
         self.losses = Losses()
         self._poller = poller
         self._scheduler = scheduler
@@ -95,7 +97,7 @@ class Server:
         self._given = given or {}
         self._table = SignalTable()
         self._told: dict[int, set[int]] = {}
-        self._paused = False
+        self._paused = self._writer_told = False
         self._now = 0.0
         self._term_due: float | None = None
         """When the drain time of a TERM signal is over."""
@@ -104,7 +106,6 @@ class Server:
         self._patience = OutputPatience((out, err))
         self._output_due: float | None = None
         self._output_tries = 0
-        self._writer_told = False
         self._seq = 0
         """The number of the last Record."""
         self._kept = KeptCredit(lambda peer, size: endpoint.send(peer, msg.KeptTaken(size)))
@@ -133,7 +134,7 @@ class Server:
             return True
         self._hear_writer()
         deliveries = self._endpoint.poll()
-        if self._take_output(deliveries):
+        if self._printed.take(deliveries):
             self._pump(now)  # before the results of the same tasks can be recorded: a kill must not lose it
         for peer, message in deliveries:
             if not isinstance(message, msg.Output):
@@ -348,22 +349,15 @@ class Server:
             else:
                 self._tell(ev.FeedOpened())
 
-    def _take_output(self, deliveries: Iterable[Delivery]) -> bool:
-        """Queue what tasks have printed; whether there was any."""
-        found = False
-        for peer, message in deliveries:
-            if isinstance(message, msg.Output):
-                found = True
-                self.out.put(message.out, peer)
-                self.err.put(message.err, peer)
-        return found
-
     def _from_client(self, peer: int, message: object) -> None:
         if isinstance(message, msg.Results):
+            size = kept_size(message.results)
+            if size and self._overdraws_kept(peer, size):
+                return
             self._tell(
                 ev.ResultsReceived(peer, message.results, message.returned, message.leaving, message.room)
             )
-            self._kept.received(peer, message.results, self._seq)
+            self._kept.received(peer, size, self._seq)
             if not self._scheduler.inflight():
                 self._writer.hurry()  # no other result will share the commit, and somebody may wait for this one
         elif isinstance(message, msg.Hello):
@@ -375,11 +369,20 @@ class Server:
             log.debug("Client %s left: %s", peer, message.reason)
             self._tell(ev.ClientLeft(peer))
         elif isinstance(message, Lost):
+            self._printed.credit.lost(peer)
             self.losses.note(peer, self._scheduler.client(peer), message.reason)
             self._early.pop(peer, None)
             self._tell(ev.ClientLost(peer, message.reason, message.outside))
         else:
             log.warning("Client %s sent a message that is not for a server (%s)", peer, type(message).__name__)
+
+    def _overdraws_kept(self, peer: int, size: int) -> bool:
+        """Whether a client sends more kept output than one of ours does; it is given up then."""
+        client = self._scheduler.client(peer)
+        if self._kept.may_send(peer, size, 0 if client is None else client.info.slots):
+            return False
+        self._endpoint.drop(peer, f"it sends {size:,} bytes of kept output although too much of it waits")
+        return True
 
     def _hello(self, peer: int, message: msg.Hello) -> None:
         if message.protocol != msg.PROTOCOL_VERSION:
@@ -504,8 +507,13 @@ class Server:
             else:  # after it had joined before, under the same number
                 self._told.setdefault(change.client, set())
 
+    def crowded(self) -> str | None:
+        """Why no client more can come now."""
+        return self._printed.credit.crowded()
+
     def taken(self, peer: int, size: int) -> None:
         """Output of `peer` has been written: it may send as much again."""
+        self._printed.credit.taken(peer, size)
         self._endpoint.send(peer, msg.OutputTaken(size))
 
     def _pump(self, now: float) -> None:
@@ -541,7 +549,7 @@ class Server:
             self._writer_told = True
             self._writer.finish(self.finish)
         deliveries = self._endpoint.poll()
-        self._take_output(deliveries)
+        self._printed.take(deliveries)
         for peer, message in deliveries:
             if isinstance(message, msg.Hello):
                 self._endpoint.send(peer, msg.Bye())

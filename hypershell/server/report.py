@@ -15,6 +15,7 @@ from hypershell.core.model import Task
 from hypershell.core.scheduler import Scheduler
 from hypershell.core.states import FAILED
 from hypershell.errors import ExitStatus
+from hypershell.ostext import from_bytes, printable
 from hypershell.server.output import Screen
 from hypershell.server.progress import Progress
 from hypershell.server.status import Pace
@@ -26,7 +27,7 @@ log = logging.getLogger("hypershell.server")
 
 
 class Failures:
-    """``--failures PATH``: the arguments of every final failure, one line each, byte for byte.
+    """``--failures PATH``: the arguments of every final failure, one line each, byte for byte but on a terminal.
 
     Holds what comes until `begin`. `name` is for messages; `screen` is what else stands on a terminal.
     """
@@ -37,10 +38,12 @@ class Failures:
         self._screen = screen
         self._held = b""
         self._torn = self._told = False
+        self._is_terminal = False
 
     def begin(self, fd: int) -> None:
         """Write to `fd` from now on; it is somebody else's to close."""
         self._fd = fd
+        self._is_terminal = os.isatty(fd)
         if self._screen is not None and not self._screen.is_shown_on(fd):
             self._screen = None
         held, self._held = self._held, b""
@@ -68,6 +71,8 @@ class Failures:
         if self._fd is None:
             self._held += data
             return
+        if self._is_terminal:
+            data = printable(from_bytes(data)).encode()
         rest = b"\n" + data if self._torn else data
         if self._screen is not None:
             self._screen.clear()

@@ -32,7 +32,7 @@ from hypershell.errors import InputError, UsageError
 from hypershell.ids import IdSource
 from hypershell.making import PRIVATE_FOLDER
 from hypershell.masking import masked
-from hypershell.ostext import escaped, joined, quoted, to_bytes
+from hypershell.ostext import escaped, joined, one_line, quoted, to_bytes
 from hypershell.proto.messages import ClientSettings
 from hypershell.proto.visits import Status
 from hypershell.reactor import Part, Poller
@@ -184,6 +184,7 @@ class Run:
         here = Surroundings(*new, server.hand_in, self._closing, status, server.boundary.is_ours)
         server.visits = Visits(source, here)
         source.hold()
+        source.crowded = server.crowded
         server.on_ready = source.admit
 
     def _closing(self) -> str | None:
@@ -245,11 +246,11 @@ class Run:
             line = None  # the tasks are another server's, which tells how they end; or nothing was begun
         for told in (self.server.losses.line(), set_aside_line(*self._scheduler.set_aside()), line):
             if told is not None:
-                sys.stderr.write(f"hs: {escaped(told)}\n")
+                sys.stderr.write(f"hs: {one_line(told)}\n")
         if lost:
             sys.stderr.write(
-                f"hs: no space left for the rest of what tasks printed to {' and '.join(lost)}; it is lost, "
-                "their results are not\n"
+                f"hs: no space left for the rest of what tasks printed to {one_line(' and '.join(lost))}; "
+                "it is lost, their results are not\n"
             )
             return 5
         return exit_status(finish, complete, self._settings.allow_failures, self.server.was_interrupted)

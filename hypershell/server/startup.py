@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
+from hypershell.ostext import one_line
 from hypershell.proto.messages import Hello, Results, Startup
 from hypershell.transport import Delivery, Endpoint
 
@@ -64,7 +65,7 @@ def report(ranks: Sequence[Rank], size: int) -> str:
 
 def _row(number: str, host: str, words: Iterable[str]) -> str:
     shown = host if len(host) <= 17 else host[:16] + "~"
-    return f"{number:>6} {shown:<17}" + "".join(f" {word:>8}" for word in words)
+    return f"{number:>6} {one_line(shown):<17}" + "".join(f" {word:>8}" for word in words)
 
 
 class Tapped:

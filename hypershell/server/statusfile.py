@@ -19,12 +19,15 @@ from msgspec import Struct
 from hypershell.errors import InputError
 from hypershell.making import NO_LINK, beside, sweep
 from hypershell.server import locks
+from hypershell.smallfile import TooLarge, read_small
 from hypershell.trust import followed
 
 __all__ = ["StatusFile", "Told"]
 
 log = logging.getLogger("hypershell.server")
 
+#: Bytes of such a file.
+_MOST = 64 << 10
 _READ = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0) | NO_LINK
 
 
@@ -114,12 +117,12 @@ class StatusFile:
     def _look_at(self, fd: int) -> None:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             raise InputError(f"{self._path} is no regular file: --status-file would replace it, name another")
-        text = os.read(fd, 65_536)
-        if not text:
-            return
         try:
+            text = read_small(fd, self._path, "status file", _MOST)
+            if not text:
+                return
             known = msgspec.json.decode(text, type=_Known)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, TooLarge):
             raise InputError(
                 f"{self._path} is no status file: --status-file would replace it, remove it or name another"
             ) from None

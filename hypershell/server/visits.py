@@ -33,6 +33,9 @@ log = logging.getLogger("hypershell.server")
 class Source(Protocol):
     """What lets visitors in; ``net.listener.Listener`` is one."""
 
+    crowded: Callable[[], str | None]
+    """Says why no client can come in now; None: one can."""
+
     def hold(self) -> None:
         """Let nobody in for now."""
 

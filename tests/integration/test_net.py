@@ -8,7 +8,7 @@ import signal
 import stat
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -29,9 +29,11 @@ def wait_for_file(path: Path, process: subprocess.Popen[bytes]) -> None:
 
 
 @contextmanager
-def server(hs: Hs, *args: str, command: str = "server") -> Iterator[subprocess.Popen[bytes]]:
+def server(
+    hs: Hs, *args: str, command: str = "server", env: Mapping[str, str] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
     """A server whose connect file is ``c.json``."""
-    process = hs.start(command, *args, "--port", "0", "--connect-file", "c.json")
+    process = hs.start(command, *args, "--port", "0", "--connect-file", "c.json", env=env)
     try:
         wait_for_file(hs.folder / "c.json", process)
         yield process
