@@ -119,7 +119,7 @@ def test_what_cannot_be_is_named_in_one_line(hs: Hs) -> None:
     for status, args in (
         (5, ["cluster", f"{LATIN}/no.in"]),
         (5, ["list", "--db", f"{LATIN}/no.db"]),
-        (2, ["submit", "--tag", f"x:{LATIN}", "true"]),
+        (2, ["submit", "--tag", f"x:{LATIN}", "--", "true"]),
         (2, ["cluster", "-N", LATIN]),
     ):
         done = hs.run(*args)
