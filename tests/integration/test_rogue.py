@@ -64,7 +64,7 @@ def messages(task: Task, info: ClientInfo) -> list[list[msg.ClientMessage]]:
 def test_no_text_of_a_client_forges_a_line(hs: Hs) -> None:
     hs.file(["echo good", "echo never"])
     log = {"HYPERSHELL_LOGGING_LEVEL": "trace", "HYPERSHELL_LOGGING_FILE": str(hs.folder / "log")}
-    with server(hs, "tasks.in", "-b1", env=log) as process:
+    with server(hs, "tasks.in", "-b1", "--poison", "0", env=log) as process:  # many clients go while they have it
         with rogue(hs, "0198c0de-0000-7000-8000-000000000003") as first:
             first.join()
             first.until(lambda: first.has(msg.Work))
@@ -113,7 +113,7 @@ def test_a_client_that_overdraws_its_output_is_given_up(hs: Hs) -> None:
                 if bad.lost is None:
                     bad.turn()
             bad.until(lambda: False)
-            assert bad.lost is not None and f"although {MOST:,} bytes of it wait" in bad.lost
+            assert bad.lost is not None  # the server's last word may be lost with what it did not read
         assert peak(process.pid) - before < 40 << 20
         good = ended(client(hs))
         assert (good.status, good.out) == (0, "good\n")
@@ -121,7 +121,7 @@ def test_a_client_that_overdraws_its_output_is_given_up(hs: Hs) -> None:
         printed = process.stdout.read()
         done = ended(process)
     assert done.status == 0 and len(printed) <= MOST and set(printed) == {ord("x")}
-    assert "it sends output of tasks although" in done.err
+    assert f"it sends output of tasks although {MOST:,} bytes of it wait" in done.err
     assert hs.rows("SELECT state, execution, attempt FROM task") == [("succeeded", 2, 1)]
 
 
