@@ -36,6 +36,7 @@ SUITE: Mapping[str, tuple[str, ...]] = {
     "startup": ("--rounds", "1"),
     "idle_rank": ("2",),
     "footprint": ("--rounds", "1"),
+    "crowded": ("--ranks", "3", "--tasks", "50", "--rounds", "1"),
     "scale": ("--lines", "5000", "--tasks", "1000", "--rounds", "1"),
 }
 

@@ -94,6 +94,7 @@ BUDGETS: Mapping[str, Budget] = {
     "rank_ms": Budget("worker rank beyond bare mpi4py: time", "ms", 80, 50),
     "rank_mib": Budget("worker rank beyond bare mpi4py: memory", "MiB", 16, 10),
     "rank_files": Budget("worker rank beyond bare mpi4py: files opened", "files", 150, 100),
+    "rank0_mib": Budget("rank 0 of 64 beyond bare mpi4py: memory", "MiB", 110, 80),
     "server_memory": Budget("server memory, input of many lines", "MiB", 300, 200),
 }
 

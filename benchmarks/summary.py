@@ -195,6 +195,7 @@ SOURCES: Mapping[str, tuple[str, Callable[[str, Rows], Found | None]]] = {
         ("idle_worker", "idle_server", "reply_median", "reply_p99", "steady_median"), ("idle_rank", _idle)
     ),
     **dict.fromkeys(("rank_ms", "rank_mib", "rank_files"), ("footprint", _by_key)),
+    "rank0_mib": ("crowded", _by_key),
 }
 
 
