@@ -141,6 +141,21 @@ def test_a_client_that_comes_back_did_not_die() -> None:
     assert run.scheduler.client(101).holding["b"].deaths == 0  # type: ignore[union-attr]
 
 
+def test_the_row_hears_that_it_was_no_death() -> None:
+    """Whether the task still waits then or is given to another one: a restart goes by the row."""
+    run = Run(closed=False)
+    run.join(100, 2, outlives=True)
+    run.submit("a b")
+    run.durable()
+    run.lose(100, outside=True)
+    assert run.deaths == {"a": 1, "b": 1}
+    run.join(101, 1, [], id="c100", outlives=True)
+    assert run.executions == {"a": 2, "b": 1} and run.deaths == {"a": 0, "b": 0}
+    run.lose(101)
+    run.join(102)
+    assert run.sent["a"].deaths == run.deaths["a"] == 1
+
+
 def test_a_dispatch_that_was_not_sent_yet_suspects_nobody() -> None:
     run = Trace(closed=False, durable_dispatch=True)
     run.join(1)

@@ -63,7 +63,7 @@ def test_a_client_may_be_back_before_its_loss_is_seen() -> None:
 def test_what_never_arrived_is_given_out_again() -> None:
     run = outside()
     run.lose(100, outside=True)
-    assert back(run, 101, "b.1") == ["record 4: client 101 joined, dispatch b.1>101 a.2>101"]
+    assert back(run, 101, "b.1") == ["record 4: client 101 joined, a.1 back, dispatch b.1>101 a.2>101"]
     assert run.durable() == ["send 101: a.2"]
 
 
@@ -80,7 +80,7 @@ def test_an_older_execution_is_not_its_own() -> None:
     run.lose(100, outside=True)
     run.join(1)
     run.lose(1)  # execution 2 has come back too
-    assert back(run, 101, "a.1", 1) == ["record 6: client 101 joined, dispatch a.3>101", "cancel 101: a.1"]
+    assert back(run, 101, "a.1", 1) == ["record 6: client 101 joined, a.2 back, dispatch a.3>101", "cancel 101: a.1"]
 
 
 def test_strangers_that_claim_tasks_are_told_to_stop_them() -> None:
@@ -196,7 +196,7 @@ def test_a_draining_server_lets_a_client_that_comes_back_end_its_tasks() -> None
     run.lose(100, outside=True)
     run.join(1)
     run.drain()
-    assert back(run, 101, "b.1") == ["record 5: client 101 joined, dispatch b.1>101", "drain [101]"]
+    assert back(run, 101, "b.1") == ["record 5: client 101 joined, a.1 back, dispatch b.1>101", "drain [101]"]
     assert run.end(101, "b.1") == ["record 6: b.1 succeeded"]
 
 

@@ -58,7 +58,10 @@ class Finished(Struct, frozen=True, gc=False):
 
 
 class Return(Struct, frozen=True, gc=False):
-    """dispatched -> pending: the execution gave no result and costs no retry."""
+    """dispatched -> pending: the execution gave no result and costs no retry.
+
+    With `deaths` also of a task that is pending: its client was no death after all.
+    """
 
     id: str
     execution: int

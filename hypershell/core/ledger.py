@@ -50,6 +50,8 @@ class Ledger:
         """The last tasks that were cancelled here, and not yet by the store too."""
         self._ran_as: dict[str, str] = {}
         """Tasks that were sent and whose line the user changed since: what they were sent as the last time."""
+        self._risen: set[str] = set()
+        """Tasks whose deaths became fewer, since a client that was taken for dead came back: rows may have more."""
         self._loading = False
         self._seq = 0
         self._durable = 0
@@ -150,6 +152,7 @@ class Ledger:
         """The task is in memory no longer; a page that is on its way may still show it."""
         self._known.discard(task.id)
         self._ran_as.pop(task.id, None)
+        self._risen.discard(task.id)
         if self._loading:
             self._settled.add(task.id)
 
@@ -179,4 +182,8 @@ class Ledger:
             group = self._groups.get(task.group)
             group.inflight -= 1
             group.add_front(task, first=True)
-        record.returned.extend(act.Return(task.id, task.execution, task.deaths or None) for task in tasks)
+        record.returned.extend(act.Return(task.id, task.execution, self._deaths(task)) for task in tasks)
+
+    def _deaths(self, task: Task) -> int | None:
+        """What is to be written of its deaths; None: what the row has is right."""
+        return task.deaths or (0 if task.id in self._risen else None)

@@ -144,12 +144,12 @@ class Release(Ledger):
     def _give(self, client: Client, group: Group, tasks: list[Task]) -> None:
         dispatched: list[act.Dispatch] = []
         number, wall = client.number, self._wall
-        holding = client.holding
+        holding, deaths = client.holding, self._deaths
         for task in tasks:
             task.execution += 1
             task.schedule_time = wall
             holding[task.id] = task
-            dispatched.append(act.Dispatch(task.id, task.execution, number, wall, task.deaths or None))
+            dispatched.append(act.Dispatch(task.id, task.execution, number, wall, deaths(task)))
         record = self._changes()
         record.dispatched += dispatched
         if self._ran_as:

@@ -82,7 +82,7 @@ class Returning(Intake):
             group = self._groups.get(task.group)
             group.away -= 1
             group.add_front(task, first=True)
-            record.returned.append(act.Return(task.id, task.execution, task.deaths or None))
+            record.returned.append(act.Return(task.id, task.execution, self._deaths(task)))
 
     def _reclaim_passed(self, now: float) -> None:
         """Clients that had time enough and did not come back lose their tasks to others."""

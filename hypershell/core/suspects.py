@@ -159,7 +159,9 @@ class Suspects(Release):
             for task in reversed(group.take_out(lambda task: task.id in mourned)):
                 del mourned[task.id]
                 task.deaths = max(0, task.deaths - 1)
+                self._risen.add(task.id)
                 group.add_front(task, first=True)
+                self._changes().returned.append(act.Return(task.id, task.execution, task.deaths))
         for task in mourned.values():  # others may have them by now
             if task.id in self._known:
                 task.deaths = max(0, task.deaths - 1)

@@ -354,8 +354,10 @@ class Checker:
             self._must(over, f"{back.id} is taken from a client that may come back until {life.until:g}")
             life.away.pop(back.id, None)
             return
-        if client is None:
-            self.fault(f"{back.id} is returned, nobody has it")
+        if client is None:  # the word that its client lives after all
+            fewer = back.deaths is not None and back.deaths <= self._losses[back.id]
+            right = fewer and back.execution == life.execution_of.get(back.id)
+            self._must(right, f"{back.id} is returned, nobody has it")
             return
         never_sent = (back.id, back.execution) not in life.sent
         this = (client, back.id, back.execution)

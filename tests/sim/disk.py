@@ -103,7 +103,8 @@ class Disk:
                 self.wrong.append(f"task {task.id} is inserted twice")
             rows[task.id] = Row(task)
         for returned in record.returned:
-            row = self._row(returned.id, ("dispatched",), returned.execution)
+            before = ("dispatched",) if returned.deaths is None else ("pending", "dispatched")
+            row = self._row(returned.id, before, returned.execution)
             if row is not None:
                 row.state, row.client = "pending", None
                 row.deaths = row.deaths if returned.deaths is None else returned.deaths

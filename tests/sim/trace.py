@@ -41,6 +41,8 @@ class Run:
         self.inserted: dict[str, Task] = {}
         self.sent: dict[str, Task] = {}
         """What was sent last of each task."""
+        self.deaths: dict[str, int] = {}
+        """The count that each row has, where one was written."""
         self.last_seq = 0
         self.asked: list[int] = []
 
@@ -156,6 +158,8 @@ class Run:
         self.last_seq = record.seq
         self.inserted.update((one.id, one) for one in record.inserted)
         self.executions.update((one.id, one.execution) for one in record.dispatched)
+        moved = [*record.returned, *record.dispatched]
+        self.deaths.update((one.id, one.deaths) for one in moved if one.deaths is not None)
         parts: list[str] = []
         if record.inserted:
             parts.append("insert " + " ".join(one.id for one in record.inserted))
