@@ -306,6 +306,29 @@ def test_a_value_that_fits_nowhere_is_named(tmp_path: Path) -> None:
     assert not (tmp_path / "a.h5").exists()
 
 
+#: Values that a hand wrote into the database, and what an HDF5 export says of them.
+ODD_VALUES = {
+    "host with a NUL": ("client_host = x'ff0080'", "has in column client_host what no export can hold"),
+    "id of bytes": ("id = x'ff0080'", "a row holds what no export can hold: "),
+    "infinite": ("retried = 9e999", "a row holds what no export can hold: "),
+}
+
+
+@pytest.mark.parametrize("name", ODD_VALUES)
+@pytest.mark.parametrize("target", ["a.h5", "a.parquet"])
+def test_odd_values_are_told_in_one_line(tmp_path: Path, name: str, target: str) -> None:
+    """A row that cannot be exported is no error of ours: nothing is written, and no traceback is left."""
+    hs = Hs(tmp_path)
+    change, text = ODD_VALUES[name]
+    many_tasks(tmp_path / "a.db", 3)
+    with closing(sqlite3.connect(tmp_path / "a.db")) as link, link:
+        link.execute(f"UPDATE task SET {change} WHERE rowid = 2")
+    done = hs.run("export", target, "--db", "a.db")
+    assert done.status == 5 and done.err.count("\n") == 1, done.err
+    assert (text if target == "a.h5" else "what no export can hold") in done.err and "traceback" not in done.err
+    assert not (tmp_path / target).exists()
+
+
 # -- files of others -----------------------------------------------------------------------------------------
 
 

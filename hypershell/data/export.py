@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 from sqlalchemy import Connection
@@ -21,6 +21,7 @@ from hypershell.data.columns import TABLES
 from hypershell.data.engine import SCHEMA_VERSION
 from hypershell.data.partitions import Tasks
 from hypershell.data.where import FIELDS, Filter
+from hypershell.errors import StoreError
 from hypershell.masking import masked_line
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["Source", "Written", "json_lines", "rows_of", "to_hdf5", "to_parquet"]
 
 Progress = Callable[[int], None]
+Block = TypeVar("Block")
 
 #: Objects that may have been made before cycles of them are looked for: those of some blocks.
 _COLLECT = 200_000
@@ -117,14 +119,14 @@ def _fill(file: Any, source: Source, outputs: Open | None, check: Progress) -> W
     files = None if outputs is None else Outputs(file, columns, outputs, check, source.tasks)
     before = _data_version(link)
     if source.tasks is not None and link is not None:
-        for block in _columns(source.tasks, source, is_shared=files is not None):
+        for block in _told(_columns(source.tasks, source, is_shared=files is not None)):
             writer.append("tasks", block)
             check(writer.counts["tasks"])
             if files is not None:
                 files.append(block, writer.counts["tasks"])
         for table in ("submissions", "runs", "clients"):
             rows = query.raw_rows(link, TABLES[table])
-            for block in blocks(_masked(rows) if table == "runs" else rows):
+            for block in _told(blocks(_masked(rows) if table == "runs" else rows)):
                 writer.append(table, block)
                 check(writer.counts["tasks"])
     moved = _data_version(link) != before
@@ -139,6 +141,15 @@ def _fill(file: Any, source: Source, outputs: Open | None, check: Progress) -> W
         outputs_refused=files.refusals,
         refusal=files.refusal,
     )
+
+
+def _told(found: Iterable[Block]) -> Iterator[Block]:
+    """The blocks of `found`. A value that cannot even be read, for it was written by hand, is a ``StoreError``."""
+    try:
+        yield from found
+    except (ValueError, TypeError, OverflowError, msgspec.DecodeError) as error:
+        reason = " ".join(str(error).split())
+        raise StoreError(f"a row holds what no export can hold: {reason} (CSV and JSON lines may)") from error
 
 
 def _masked(pages: Iterable[Sequence[query.Row]]) -> Iterator[list[query.Row]]:
@@ -212,8 +223,9 @@ def to_parquet(source: Source, path: Path, progress: Progress) -> int:
         parquet.ParquetWriter(target, schema, compression="zstd") as writer,
     ):
         if source.tasks is not None:
-            for block in _columns(source.tasks, source):
-                writer.write_table(table_of(arrow, schema, block))
-                done += len(block[0])
+            found = _columns(source.tasks, source)
+            for table in _told(table_of(arrow, schema, block) for block in found):
+                writer.write_table(table)
+                done += table.num_rows
                 progress(done)
     return done

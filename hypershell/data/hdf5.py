@@ -90,6 +90,8 @@ class _Names(dict[str | None, int]):
         super().__init__({None: -1})
 
     def __missing__(self, name: str) -> int:
+        if not isinstance(name, str) or "\0" in name:  # told with its row, for the names are written at the end
+            raise ValueError("a name of a host that is no text, or has a NUL")
         self[name] = number = len(self) - 1
         return number
 
