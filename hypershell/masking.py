@@ -47,6 +47,8 @@ def masked_line(line: str) -> str:
     """A command line as the database has it, without secrets: rows of older versions hold them."""
     import shlex
 
+    if not isinstance(line, str):  # SQLite keeps any value; we wrote none but text
+        return line
     if not _hint().search(line):  # taking a line apart costs much more, and there may be many
         return line
     try:

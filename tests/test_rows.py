@@ -151,3 +151,22 @@ def test_restart_on_an_import_whose_rows_hold_nonsense(hs: Hs) -> None:
     assert done.status == 7 and "Traceback" not in done.err, done.err
     states = dict(hs.rows("SELECT state, count(*) FROM task GROUP BY state", db=hs.folder / "other.db"))
     assert states == {"failed": 4, "succeeded": 1}
+
+
+#: Values of runs, clients and submissions that only a hand writes (SQL).
+SHOWN = [
+    ("client", "connected_at", "NULL"), ("client", "connected_at", "'yesterday'"), ("client", "rank", "'first'"),
+    ("client", "rank", "x'ff00'"), ("run", "start_time", "'yesterday'"), ("run", "command", "x'ff00'"),
+    ("submission", "path", "x'ff00'"),
+]  # fmt: skip
+
+
+def test_runs_and_clients_are_shown_whatever_they_hold(hs: Hs) -> None:
+    hs.file(["true"])
+    for table, column, value in SHOWN:
+        shows(hs, "cluster", "tasks.in")
+        with rows(hs.db) as link:  # of the last one alone, so that each has its own
+            link.execute(f"UPDATE {table} SET {column} = {value} WHERE id = (SELECT max(id) FROM {table})")
+    for command in ("runs", "clients"):
+        for form in ("plain", "table", "normal", "json"):
+            assert len(shows(hs, command, "-f", form).splitlines()) >= len(SHOWN)

@@ -86,7 +86,7 @@ def _row(one: ClientRow, fields: Sequence[str], is_table: bool) -> list[Any]:
             if values[place] is None:
                 values[place] = "-"
             elif field in ("id", "run"):
-                values[place] = values[place][:_SHORT]
+                values[place] = str(values[place])[:_SHORT]
             elif field in ("connected", "disconnected"):
                 values[place] = values[place][:19]
     return values

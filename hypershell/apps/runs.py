@@ -107,7 +107,7 @@ def _row(run: Run, fields: Sequence[str], is_table: bool) -> list[Any]:
             if values[place] is None:
                 values[place] = "-"
             elif field == "id":
-                values[place] = run.id[:_SHORT]
+                values[place] = str(run.id)[:_SHORT]
             elif field == "start":
                 values[place] = run.start[:19]
             elif field == "duration":

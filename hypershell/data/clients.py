@@ -66,19 +66,19 @@ def newest(connection: Connection, limit: int | None = None, run: str | None = N
 def _made(row: Mapping[str, Any]) -> ClientRow:
     stamp = Stamper().text
     get = row.__getitem__
-    gone, evicted, reason = get("disconnected_at"), get("evicted"), get("reason")
+    since, gone, evicted, reason = get("connected_at"), get("disconnected_at"), get("evicted"), get("reason")
     rank = get("rank")
     return ClientRow(
         id=get("id"),
         host=get("host"),
-        rank=None if rank is None or rank < 0 else rank,
+        rank=rank if isinstance(rank, int) and rank >= 0 else None,  # SQLite keeps any value
         system=get("system"),
         version=get("version"),
         slots=get("slots"),
         pid=get("pid"),
         run=get("server_id"),
         server_host=get("server_host"),
-        connected=stamp(get("connected_at")),
+        connected=None if since is None else stamp(since),
         disconnected=None if gone is None else stamp(gone),
         ended="lost" if evicted else None if gone is None else "left",
         reason=reason if evicted else None,

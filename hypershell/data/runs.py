@@ -209,8 +209,8 @@ def _made(connection: Connection, row: Any, word: str, budget: _Budget) -> Run:
         unfinished = ownership.count_unfinished(connection, owned, _MOST_UNFINISHED)
         succeeded, failed = budget.counts(connection, run)
     start, end = row["start_time"], row["end_time"]
-    duration = None if end is None else max(end - start, 0.0)
-    if word == "running":
+    duration = None if end is None or start is None else max(end - start, 0.0)
+    if word == "running" and start is not None:
         duration = max(time.time() - start, 0.0)
     stamp = Stamper().text
     return Run(
@@ -225,7 +225,7 @@ def _made(connection: Connection, row: Any, word: str, budget: _Budget) -> Run:
         succeeded=succeeded,
         failed=failed,
         unfinished=unfinished,
-        start=stamp(start) or "",
+        start=(None if start is None else stamp(start)) or "",
         end=None if end is None else stamp(end),
         duration=duration,
         ended=word,
@@ -237,7 +237,7 @@ def _made(connection: Connection, row: Any, word: str, budget: _Budget) -> Run:
 
 def _source(connection: Connection, run: str) -> str | None:
     query = select(_submission.c.source, _submission.c.path).where(_of(connection, run)).order_by(_submission.c.id)
-    names = [path or source for source, path in connection.execute(query)]
+    names = [str(path or source) for source, path in connection.execute(query)]
     return " ".join(dict.fromkeys(names)) or None
 
 
