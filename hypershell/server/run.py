@@ -52,12 +52,15 @@ from hypershell.server.visits import Source, Surroundings, Visits
 from hypershell.settings import RunSettings
 from hypershell.template import Template
 from hypershell.transport import Endpoint
+from hypershell.units import shown
 
 __all__ = ["Place", "Run"]
 
 log = logging.getLogger("hypershell")
 
 _THE_SAME = "the same command"
+#: Of lines that are commands themselves.
+_NO_TEMPLATE = "{}"
 #: Descriptors of a run without tasks, with room to spare, and those that a task may have for a moment.
 _DESCRIPTORS = 64
 _DESCRIPTORS_OF_TASK = 4
@@ -276,6 +279,7 @@ class Run:
         """
         fresh = self._submits and opened.resumed is None and not self._settings.forever
         self._goes_on = self._settings.restart and not fresh
+        _refuse_other_template(self._settings, opened.submissions)
         if self._settings.file is not None and len(opened.submissions) == 1:
             self._resumed = opened.submissions[0].id
         how = Opening.ASIDE if fresh else Opening.APPEND
@@ -466,6 +470,19 @@ def _open_source(settings: RunSettings) -> _Source | None:
         os.close(fd)
         raise InputError(f"{settings.file} is no regular file: --restart must read it again from where it stopped")
     return _Source(fd, settings.file, path if again else None, again)
+
+
+def _refuse_other_template(settings: RunSettings, found: list[Submission]) -> None:
+    """Without FILE tasks keep their own template: another one, perhaps with quotes, is not passed over in silence."""
+    if settings.file is not None or not settings.restart or settings.template == _NO_TEMPLATE:
+        return
+    for one in found:
+        if one.template != settings.template:
+            theirs, given = shown(one.template), shown(settings.template)
+            raise InputError(
+                f"tasks of submission {one.id} have the template {theirs}, not {given}: "
+                "leave out -t and -q to run them as they were submitted"
+            )
 
 
 def _refuse_overwriting(settings: RunSettings) -> None:

@@ -116,6 +116,23 @@ def test_another_template_is_another_submission(hs: Hs) -> None:
     assert hs.run("cluster", "tasks.in", "--restart", "-t", "echo a{}").out == ""
 
 
+def test_a_template_that_tasks_do_not_have_is_not_passed_over(hs: Hs) -> None:
+    """Lines that were submitted as commands do not run as such where a template was asked to quote them."""
+    (hs.folder / "tasks.in").write_text("touch marker\n")
+    assert hs.run("submit", "tasks.in").status == 0
+    done = hs.run("cluster", "--restart", "-q", "-t", "echo {}")
+    assert done.status == 5 and "have the template '{}', not 'echo {:q}': leave out -t and -q" in done.err
+    assert not (hs.folder / "marker").exists() and hs.rows("SELECT count(*) FROM run") == [(0,)]
+    assert hs.run("cluster", "--restart").status == 0
+    assert (hs.folder / "marker").exists()
+
+
+def test_the_template_that_tasks_have_may_be_said_again(hs: Hs) -> None:
+    (hs.folder / "tasks.in").write_text("a b\n")
+    assert hs.run("submit", "tasks.in", "--quote", "--template", "printf '%s\n' {}").status == 0
+    assert hs.run("cluster", "--restart", "-q", "-t", "printf '%s\n' {}").out == "a b\n"
+
+
 def test_failed_tasks_are_final_for_a_restart(hs: Hs) -> None:
     hs.file(["echo ran; false"])
     assert hs.run("cluster", "tasks.in", "--restart").status == 7
