@@ -473,7 +473,7 @@ def _open_source(settings: RunSettings) -> _Source | None:
 
 
 def _refuse_other_template(settings: RunSettings, found: list[Submission]) -> None:
-    """Without FILE tasks keep their own template: another one, perhaps with quotes, is not passed over in silence."""
+    """Without FILE tasks keep their own template: another one, perhaps with quotes, is not passed over."""
     if settings.file is not None or not settings.restart or settings.template == _NO_TEMPLATE:
         return
     for one in found:
